@@ -1,0 +1,19 @@
+//! What both Hotrow processes must agree on: nothing is here that only one of them needs.
+//!
+//! An order passes these files in this order: [`order`], [`id`], [`envelope`], [`topology`],
+//! [`outcome`], [`news`]. The rest is the ground both stand on.
+
+pub mod broker;
+pub mod database;
+pub mod envelope;
+pub mod id;
+pub mod metrics;
+pub mod news;
+pub mod order;
+pub mod outcome;
+pub mod publish;
+pub mod retry;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod topology;

@@ -1,0 +1,237 @@
+//! The list of metrics: every name, help text and set of buckets stands here and nowhere else.
+//!
+//! A process makes its handles from this list once, at start, with every label value that can
+//! occur. That creates each series at zero, so that a rate over a restart is right, and leaves
+//! nothing to look up while orders flow. Labels are small closed sets: never a SKU, a customer or
+//! an order.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Label};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// One metric as Prometheus knows it.
+pub struct Metric {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+/// Label names and values of one series.
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Counter,
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Gauge,
+    }
+}
+
+const fn histogram(name: &'static str, help: &'static str, buckets: &'static [f64]) -> Metric {
+    Metric {
+        name,
+        help,
+        kind: Kind::Histogram(buckets),
+    }
+}
+
+/// Seconds, from half a millisecond to the longest `Prefer: wait`.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
+/// Seconds that an order may wait in a queue, up to an hour.
+const WAIT_SECONDS: &[f64] = &[
+    0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    300.0, 3600.0,
+];
+/// Orders in an envelope or a batch.
+const ORDERS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+];
+
+/// `route`, `method`, `status`.
+pub const HTTP_REQUESTS: Metric = counter("hotrow_http_requests_total", "HTTP requests answered");
+/// `route`, `method`, `status`.
+pub const HTTP_REQUEST_DURATION: Metric = histogram(
+    "hotrow_http_request_duration_seconds",
+    "Time from the head of a request to the head of its answer, Prefer: wait included",
+    SECONDS,
+);
+/// Orders that got a 202.
+pub const ORDERS_ACCEPTED: Metric = counter(
+    "hotrow_orders_accepted_total",
+    "Orders that the broker has safely and that were answered with 202",
+);
+/// `code`.
+pub const ORDERS_REFUSED: Metric = counter(
+    "hotrow_orders_refused_total",
+    "Purchases not answered with 202, by problem code",
+);
+/// Orders in one published message.
+pub const ENVELOPE_ORDERS: Metric =
+    histogram("hotrow_envelope_orders", "Orders in one envelope", ORDERS);
+/// Publish to confirm.
+pub const PUBLISH_CONFIRM: Metric = histogram(
+    "hotrow_publish_confirm_seconds",
+    "Time from publishing an envelope to the broker's confirm",
+    SECONDS,
+);
+/// `partition`.
+pub const QUEUED_ORDERS: Metric = gauge(
+    "hotrow_queued_orders",
+    "Orders in a partition's queue, ready and unacknowledged: the broker's count of envelopes times their recent mean size",
+);
+/// `status`, `reason`.
+pub const ORDERS_SETTLED: Metric = counter(
+    "hotrow_orders_settled_total",
+    "Orders whose outcome was committed",
+);
+/// Accept to settle.
+pub const ORDER_AGE: Metric = histogram(
+    "hotrow_order_age_seconds",
+    "Time from accepting an order to settling it",
+    WAIT_SECONDS,
+);
+/// `closed_by`.
+pub const BATCH_ORDERS: Metric = histogram(
+    "hotrow_batch_orders",
+    "Orders in one batch, by what closed it",
+    ORDERS,
+);
+/// One settle transaction.
+pub const SETTLE: Metric = histogram(
+    "hotrow_settle_seconds",
+    "Time of one settle transaction, begin to committed",
+    SECONDS,
+);
+/// Inventory rows written.
+pub const ROW_WRITES: Metric = counter(
+    "hotrow_row_writes_total",
+    "Inventory rows written by settlements",
+);
+/// Lock to commit.
+pub const ROW_LOCK: Metric = histogram(
+    "hotrow_row_lock_seconds",
+    "Time that a settlement held its inventory rows, lock to commit",
+    SECONDS,
+);
+/// `kind`.
+pub const ORDERS_DUPLICATE: Metric = counter(
+    "hotrow_orders_duplicate_total",
+    "Orders that were settled already and changed nothing",
+);
+/// `reason`.
+pub const DEAD_LETTERS: Metric = counter(
+    "hotrow_dead_letters_total",
+    "Messages sent to the dead-letter queue by a worker",
+);
+/// `cause`.
+pub const SETTLE_RETRIES: Metric = counter(
+    "hotrow_settle_retries_total",
+    "Settle transactions that failed and are tried again",
+);
+/// Partitions of this worker.
+pub const PARTITIONS_OWNED: Metric = gauge(
+    "hotrow_partitions_owned",
+    "Partitions that this worker consumes",
+);
+/// SKUs that break the law.
+pub const INVENTORY_MISMATCH: Metric = gauge(
+    "hotrow_inventory_mismatch",
+    "SKUs whose stock, ledger and confirmed orders do not add up, as this worker's audit found them",
+);
+/// `version`, `commit`.
+pub const BUILD_INFO: Metric = gauge(
+    "hotrow_build_info",
+    "Always 1; the labels say what is running",
+);
+
+const ALL: [&Metric; 19] = [
+    &HTTP_REQUESTS,
+    &HTTP_REQUEST_DURATION,
+    &ORDERS_ACCEPTED,
+    &ORDERS_REFUSED,
+    &ENVELOPE_ORDERS,
+    &PUBLISH_CONFIRM,
+    &QUEUED_ORDERS,
+    &ORDERS_SETTLED,
+    &ORDER_AGE,
+    &BATCH_ORDERS,
+    &SETTLE,
+    &ROW_WRITES,
+    &ROW_LOCK,
+    &ORDERS_DUPLICATE,
+    &DEAD_LETTERS,
+    &SETTLE_RETRIES,
+    &PARTITIONS_OWNED,
+    &INVENTORY_MISMATCH,
+    &BUILD_INFO,
+];
+
+impl Metric {
+    /// The series of a counter.
+    pub fn counter(&self, labels: Labels<'_>) -> Counter {
+        metrics::counter!(self.name, owned(labels))
+    }
+
+    /// The series of a gauge.
+    pub fn gauge(&self, labels: Labels<'_>) -> Gauge {
+        metrics::gauge!(self.name, owned(labels))
+    }
+
+    /// The series of a histogram.
+    pub fn histogram(&self, labels: Labels<'_>) -> Histogram {
+        metrics::histogram!(self.name, owned(labels))
+    }
+}
+
+fn owned(labels: Labels<'_>) -> Vec<Label> {
+    labels
+        .iter()
+        .map(|&(name, value)| Label::new(name, value.to_owned()))
+        .collect()
+}
+
+/// Installs the recorder of this process and describes every metric.
+///
+/// # Errors
+/// A recorder is installed already, or a list of buckets is empty.
+pub fn install() -> anyhow::Result<Arc<PrometheusHandle>> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in ALL {
+        if let Kind::Histogram(buckets) = metric.kind {
+            // Without buckets of its own a histogram would be exported as a summary.
+            builder =
+                builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+        }
+    }
+    let handle = builder.install_recorder()?;
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+    let commit = option_env!("HOTROW_COMMIT").unwrap_or("unknown");
+    BUILD_INFO
+        .gauge(&[("version", env!("CARGO_PKG_VERSION")), ("commit", commit)])
+        .set(1.0);
+    Ok(Arc::new(handle))
+}

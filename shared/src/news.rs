@@ -1,0 +1,69 @@
+//! The news on `hotrow.settled`: what just became true, for whoever is listening now.
+//!
+//! News are transient and may be lost: they fill caches and wake waiters early, and PostgreSQL
+//! is asked where they are missing. Nothing may rest on them alone.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{id::OrderId, order::Sku};
+
+/// The most orders in one message of news, so that a large batch stays a few hundred kilobytes.
+pub const NEWS_ORDERS_MAX: usize = 1_000;
+
+/// One message of news. `Document` is the JSON of a settled order, as values or as raw text.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct News<Document> {
+    /// What the worker that settled knows of its queue; absent from an admin change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueNews>,
+    /// The stock of every SKU that was looked at.
+    pub stock: Vec<StockNews>,
+    /// Orders with their final documents.
+    pub settled: Vec<SettledNews<Document>>,
+    /// Orders that were found settled already: a waiter reads them from the database.
+    #[serde(default)]
+    pub found: Vec<OrderId>,
+}
+
+/// The news as they are received: the documents stay text.
+pub type ReceivedNews<'a> = News<&'a RawValue>;
+
+/// What a worker knows of one partition after a batch.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct QueueNews {
+    /// Whose queue.
+    pub partition: u16,
+    /// Orders that the batch took off the queue.
+    pub taken_orders: u32,
+    /// The mean time from accept to settled of the batch, in milliseconds.
+    pub age_ms: u32,
+}
+
+/// The stock of one SKU after a change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StockNews {
+    /// Whose.
+    pub sku: Sku,
+    /// The row's version: of two news the higher one is the later.
+    pub version: i64,
+    /// What is left.
+    pub available: i64,
+}
+
+/// A settled order and its document.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SettledNews<Document> {
+    /// Whose.
+    pub order_id: OrderId,
+    /// What `GET /v1/orders/{order_id}` shows.
+    pub document: Document,
+}
+
+/// Reads a message of news.
+///
+/// # Errors
+/// The message is not JSON of this shape.
+pub fn read(body: &[u8]) -> Result<ReceivedNews<'_>, serde_json::Error> {
+    serde_json::from_slice(body)
+}

@@ -1,0 +1,241 @@
+//! The order and its parts, as types that cannot hold an invalid value.
+//!
+//! Every bound of the HTTP contract that concerns an order stands here once, so that the ingest
+//! process refuses and the worker dead-letters by the same rule.
+
+use std::fmt;
+
+use compact_str::CompactString;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// The longest SKU or customer id, in characters.
+pub const NAME_LENGTH_MAX: usize = 64;
+/// The most items in one order.
+pub const ITEMS_MAX: usize = 20;
+/// The largest quantity of one item.
+pub const QUANTITY_MAX: u32 = 1_000;
+
+/// Why a value cannot be part of an order. The message is shown to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OutOfBounds {
+    /// A SKU or customer id of the wrong length or with a foreign character.
+    #[error("must be 1 to {NAME_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : @ -")]
+    Name,
+    /// A quantity of nothing, or of too much.
+    #[error("must be 1 to {QUANTITY_MAX}")]
+    Quantity,
+    /// An order of nothing, or of too many items.
+    #[error("must hold 1 to {ITEMS_MAX} items")]
+    ItemCount,
+    /// The same SKU in two items of one order.
+    #[error("must not name a sku twice")]
+    RepeatedSku,
+}
+
+/// Declares a name of 1 to 64 characters of `A-Z a-z 0-9 . _ : @ -`, kept inline when short.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub struct $name(CompactString);
+
+        impl $name {
+            /// The text of the name.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = OutOfBounds;
+
+            fn try_from(text: &str) -> Result<Self, OutOfBounds> {
+                if is_name(text) { Ok(Self(text.into())) } else { Err(OutOfBounds::Name) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(NameVisitor).map(Self)
+            }
+        }
+    };
+}
+
+name! {
+    /// The product code that names one row of the inventory.
+    Sku
+}
+name! {
+    /// The shop's own name for a customer.
+    CustomerId
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_LENGTH_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
+}
+
+struct NameVisitor;
+
+impl de::Visitor<'_> for NameVisitor {
+    type Value = CompactString;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<CompactString, E> {
+        if is_name(text) {
+            Ok(text.into())
+        } else {
+            Err(E::custom(OutOfBounds::Name))
+        }
+    }
+}
+
+/// How many of one SKU an order wants: 1 to 1,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Quantity(u32);
+
+impl TryFrom<u32> for Quantity {
+    type Error = OutOfBounds;
+
+    fn try_from(count: u32) -> Result<Self, OutOfBounds> {
+        if (1..=QUANTITY_MAX).contains(&count) {
+            Ok(Self(count))
+        } else {
+            Err(OutOfBounds::Quantity)
+        }
+    }
+}
+
+impl From<Quantity> for u32 {
+    fn from(quantity: Quantity) -> u32 {
+        quantity.0
+    }
+}
+
+impl From<Quantity> for i64 {
+    fn from(quantity: Quantity) -> i64 {
+        i64::from(quantity.0)
+    }
+}
+
+/// One SKU and how many of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// What.
+    pub sku: Sku,
+    /// How many.
+    pub quantity: Quantity,
+}
+
+/// What one order wants: 1 to 20 items, no SKU twice, in the customer's own sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Item>")]
+pub struct Items(Vec<Item>);
+
+impl Items {
+    /// The items, in the sequence in which the customer named them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Item] {
+        &self.0
+    }
+
+    /// The partition whose queue takes an order of these items.
+    ///
+    /// It follows from the smallest SKU alone, so one SKU ordered by itself always has one
+    /// partition, and a cart has one too, however its items are arranged.
+    #[must_use]
+    pub fn partition(&self, partitions: u16) -> u16 {
+        let sku = self
+            .0
+            .iter()
+            .map(|item| item.sku.as_str())
+            .min()
+            .unwrap_or_default();
+        partition_of(sku, partitions)
+    }
+}
+
+impl TryFrom<Vec<Item>> for Items {
+    type Error = OutOfBounds;
+
+    fn try_from(items: Vec<Item>) -> Result<Self, OutOfBounds> {
+        if !(1..=ITEMS_MAX).contains(&items.len()) {
+            return Err(OutOfBounds::ItemCount);
+        }
+        let repeated = items
+            .iter()
+            .enumerate()
+            .any(|(at, item)| items[..at].iter().any(|earlier| earlier.sku == item.sku));
+        if repeated {
+            Err(OutOfBounds::RepeatedSku)
+        } else {
+            Ok(Self(items))
+        }
+    }
+}
+
+/// A stable hash of the SKU, the same in every process and every version.
+fn partition_of(sku: &str, partitions: u16) -> u16 {
+    let hash = blake3::hash(sku.as_bytes());
+    let mut head = [0; 8];
+    head.copy_from_slice(&hash.as_bytes()[..8]);
+    let partition = u64::from_le_bytes(head) % u64::from(partitions.max(1));
+    u16::try_from(partition).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_bounded_in_length_and_alphabet() {
+        assert!(Sku::try_from("chair-123_A.b:c@d").is_ok());
+        assert!(Sku::try_from("x".repeat(64).as_str()).is_ok());
+        for wrong in ["", "a b", "é", "a/b", &"x".repeat(65)] {
+            assert_eq!(Sku::try_from(wrong), Err(OutOfBounds::Name), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_order_of_nothing_of_too_much_or_of_one_sku_twice_is_refused() {
+        let parse =
+            |json: &str| serde_json::from_str::<Items>(json).map_err(|error| error.to_string());
+        assert!(parse(r#"[{"sku":"a","quantity":1000}]"#).is_ok());
+        assert!(parse("[]").is_err_and(|e| e.contains("1 to 20 items")));
+        assert!(parse(r#"[{"sku":"a","quantity":0}]"#).is_err_and(|e| e.contains("1 to 1000")));
+        assert!(
+            parse(r#"[{"sku":"a","quantity":1},{"sku":"a","quantity":2}]"#)
+                .is_err_and(|e| e.contains("twice"))
+        );
+    }
+
+    #[test]
+    fn the_partition_of_a_sku_never_changes() {
+        // Pinned: another hash would strand queued orders of a SKU behind another worker.
+        assert_eq!(
+            [
+                partition_of("chair-123", 16),
+                partition_of("hot", 16),
+                partition_of("hot", 1)
+            ],
+            PINNED_PARTITIONS
+        );
+    }
+
+    const PINNED_PARTITIONS: [u16; 3] = [9, 10, 0];
+}

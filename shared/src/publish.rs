@@ -1,0 +1,120 @@
+//! Publishing: what it means that the broker has a message, decided once for orders and dead letters.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Channel, Confirmation,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::FieldTable,
+};
+use tokio::time::timeout;
+
+use crate::broker::{Broker, BrokerError};
+
+/// How long the broker may take to confirm a message.
+pub const CONFIRM_MAX: Duration = Duration::from_secs(5);
+
+/// A message is not known to be safe.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It never left: the channel was gone before.
+    #[error("not sent: {0}")]
+    NotSent(BrokerError),
+    /// The broker has said that no queue took it: unroutable or refused. The channel is still good.
+    #[error("not taken by any queue: is the queue missing?")]
+    NotTaken,
+    /// It may be in a queue. The channel is not to be used again: a late confirm may be on its way.
+    #[error("not known whether it was taken: {0}")]
+    Unknown(BrokerError),
+}
+
+/// A channel on which the broker confirms what it has taken.
+///
+/// # Errors
+/// The broker refuses or does not answer.
+pub async fn confirming_channel(broker: &Broker) -> Result<Channel, BrokerError> {
+    let channel = broker.channel().await?;
+    let Ok(selected) = timeout(
+        CONFIRM_MAX,
+        channel.confirm_select(ConfirmSelectOptions::default()),
+    )
+    .await
+    else {
+        broker.abandon();
+        return Err(BrokerError::Silent);
+    };
+    selected?;
+    Ok(channel)
+}
+
+/// Publishes a message and returns when it is durable in a queue.
+///
+/// An unroutable message is acknowledged, too, after it was returned: only an acknowledgement with
+/// nothing returned is a yes. (`RabbitMQ`, "Consumer Acknowledgements and Publisher Confirms".)
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn confirmed(
+    channel: &Channel,
+    exchange: &str,
+    routing_key: &str,
+    body: &[u8],
+    headers: FieldTable,
+) -> Result<(), PublishError> {
+    // lapin refuses before it sends anything when it knows that the channel is gone.
+    if !channel.status().connected() {
+        return Err(PublishError::NotSent(BrokerError::Ended));
+    }
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..BasicPublishOptions::default()
+    };
+    let persistent = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/json".into())
+        .with_headers(headers);
+    let publish = async {
+        let confirm = channel
+            .basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                body,
+                persistent,
+            )
+            .await?;
+        confirm.await
+    };
+    match timeout(CONFIRM_MAX, publish).await {
+        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested)) => {
+            Err(PublishError::NotTaken)
+        }
+        Ok(Err(error)) => Err(PublishError::Unknown(error.into())),
+        Err(_) => Err(PublishError::Unknown(BrokerError::Silent)),
+    }
+}
+
+/// Publishes a message that may get lost, and returns when it is on its way.
+///
+/// # Errors
+/// The channel is gone.
+pub async fn unconfirmed(
+    channel: &Channel,
+    exchange: &str,
+    body: &[u8],
+) -> Result<(), BrokerError> {
+    let options = BasicPublishOptions::default();
+    let sent = channel
+        .basic_publish(
+            exchange.into(),
+            "".into(),
+            options,
+            body,
+            BasicProperties::default(),
+        )
+        .await?;
+    // The channel is not in confirm mode: there is nothing to wait for.
+    drop(sent);
+    Ok(())
+}

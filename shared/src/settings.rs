@@ -1,0 +1,315 @@
+//! The settings that both processes have, and the rule that one start reports every mistake.
+//!
+//! clap reads flags and environment and writes `--help`; the doc comment of a field is its manual.
+//! Values are read as text and checked here, because clap would stop at the first wrong one.
+
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use clap::Args;
+use lapin::uri::AMQPUri;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::{
+    id::{IdMint, SECRET_LENGTH_MIN},
+    telemetry::LogFormat,
+};
+
+/// Every environment variable of Hotrow. Both processes may share one file of settings, so both
+/// know all names.
+const VARIABLES: [&str; 24] = [
+    "DATABASE_URL",
+    "AMQP_URL",
+    "LISTEN_ADDR",
+    "METRICS_ADDR",
+    "PARTITIONS",
+    "ORDER_ID_SECRET",
+    "ORDER_ID_SECRET_PREVIOUS",
+    "ADMIN_TOKEN",
+    "CORS_ORIGINS",
+    "TRUSTED_PROXIES",
+    "RATE_LIMIT_IP",
+    "RATE_LIMIT_CUSTOMER",
+    "RATE_LIMIT_GLOBAL",
+    "QUEUED_ORDERS_MAX",
+    "ENVELOPE_ORDERS_MAX",
+    "BATCH_ORDERS_MAX",
+    "BATCH_WAIT",
+    "RETENTION_DAYS",
+    "DATABASE_CONNECTIONS",
+    "SHUTDOWN_GRACE",
+    "LOG_FORMAT",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "RUST_LOG_STYLE",
+];
+
+/// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
+/// spelling mistake that would silently leave a default in force.
+const PREFIXES: [&str; 7] = [
+    "ORDER_ID_",
+    "RATE_LIMIT_",
+    "QUEUED_ORDERS",
+    "ENVELOPE_ORDERS",
+    "BATCH_",
+    "RETENTION_",
+    "SHUTDOWN_",
+];
+
+/// The most partitions: each is a quorum queue, and names have two digits.
+const PARTITIONS_MAX: u16 = 100;
+
+/// Settings of both processes, as they were given.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// PostgreSQL, as `postgres://user:password@host:port/database`. Connect to the server itself and not
+    /// through a pooler in transaction mode: workers hold advisory locks. Required
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+
+    /// `RabbitMQ`, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
+    /// written `%2f`. Required
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    amqp_url: Option<String>,
+
+    /// Number of intake queues, 1 to 100. It must agree in every process and is checked against the broker;
+    /// to change it, drain the queues, stop everything and delete them
+    #[arg(long, env, default_value = "16", value_name = "COUNT")]
+    partitions: String,
+
+    /// Secret that signs order ids, at least 16 characters, the same in every process. Required
+    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
+    order_id_secret: Option<String>,
+
+    /// A second secret whose ids are still recognised. To rotate: first give every process the new secret here,
+    /// then swap the two, and after 48 hours drop the old one
+    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
+    order_id_secret_previous: Option<String>,
+
+    /// Most connections to PostgreSQL of this process, 4 or more
+    #[arg(long, env, default_value = "20", value_name = "COUNT")]
+    database_connections: String,
+
+    /// How long a stop may take to bring accepted work to its end, such as `15s`
+    #[arg(long, env, default_value = "15s", value_name = "TIME")]
+    shutdown_grace: String,
+
+    /// `json` for machines, `pretty` for people. `RUST_LOG` chooses what is logged, such as `info` or `hotrow_worker=debug`
+    #[arg(long, env, default_value = "json", value_name = "FORMAT")]
+    log_format: String,
+}
+
+/// Settings of both processes, checked.
+#[derive(Clone)]
+pub struct Common {
+    /// Where PostgreSQL is.
+    pub database: PgConnectOptions,
+    /// Where `RabbitMQ` is.
+    pub amqp: AMQPUri,
+    /// Number of intake queues.
+    pub partitions: u16,
+    /// Signs and recognises order ids.
+    pub mint: IdMint,
+    /// Most connections to PostgreSQL.
+    pub database_connections: u32,
+    /// How long a stop may take.
+    pub shutdown_grace: Duration,
+    /// The form of the log.
+    pub log_format: LogFormat,
+}
+
+/// Everything that is wrong with the settings of one start.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the settings do not fit ({} found; see --help):",
+            self.0.len()
+        )?;
+        self.0
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Problems {
+    /// Problems so far: variables that look like ours and are not.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let unknown = |name: &String| {
+            PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                && !VARIABLES.contains(&name.as_str())
+        };
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        Self(
+            names
+                .filter(unknown)
+                .map(|name| format!("{name} is not a setting of Hotrow"))
+                .collect(),
+        )
+    }
+
+    /// Notes one more problem.
+    pub fn add(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+
+    /// Reads one value, or notes why it cannot be read. The value itself may be a secret and is
+    /// not repeated.
+    pub fn read<T: FromStr>(&mut self, name: &str, text: &str) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        text.parse()
+            .map_err(|error| self.add(format!("{name}: {error}")))
+            .ok()
+    }
+
+    /// Reads one value that must be there.
+    pub fn require<T: FromStr>(&mut self, name: &str, text: Option<&str>) -> Option<T>
+    where
+        T::Err: fmt::Display,
+    {
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            self.add(format!("{name} is required"));
+            return None;
+        };
+        self.read(name, text)
+    }
+
+    /// Reads a whole number within bounds.
+    pub fn count(
+        &mut self,
+        name: &str,
+        text: &str,
+        bounds: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let count = text.parse().ok().filter(|count| bounds.contains(count));
+        if count.is_none() {
+            self.add(format!(
+                "{name}: must be a whole number from {} to {}",
+                bounds.start(),
+                bounds.end()
+            ));
+        }
+        count
+    }
+
+    /// Reads a time such as `15s` or `250ms`.
+    pub fn duration(&mut self, name: &str, text: &str) -> Option<Duration> {
+        let duration = humantime::parse_duration(text).ok();
+        if duration.is_none() {
+            self.add(format!("{name}: must be a time such as 15s or 250ms"));
+        }
+        duration
+    }
+
+    /// The settings, if nothing was wrong with them.
+    ///
+    /// # Errors
+    /// Everything that was noted.
+    pub fn or<T>(self, settings: Option<T>) -> Result<T, Self> {
+        match settings {
+            Some(settings) if self.0.is_empty() => Ok(settings),
+            _ => Err(self),
+        }
+    }
+}
+
+impl CommonArgs {
+    /// The form of the log, needed before anything else can be said.
+    #[must_use]
+    pub fn check(&self, problems: &mut Problems) -> Option<Common> {
+        let database = problems.require("DATABASE_URL", self.database_url.as_deref());
+        let amqp = problems.require::<AmqpUrl>("AMQP_URL", self.amqp_url.as_deref());
+        let partitions = problems.count(
+            "PARTITIONS",
+            &self.partitions,
+            1..=u64::from(PARTITIONS_MAX),
+        );
+        let mint = self.mint(problems);
+        let connections = problems.count(
+            "DATABASE_CONNECTIONS",
+            &self.database_connections,
+            4..=10_000,
+        );
+        let shutdown_grace = problems.duration("SHUTDOWN_GRACE", &self.shutdown_grace);
+        let log_format = problems.read("LOG_FORMAT", &self.log_format);
+        Some(Common {
+            database: database?,
+            amqp: amqp?.0,
+            partitions: u16::try_from(partitions?).ok()?,
+            mint: mint?,
+            database_connections: u32::try_from(connections?).ok()?,
+            shutdown_grace: shutdown_grace?,
+            log_format: log_format?,
+        })
+    }
+
+    fn mint(&self, problems: &mut Problems) -> Option<IdMint> {
+        let current =
+            problems.require::<Secret>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
+        let previous = self
+            .order_id_secret_previous
+            .as_deref()
+            .filter(|text| !text.is_empty());
+        let previous =
+            previous.map(|text| problems.read::<Secret>("ORDER_ID_SECRET_PREVIOUS", text));
+        if current.is_some()
+            && previous
+                .as_ref()
+                .is_some_and(|previous| *previous == current)
+        {
+            problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
+        }
+        let previous = previous.flatten();
+        Some(IdMint::new(
+            &current?.0,
+            previous.as_ref().map(|secret| secret.0.as_str()),
+        ))
+    }
+}
+
+/// An address to listen on, with a message that shows the form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddr(pub SocketAddr);
+
+impl FromStr for ListenAddr {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| "must be an address and a port such as 127.0.0.1:8080")
+    }
+}
+
+struct AmqpUrl(AMQPUri);
+
+impl FromStr for AmqpUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() < SECRET_LENGTH_MIN {
+            return Err(format!(
+                "must be at least {SECRET_LENGTH_MIN} characters, for example from `openssl rand -hex 32`"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

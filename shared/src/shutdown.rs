@@ -1,0 +1,73 @@
+//! The end of the process: a token that turns on the first signal, and a bound on what follows.
+//!
+//! Nobody asks whether a shutdown is going on: the token closes the inputs, and the work ends
+//! with its input.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The exit status after a second signal, as a shell reports an interrupted program.
+const INTERRUPTED: i32 = 130;
+
+/// A token that the first SIGTERM or SIGINT cancels; a second one ends the process at once.
+///
+/// # Errors
+/// The operating system refuses to report signals.
+pub fn on_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let token = CancellationToken::new();
+    let first = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first.is_cancelled() {
+                tracing::warn!("second signal: ending at once");
+                std::process::exit(INTERRUPTED);
+            }
+            tracing::info!("draining: no new work, everything accepted is brought to its end");
+            first.cancel();
+        }
+    });
+    Ok(token)
+}
+
+/// Runs `work` to its end, but no longer than `grace` after `shutdown` was asked for.
+///
+/// # Errors
+/// What `work` returns, or that it did not end in time.
+pub async fn within(
+    grace: Duration,
+    shutdown: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = work => ended,
+        () = overdue => bail!(
+            "not drained within SHUTDOWN_GRACE ({}): what was not acknowledged stays in the broker",
+            humantime::format_duration(grace)
+        ),
+    }
+}
+
+/// The end of `main`: an error is told to a person, in one line for each cause.
+#[must_use]
+pub fn exit_code(ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a process says about itself: the log on standard error, and a listener of its own for
+//! Prometheus and for probes.
+
+use std::{
+    net::SocketAddr,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// How often recorded samples are folded into their histograms, so that they do not pile up.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Coloured lines.
+    Pretty,
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err("must be json or pretty"),
+        }
+    }
+}
+
+/// Starts the log.
+///
+/// # Errors
+/// `RUST_LOG` cannot be read, or a log was started before.
+pub fn start_log(format: LogFormat) -> anyhow::Result<()> {
+    let directives = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    // The AMQP library logs every failure that it also returns; we log those where they are handled.
+    let filter =
+        EnvFilter::try_new(format!("lapin=off,{directives}")).context("RUST_LOG cannot be read")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Pretty => log.try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!(error))
+}
+
+/// What a process needs to do its work, and whether it has it.
+pub struct Readiness(Vec<Need>);
+
+struct Need {
+    name: &'static str,
+    met: AtomicBool,
+}
+
+impl Readiness {
+    /// Needs that are not met yet.
+    #[must_use]
+    pub fn of(needs: &[&'static str]) -> Arc<Self> {
+        Arc::new(Self(
+            needs
+                .iter()
+                .map(|&name| Need {
+                    name,
+                    met: AtomicBool::new(false),
+                })
+                .collect(),
+        ))
+    }
+
+    /// Notes whether a need is met.
+    pub fn set(&self, name: &str, met: bool) {
+        if let Some(need) = self.0.iter().find(|need| need.name == name) {
+            need.met.store(met, Ordering::Relaxed);
+        }
+    }
+
+    /// The answer of `GET /readyz`: 200, or 503 with what is missing.
+    #[must_use]
+    pub fn answer(&self) -> impl IntoResponse + use<> {
+        let missing: Vec<_> = self
+            .0
+            .iter()
+            .filter(|need| !need.met.load(Ordering::Relaxed))
+            .map(|need| need.name)
+            .collect();
+        if missing.is_empty() {
+            (
+                StatusCode::OK,
+                Json(serde_json::json!({ "status": "ready" })),
+            )
+        } else {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(serde_json::json!({ "status": "unready", "missing": missing })),
+            )
+        }
+    }
+}
+
+/// `GET /livez` and `GET /readyz`.
+pub fn probes<S: Clone + Send + Sync + 'static>(readiness: &Arc<Readiness>) -> Router<S> {
+    let readiness = Arc::clone(readiness);
+    Router::new()
+        .route(
+            "/livez",
+            get(async || Json(serde_json::json!({ "status": "live" }))),
+        )
+        .route("/readyz", get(async move || readiness.answer()))
+}
+
+/// Serves `/metrics` and the probes until `stop`, and keeps the histograms folded.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Arc<PrometheusHandle>,
+    readiness: &Arc<Readiness>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("METRICS_ADDR: cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "metrics listening");
+    let rendered = Arc::clone(&metrics);
+    let page = move || async move {
+        (
+            [(
+                header::CONTENT_TYPE,
+                "text/plain; version=0.0.4; charset=utf-8",
+            )],
+            rendered.render(),
+        )
+    };
+    let router = probes(readiness).route("/metrics", get(page));
+    let upkeep = stop.clone();
+    tokio::spawn(async move {
+        while upkeep
+            .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))
+            .await
+            .is_some()
+        {
+            metrics.run_upkeep();
+        }
+    });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await
+        {
+            tracing::error!(%error, "the metrics listener ended");
+        }
+    });
+    Ok(())
+}
