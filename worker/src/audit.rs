@@ -1,0 +1,224 @@
+//! The audit: whether stock, ledger and confirmed orders add up, asked again and again.
+//!
+//! The law, per SKU: the sum of the ledger is the stock, and the confirmed quantities are what the
+//! settlements took from it. Everything that one settlement wrote carries one time and is read in one
+//! snapshot, so the second half can be checked window by window without ever seeing half a
+//! settlement. A round checks the last seconds and the next window of the past; when the past reaches
+//! the present, it begins again. Nothing old is read faster than it costs, and no snapshot lasts long
+//! enough to keep old versions of a hot row from being pruned.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hotrow_shared::database;
+use metrics::Gauge;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use tokio_util::sync::CancellationToken;
+
+/// The shortest pause between rounds.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+/// The audit rests this many times as long as it works.
+const REST_PER_WORK: u32 = 10;
+/// The longest stretch that counts as the last seconds.
+const RECENT_MAX: TimeDelta = TimeDelta::seconds(10);
+/// A window of the past is doubled when it took less than this, and halved when it took far more.
+const WINDOW_WORK: Duration = Duration::from_millis(200);
+/// The bounds of a window.
+const WINDOW_MIN: TimeDelta = TimeDelta::seconds(1);
+const WINDOW_MAX: TimeDelta = TimeDelta::days(1);
+/// Days next to the end of the retention in which orders may be gone already.
+const RETENTION_MARGIN_DAYS: i64 = 2;
+/// One worker at a time audits.
+const AUDIT_LOCK: i64 = 0x686f_7472_6f77_0003;
+
+/// Audits until `shutdown`, whenever no other worker does.
+pub async fn keep(
+    connect: PgConnectOptions,
+    retention_days: u64,
+    mismatch: Gauge,
+    shutdown: CancellationToken,
+) {
+    let connect = database::options(&connect, "hotrow-worker audit");
+    let retention = TimeDelta::days(
+        i64::try_from(retention_days).unwrap_or(i64::MAX / 2) - RETENTION_MARGIN_DAYS,
+    );
+    let mut audit = None;
+    let mut pause = PAUSE_MIN;
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        let started = Instant::now();
+        match round(&connect, &mut audit, retention).await {
+            Ok(broken) => mismatch.set(f64::from(u32::try_from(broken).unwrap_or(u32::MAX))),
+            Err(error) => {
+                tracing::warn!(%error, "a round of the audit did not come to its end");
+                audit = None;
+            }
+        }
+        pause = PAUSE_MIN.max(started.elapsed() * REST_PER_WORK);
+    }
+}
+
+/// One round: the number of SKUs that do not add up, 0 while another worker audits.
+async fn round(
+    connect: &PgConnectOptions,
+    audit: &mut Option<Audit>,
+    retention: TimeDelta,
+) -> Result<usize, sqlx::Error> {
+    let audit = match audit {
+        Some(audit) => audit,
+        None => match Audit::begin(connect).await? {
+            Some(new) => audit.insert(new),
+            None => return Ok(0),
+        },
+    };
+    audit.round(Utc::now(), retention).await
+}
+
+/// The audit of the worker that holds the lock.
+struct Audit {
+    session: PgConnection,
+    /// Until where the present is checked.
+    present: DateTime<Utc>,
+    /// Until where the current walk through the past has come; none before its first window.
+    past: Option<DateTime<Utc>>,
+    window: TimeDelta,
+    /// SKUs that did not add up, in the current walk and in the one before: what is mended is
+    /// forgotten when a whole walk has not seen it.
+    broken: BTreeSet<String>,
+    broken_before: BTreeSet<String>,
+}
+
+impl Audit {
+    async fn begin(connect: &PgConnectOptions) -> Result<Option<Self>, sqlx::Error> {
+        let mut session = connect.connect().await?;
+        let mine = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock($1) as "locked!""#,
+            AUDIT_LOCK
+        )
+        .fetch_one(&mut session)
+        .await?;
+        Ok(mine.then(|| Self {
+            session,
+            present: Utc::now() - RECENT_MAX,
+            past: None,
+            window: WINDOW_MIN,
+            broken: BTreeSet::new(),
+            broken_before: BTreeSet::new(),
+        }))
+    }
+
+    async fn round(
+        &mut self,
+        now: DateTime<Utc>,
+        retention: TimeDelta,
+    ) -> Result<usize, sqlx::Error> {
+        // A settlement becomes visible a little after the time that it carries.
+        let recently = (self.present - WINDOW_MIN * 2).max(now - RECENT_MAX);
+        self.check(recently, now).await?;
+        self.present = now;
+
+        let oldest = now - retention;
+        let from = match self.past {
+            Some(past) => Some(past.max(oldest)),
+            None => self.first_entry(oldest).await?,
+        };
+        if let Some(from) = from {
+            let to = (from + self.window).min(now);
+            let started = Instant::now();
+            self.check(from, to).await?;
+            self.window = next_window(self.window, started.elapsed());
+            self.past = Some(to);
+        }
+        if self.past.is_none_or(|past| past >= now) {
+            self.past = None;
+            self.broken_before = std::mem::take(&mut self.broken);
+        }
+        let all = self.broken.union(&self.broken_before);
+        Ok(all.count())
+    }
+
+    async fn first_entry(
+        &mut self,
+        oldest: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+        sqlx::query_scalar!(
+            "select at from inventory_ledger where at >= $1 order by id limit 1",
+            oldest
+        )
+        .fetch_optional(&mut self.session)
+        .await
+    }
+
+    async fn check(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), sqlx::Error> {
+        let found = sqlx::query_scalar!(
+            r#"
+            with entries as (
+                select id, sku, kind, delta, balance from inventory_ledger where at >= $1 and at < $2
+            ),
+            -- Confirmed orders against what the settlements took.
+            taken as (
+                select sku, -sum(delta) as quantity from entries where kind = 'settlement' group by sku
+            ),
+            bought as (
+                select item.sku, sum(item.quantity) as quantity
+                from orders
+                cross join json_to_recordset(orders.items) as item (sku text, quantity bigint)
+                where orders.status = 'confirmed' and orders.settled_at >= $1 and orders.settled_at < $2
+                group by item.sku
+            ),
+            -- Each balance is the one before it and the delta: then the last one is the sum.
+            jumps as (
+                select entries.sku
+                from entries
+                where entries.balance - entries.delta <> coalesce((
+                    select earlier.balance from inventory_ledger as earlier
+                    where earlier.sku = entries.sku and earlier.id < entries.id
+                    order by earlier.id desc
+                    limit 1
+                ), 0)
+            ),
+            -- The stock is the last balance.
+            drifts as (
+                select inventory.sku
+                from inventory
+                where inventory.available <> coalesce((
+                    select last.balance from inventory_ledger as last
+                    where last.sku = inventory.sku
+                    order by last.id desc
+                    limit 1
+                ), 0)
+            )
+            select sku as "sku!" from taken full join bought using (sku)
+            where coalesce(taken.quantity, 0) <> coalesce(bought.quantity, 0)
+            union select sku from jumps
+            union select sku from drifts
+            "#,
+            from,
+            to,
+        )
+        .fetch_all(&mut self.session)
+        .await?;
+        for sku in found {
+            if !self.broken_before.contains(&sku) && self.broken.insert(sku.clone()) {
+                tracing::error!(sku, %from, %to, "stock, ledger and confirmed orders do not add up");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn next_window(window: TimeDelta, took: Duration) -> TimeDelta {
+    if took < WINDOW_WORK {
+        (window * 2).min(WINDOW_MAX)
+    } else if took > WINDOW_WORK * 4 {
+        (window / 2).max(WINDOW_MIN)
+    } else {
+        window
+    }
+}

@@ -1,0 +1,132 @@
+//! Batches: the one place that decides when a batch is closed.
+//!
+//! Whatever arrived while the last batch was being committed goes into the next one. Idle, an
+//! order is a batch of its own; under load, batches grow by themselves.
+
+use hotrow_shared::{broker::BrokerError, envelope::Unreadable};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    deliveries::{Arrived, Deliveries, Delivery},
+    settings::BatchLimits,
+};
+
+/// Whole envelopes that are settled and acknowledged together.
+#[derive(Debug)]
+pub struct Batch {
+    /// The orders, in order of arrival.
+    pub orders: Vec<Arrived>,
+    /// What cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// The last envelope: acknowledging it takes all before it along.
+    pub last_tag: u64,
+    /// Why no more came in.
+    pub closed_by: ClosedBy,
+}
+
+/// Why a batch was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// It has as many orders as a batch may have.
+    Full,
+    /// Nothing more was there, and the setting says not to wait.
+    Drained,
+    /// It waited for company as long as the setting says.
+    Waited,
+    /// The partition is being given up.
+    Shutdown,
+}
+
+impl ClosedBy {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Drained, Self::Waited, Self::Shutdown];
+
+    /// The value of the label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Drained => "drained",
+            Self::Waited => "waited",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// The batches of one partition.
+pub struct Batches {
+    deliveries: Deliveries,
+    limits: BatchLimits,
+    /// An envelope that did not fit into the batch before.
+    held: Option<Delivery>,
+}
+
+impl Batches {
+    /// Batches from deliveries.
+    #[must_use]
+    pub fn of(deliveries: Deliveries, limits: BatchLimits) -> Self {
+        Self {
+            deliveries,
+            limits,
+            held: None,
+        }
+    }
+
+    /// The next batch, or none once `stop` is asked for: what was delivered and not batched by then
+    /// goes back to the queue with the channel, at its front.
+    ///
+    /// # Errors
+    /// The channel has ended.
+    pub async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Batch>, BrokerError> {
+        let Some(first) = self.first(stop).await? else {
+            return Ok(None);
+        };
+        let deadline = Instant::now() + self.limits.wait;
+        let mut batch = Batch {
+            orders: first.orders,
+            unreadable: first.unreadable,
+            last_tag: first.tag,
+            closed_by: ClosedBy::Full,
+        };
+        while batch.orders.len() < self.limits.orders_max {
+            let next = match self.deliveries.ready() {
+                Some(next) => next?,
+                None if self.limits.wait.is_zero() => {
+                    batch.closed_by = ClosedBy::Drained;
+                    break;
+                }
+                None => tokio::select! {
+                    next = self.deliveries.next() => next.ok_or_else(channel_ended)??,
+                    () = sleep_until(deadline) => { batch.closed_by = ClosedBy::Waited; break }
+                    () = stop.cancelled() => { batch.closed_by = ClosedBy::Shutdown; break }
+                },
+            };
+            if batch.orders.len() + next.orders.len() > self.limits.orders_max {
+                self.held = Some(next);
+                break;
+            }
+            batch.last_tag = next.tag;
+            batch.orders.extend(next.orders);
+            batch.unreadable.extend(next.unreadable);
+        }
+        Ok(Some(batch))
+    }
+
+    async fn first(&mut self, stop: &CancellationToken) -> Result<Option<Delivery>, BrokerError> {
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        tokio::select! {
+            () = stop.cancelled() => Ok(None),
+            next = self.deliveries.next() => next.ok_or_else(channel_ended)?.map(Some),
+        }
+    }
+}
+
+fn channel_ended() -> BrokerError {
+    BrokerError::Ended
+}

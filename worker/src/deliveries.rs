@@ -1,0 +1,92 @@
+//! Deliveries: envelopes as the broker hands them out, opened, in order.
+
+use futures_util::{FutureExt, StreamExt};
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    envelope::{self, Order, Unreadable},
+    topology::{self, PREFETCH_ENVELOPES},
+};
+use lapin::{
+    Channel, Consumer,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+
+/// One envelope, opened.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Its place on the channel; acknowledging a tag can take all before it along.
+    pub tag: u64,
+    /// What can be settled.
+    pub orders: Vec<Arrived>,
+    /// What cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An order as it arrived at a worker.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The order.
+    pub order: Order,
+    /// The broker handed it out before, to us or to another worker.
+    pub redelivered: bool,
+}
+
+/// The envelopes of one partition. They end only with the channel.
+pub struct Deliveries {
+    consumer: Consumer,
+}
+
+impl Deliveries {
+    /// Starts to consume a partition on a channel of its own.
+    ///
+    /// # Errors
+    /// The broker is out of reach, or the queue is missing.
+    pub async fn of(broker: &Broker, partition: u16) -> Result<(Channel, Self), BrokerError> {
+        let channel = broker.channel().await?;
+        channel
+            .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
+            .await?;
+        let queue = topology::queue(partition);
+        let consumer = channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok((channel, Self { consumer }))
+    }
+
+    /// The next envelope, or none when the channel has ended.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Delivery, BrokerError>> {
+        let delivery = self.consumer.next().await?;
+        Some(
+            delivery
+                .map(|delivery| open(&delivery))
+                .map_err(BrokerError::from),
+        )
+    }
+
+    /// The next envelope, if it is here already.
+    pub fn ready(&mut self) -> Option<Result<Delivery, BrokerError>> {
+        self.next().now_or_never().flatten()
+    }
+}
+
+fn open(delivery: &lapin::message::Delivery) -> Delivery {
+    let opened = envelope::open(&delivery.data);
+    let redelivered = delivery.redelivered;
+    Delivery {
+        tag: delivery.delivery_tag,
+        orders: opened
+            .orders
+            .into_iter()
+            .map(|order| Arrived { order, redelivered })
+            .collect(),
+        unreadable: opened.unreadable,
+    }
+}

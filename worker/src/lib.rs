@@ -1,0 +1,98 @@
+//! The worker: settles queued purchases in PostgreSQL, a batch at a time.
+//!
+//! An order walks through the files in this sequence: [`ownership`] takes its partition,
+//! [`partition`] runs the loop over [`deliveries`], [`batch`], [`settle`] and [`acknowledge`], and
+//! [`announce`] tells what became of it. [`dead_letters`] keeps what cannot be settled, [`days`] and
+//! [`audit`] look after the tables.
+
+pub mod acknowledge;
+pub mod announce;
+pub mod audit;
+pub mod batch;
+pub mod days;
+pub mod dead_letters;
+pub mod deliveries;
+pub mod document;
+pub mod metrics;
+pub mod ownership;
+pub mod partition;
+pub mod settings;
+pub mod settle;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    announce::Announcer, dead_letters::DeadLetters, metrics::WorkerMetrics, ownership::Ownership,
+    partition::Workshop, settings::Settings, settle::Settler,
+};
+
+/// What a worker needs to do its work.
+pub const NEEDS: [&str; 2] = ["database", "broker"];
+
+/// Works until `shutdown`, then drains.
+///
+/// # Errors
+/// The database or the broker is not fit for this release or these settings, or out of reach.
+pub async fn run(
+    settings: &Settings,
+    readiness: &Arc<Readiness>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let common = &settings.common;
+    let metrics = Arc::new(WorkerMetrics::new());
+    let pool = database::pool(
+        &common.database,
+        common.database_connections,
+        "hotrow-worker",
+    );
+    database::require_schema(&pool).await?;
+    days::look_after(&pool, days::today(), settings.retention_days)
+        .await
+        .context("cannot make the days of the orders table")?;
+    let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
+    let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
+    topology::ensure(&consuming, &pool, common.partitions).await?;
+
+    let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
+    let news = tokio::spawn(publish_news);
+    let settler = Settler {
+        pool: pool.clone(),
+        mint: common.mint.clone(),
+        orders_max: settings.batch.orders_max,
+        dead_letters: DeadLetters::new(Arc::clone(&publishing), Arc::clone(&metrics)),
+        announcer,
+        metrics: Arc::clone(&metrics),
+    };
+    let workshop = Arc::new(Workshop {
+        broker: Arc::clone(&consuming),
+        settler,
+        limits: settings.batch,
+        partitions: common.partitions,
+    });
+
+    let retention_days = settings.retention_days;
+    tokio::spawn(days::keep(pool.clone(), retention_days, shutdown.clone()));
+    tokio::spawn(audit::keep(
+        common.database.clone(),
+        retention_days,
+        metrics.inventory_mismatch.clone(),
+        shutdown.clone(),
+    ));
+    let owned = metrics.partitions_owned.clone();
+    tracing::info!("working");
+    Ownership::new(workshop, &common.database, owned, Arc::clone(readiness))
+        .keep(shutdown)
+        .await;
+
+    // The last announcer went with the workshop; what it left is published, and then both ends close.
+    news.await
+        .context("the task that publishes news has failed")?;
+    consuming.close().await;
+    publishing.close().await;
+    pool.close().await;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! `hotrow-worker`: settings, telemetry, and the work or the command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hotrow_shared::{
+    database, metrics, shutdown,
+    telemetry::{self, Readiness},
+};
+use hotrow_worker::{
+    NEEDS, days, dead_letters,
+    settings::{Cli, Command, Settings},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    shutdown::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let settings = cli.settings.check()?;
+    telemetry::start_log(settings.common.log_format)?;
+    match &cli.command {
+        None => work(&settings).await,
+        Some(Command::Migrate) => migrate(&settings).await,
+        Some(Command::DeadLetters { action }) => {
+            dead_letters::command::run(action, &settings).await
+        }
+    }
+}
+
+async fn work(settings: &Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let metrics = metrics::install()?;
+    let readiness = Readiness::of(&NEEDS);
+    telemetry::serve(
+        settings.metrics_addr.0,
+        metrics,
+        &readiness,
+        shutdown.clone(),
+    )
+    .await?;
+    let work = hotrow_worker::run(settings, &readiness, shutdown.clone());
+    shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
+    tracing::info!("drained");
+    Ok(())
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let pool = database::pool(
+        &settings.common.database,
+        settings.common.database_connections,
+        "hotrow-worker migrate",
+    );
+    database::MIGRATIONS.run(&pool).await?;
+    days::look_after(&pool, days::today(), settings.retention_days).await?;
+    println!("the schema is up to date");
+    Ok(())
+}

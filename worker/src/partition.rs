@@ -1,0 +1,79 @@
+//! One partition: deliveries become batches, batches are settled, settled batches are acknowledged.
+
+use std::sync::Arc;
+
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    retry::Pauses,
+    topology,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    acknowledge, batch::Batches, deliveries::Deliveries, settings::BatchLimits, settle::Settler,
+};
+
+/// What every partition of a worker works with.
+pub struct Workshop {
+    /// The connection to consume from; acknowledgements go back on it.
+    pub broker: Arc<Broker>,
+    /// Settles what was consumed.
+    pub settler: Settler,
+    /// When a batch is closed.
+    pub limits: BatchLimits,
+    /// Number of intake queues.
+    pub partitions: u16,
+}
+
+/// Consumes a partition until `stop`, again and again if the broker goes away.
+///
+/// Returns when the batch in hand is settled and acknowledged and the channel is closed: only then
+/// may another worker begin.
+pub async fn work(workshop: &Workshop, partition: u16, stop: &CancellationToken) {
+    let mut pauses = Pauses::new();
+    while !stop.is_cancelled() {
+        let mut settled_any = false;
+        match consume(workshop, partition, stop, &mut settled_any).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(partition, %error, "consuming was interrupted"),
+        }
+        if settled_any {
+            pauses = Pauses::new();
+        }
+        stop.run_until_cancelled(pauses.pause()).await;
+    }
+}
+
+async fn consume(
+    workshop: &Workshop,
+    partition: u16,
+    stop: &CancellationToken,
+    settled_any: &mut bool,
+) -> Result<(), BrokerError> {
+    let (channel, deliveries) = match Deliveries::of(&workshop.broker, partition).await {
+        Ok(consuming) => consuming,
+        Err(error) => {
+            // After the loss of a broker, or the deletion of a queue, the topology may be gone too.
+            if let Err(error) = topology::ensure(
+                &workshop.broker,
+                &workshop.settler.pool,
+                workshop.partitions,
+            )
+            .await
+            {
+                tracing::warn!(partition, %error, "the queues are not fit for work");
+            }
+            return Err(error);
+        }
+    };
+    let mut batches = Batches::of(deliveries, workshop.limits);
+    while let Some(batch) = batches.next(stop).await? {
+        workshop.settler.settle(partition, &batch).await;
+        acknowledge::up_to(&channel, batch.last_tag).await?;
+        *settled_any = true;
+    }
+    // Closing, and not cancelling the consumer first: that would let the next one begin while we
+    // still hold deliveries.
+    channel.close(200, "given up".into()).await?;
+    Ok(())
+}

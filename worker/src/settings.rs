@@ -1,0 +1,144 @@
+//! The worker's settings: what both processes have, and what only batches and retention need.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
+
+/// Settles queued purchases in PostgreSQL, a batch at a time.
+///
+/// Every flag can be given by the environment variable of the same name. Without a command the worker runs until
+/// SIGTERM or Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "hotrow-worker", version)]
+pub struct Cli {
+    /// What to do instead of working.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// What a worker can be told to do instead of working.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Look at orders that could not be settled, try them again or give them up
+    DeadLetters {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: DeadLetterAction,
+    },
+}
+
+/// What can be done with dead letters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DeadLetterAction {
+    /// Show dead letters, one JSON object a line, and leave them where they are
+    List(Selection),
+    /// Send dead letters back to their queue, to be settled as if they came in now
+    Replay(Selection),
+    /// Remove dead letters; their orders stay `failed`
+    Discard(Selection),
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Selection {
+    /// Only the dead letter of this order
+    #[arg(long, value_name = "ORDER_ID")]
+    pub order_id: Option<String>,
+    /// Only dead letters of this reason: malformed, refused or `delivery_limit`
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Every dead letter; replay and discard want this or another selection
+    #[arg(long, conflicts_with_all = ["order_id", "reason"])]
+    pub all: bool,
+}
+
+/// Settings as they were given.
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Where Prometheus finds `/metrics`, and probes find `/livez` and `/readyz`
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "127.0.0.1:9465",
+        value_name = "ADDRESS"
+    )]
+    metrics_addr: String,
+
+    /// Most orders settled in one transaction, 1 to 100000
+    #[arg(long, env, global = true, default_value = "4000", value_name = "COUNT")]
+    batch_orders_max: String,
+
+    /// How long a batch waits for company after its first order; 0ms settles what is there at once
+    #[arg(long, env, global = true, default_value = "0ms", value_name = "TIME")]
+    batch_wait: String,
+
+    /// Days that orders are kept, 2 or more; older days are dropped from the database
+    #[arg(long, env, global = true, default_value = "30", value_name = "DAYS")]
+    retention_days: String,
+}
+
+/// The longest that a batch may wait for company: longer would only make every order late.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The worker's settings, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// What both processes have.
+    pub common: Common,
+    /// Where metrics and probes are.
+    pub metrics_addr: ListenAddr,
+    /// When a batch is closed.
+    pub batch: BatchLimits,
+    /// Days that orders are kept.
+    pub retention_days: u64,
+}
+
+/// When a batch is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Most orders in one.
+    pub orders_max: usize,
+    /// How long it waits for company after its first order.
+    pub wait: Duration,
+}
+
+impl SettingsArgs {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// All that is wrong, in one message.
+    pub fn check(&self) -> Result<Settings, Problems> {
+        let mut problems = Problems::of_environment();
+        let common = self.common.check(&mut problems);
+        let metrics_addr = problems.read("METRICS_ADDR", &self.metrics_addr);
+        let orders_max = problems.count("BATCH_ORDERS_MAX", &self.batch_orders_max, 1..=100_000);
+        let wait = problems.duration("BATCH_WAIT", &self.batch_wait);
+        if wait.is_some_and(|wait| wait > BATCH_WAIT_MAX) {
+            problems.add(format!("BATCH_WAIT: must be at most {BATCH_WAIT_MAX:?}"));
+        }
+        let retention_days = problems.count("RETENTION_DAYS", &self.retention_days, 2..=36_500);
+        let settings = || {
+            let batch = BatchLimits {
+                orders_max: usize::try_from(orders_max?).ok()?,
+                wait: wait?,
+            };
+            Some(Settings {
+                common: common?,
+                metrics_addr: metrics_addr?,
+                batch,
+                retention_days: retention_days?,
+            })
+        };
+        problems.or(settings())
+    }
+}

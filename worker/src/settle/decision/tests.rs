@@ -1,0 +1,219 @@
+//! The decision against a model that is too slow to be wrong in the same way: it keeps one
+//! list of everything that ever happened and reads it from the start for every question.
+
+use hotrow_shared::{
+    id::{IdMint, IdempotencyKey},
+    order::{CustomerId, Items},
+};
+use proptest::prelude::*;
+
+use super::*;
+
+/// Keys of one customer: the same number is the same purchase, `day` 1 is after midnight.
+#[derive(Debug, Clone)]
+struct Wish {
+    key: u8,
+    day: u64,
+    items: Vec<(u8, u32)>,
+}
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let items = proptest::collection::btree_map(0u8..4, 1u32..6, 1..4)
+        .prop_map(|items| items.into_iter().collect());
+    let wish = (0u8..40, 0u64..2, items).prop_map(|(key, day, items)| Wish { key, day, items });
+    proptest::collection::vec(wish, 0..60)
+}
+
+fn sku(number: u8) -> Sku {
+    Sku::try_from(format!("sku-{number}").as_str()).expect("a valid name")
+}
+
+/// SKU 3 is unknown, SKU 2 has another currency.
+fn stock(available: [i64; 3]) -> BTreeMap<Sku, Stock> {
+    let row = |(number, available): (u8, i64)| {
+        let currency = if number == 2 { "USD" } else { "EUR" };
+        (
+            sku(number),
+            Stock {
+                available,
+                unit_price_minor: 100 + i64::from(number),
+                currency: currency.to_owned(),
+                version: 1,
+            },
+        )
+    };
+    (0u8..).zip(available).map(row).collect()
+}
+
+fn orders(wishes: &[Wish]) -> Vec<Candidate<'static>> {
+    let mint = IdMint::new("a secret of a test", None);
+    let customer = CustomerId::try_from("c").expect("a valid name");
+    let day = hotrow_shared::id::Day(20_000);
+    let candidate = |wish: &Wish| {
+        let key = IdempotencyKey::try_from(format!("k{}", wish.key)).expect("a valid key");
+        let id = mint.derive(
+            &customer,
+            &key,
+            hotrow_shared::id::Day(day.0 + wish.day).start_ms(),
+        );
+        let items: Vec<_> = wish
+            .items
+            .iter()
+            .map(|&(number, quantity)| Item {
+                sku: sku(number),
+                quantity: quantity.try_into().expect("in bounds"),
+            })
+            .collect();
+        let items = Items::try_from(items).expect("valid items");
+        let twins = mint
+            .twins(id, &customer, &key, hotrow_shared::id::Day(day.0 + 1))
+            .collect();
+        let order = Order {
+            id,
+            customer_id: customer.clone(),
+            items,
+            accepted_ms: 0,
+            key: Some(key),
+        };
+        Candidate {
+            order: Box::leak(Box::new(order)),
+            twins,
+        }
+    };
+    wishes.iter().map(candidate).collect()
+}
+
+/// The model's answer for each wish.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Answer {
+    Confirmed(i64),
+    Rejected(Reason),
+    SameIdAgain,
+    SamePurchaseAgain,
+}
+
+fn model(wishes: &[Wish], available: [i64; 3]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = Vec::new();
+    for (at, wish) in wishes.iter().enumerate() {
+        let earlier = &wishes[..at];
+        let taken = |number: u8| -> i64 {
+            let confirmed = earlier
+                .iter()
+                .zip(&answers)
+                .filter(|(_, answer)| matches!(answer, Answer::Confirmed(_)));
+            confirmed
+                .flat_map(|(wish, _)| &wish.items)
+                .filter(|item| item.0 == number)
+                .map(|item| i64::from(item.1))
+                .sum()
+        };
+        let answer = if earlier
+            .iter()
+            .any(|other| other.key == wish.key && other.day == wish.day)
+        {
+            Answer::SameIdAgain
+        } else if earlier.iter().any(|other| other.key == wish.key) {
+            Answer::SamePurchaseAgain
+        } else {
+            let currencies = wish
+                .items
+                .iter()
+                .take_while(|item| item.0 != 3)
+                .map(|item| item.0 == 2);
+            let mixed = currencies.clone().any(|it| it) && currencies.clone().any(|it| !it);
+            // The items are looked at in turn: whichever fault comes first is the reason.
+            if mixed {
+                Answer::Rejected(Reason::CurrencyMismatch)
+            } else if wish.items.iter().any(|item| item.0 == 3) {
+                Answer::Rejected(Reason::UnknownSku)
+            } else if wish
+                .items
+                .iter()
+                .any(|item| taken(item.0) + i64::from(item.1) > available[usize::from(item.0)])
+            {
+                Answer::Rejected(Reason::SoldOut)
+            } else {
+                Answer::Confirmed(
+                    wish.items
+                        .iter()
+                        .map(|item| (100 + i64::from(item.0)) * i64::from(item.1))
+                        .sum(),
+                )
+            }
+        };
+        answers.push(answer);
+    }
+    answers
+}
+
+proptest! {
+    #[test]
+    fn the_decision_is_the_one_of_the_slow_model(wishes in wishes(), available in prop::array::uniform3(0i64..40)) {
+        let batch = orders(&wishes);
+        let stock = stock(available);
+        let decision = decide(&batch, &HashMap::new(), &stock);
+        let answers: Vec<_> = decision.verdicts.iter().map(|verdict| match verdict {
+            Verdict::Confirmed { total_minor } => Answer::Confirmed(*total_minor),
+            Verdict::Rejected(reason) => Answer::Rejected(*reason),
+            Verdict::Duplicate => Answer::SameIdAgain,
+            Verdict::Alias(_) => Answer::SamePurchaseAgain,
+        }).collect();
+        prop_assert_eq!(answers, model(&wishes, available));
+        for (sku, row) in &stock {
+            let sold = decision.sold.get(sku).map_or(0, |sold| sold.quantity);
+            prop_assert!(sold <= row.available);
+        }
+    }
+
+    #[test]
+    fn a_batch_cut_in_two_is_decided_as_the_whole(wishes in wishes(), available in prop::array::uniform3(0i64..40), cut in 0usize..60) {
+        let batch = orders(&wishes);
+        let cut = cut.min(batch.len());
+        let whole_stock = stock(available);
+        let whole = decide(&batch, &HashMap::new(), &whole_stock);
+
+        let first = decide(&batch[..cut], &HashMap::new(), &whole_stock);
+        let mut left = whole_stock.clone();
+        for (sku, row) in &mut left {
+            row.available -= first.sold.get(sku).map_or(0, |sold| sold.quantity);
+        }
+        let mut known = HashMap::new();
+        for (candidate, verdict) in batch.iter().zip(&first.verdicts) {
+            match verdict {
+                Verdict::Alias(of) => { known.insert(candidate.order.id, *of); }
+                Verdict::Duplicate => {}
+                _ => { known.insert(candidate.order.id, candidate.order.id); }
+            }
+        }
+        let second = decide(&batch[cut..], &known, &left);
+        let halves: Vec<_> = first.verdicts.into_iter().chain(second.verdicts).collect();
+        prop_assert_eq!(halves, whole.verdicts);
+    }
+}
+
+#[test]
+fn a_large_order_that_does_not_fit_does_not_block_a_small_one_behind_it() {
+    let wish = |key, quantity| Wish {
+        key,
+        day: 0,
+        items: vec![(0, quantity)],
+    };
+    let batch = orders(&[wish(1, 8), wish(2, 5), wish(3, 2)]);
+    let stock = stock([10, 0, 0]);
+    let decision = decide(&batch, &HashMap::new(), &stock);
+    assert!(matches!(
+        decision.verdicts[..],
+        [
+            Verdict::Confirmed { .. },
+            Verdict::Rejected(Reason::SoldOut),
+            Verdict::Confirmed { .. }
+        ]
+    ));
+    assert_eq!(
+        decision.sold[&sku(0)],
+        Sold {
+            quantity: 10,
+            orders: 2
+        }
+    );
+}

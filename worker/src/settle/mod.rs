@@ -1,0 +1,233 @@
+//! Settling: a batch becomes one transaction, and nothing leaves here before it is committed or
+//! lies in the dead-letter queue.
+
+pub mod decision;
+pub mod store;
+pub mod transaction;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use backon::Retryable;
+use chrono::Utc;
+use hotrow_shared::{
+    envelope::Order,
+    id::{Day, IdMint},
+    outcome::{Reason, Status},
+    retry,
+};
+use sqlx::PgPool;
+use tokio::time::{Instant, timeout};
+
+use self::{
+    decision::Candidate,
+    store::StoreError,
+    transaction::{Settlement, outcome},
+};
+use crate::{
+    announce::Announcer,
+    batch::Batch,
+    dead_letters::{DeadLetter, DeadLetters},
+    deliveries::Arrived,
+    document::{PricedItems, accepted_at},
+    metrics::{Duplicate, WorkerMetrics},
+};
+
+/// How long one settle transaction may take before its connection counts as dead.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
+/// Settles batches. There is one in a worker, and its partitions share it.
+pub struct Settler {
+    /// Where orders are settled.
+    pub pool: PgPool,
+    /// Knows under which other ids a purchase may have come in.
+    pub mint: IdMint,
+    /// Most orders in one transaction.
+    pub orders_max: usize,
+    /// Where what cannot be settled goes.
+    pub dead_letters: DeadLetters,
+    /// Tells what became of the orders.
+    pub announcer: Announcer,
+    /// What is counted.
+    pub metrics: Arc<WorkerMetrics>,
+}
+
+impl Settler {
+    /// Brings every order of a batch to its end, however long the servers are away.
+    pub async fn settle(&self, partition: u16, batch: &Batch) {
+        self.metrics.batch(batch.closed_by, batch.orders.len());
+        for piece in &batch.unreadable {
+            self.dead_letters
+                .bury(&DeadLetter::unreadable(partition, piece))
+                .await;
+        }
+        // A single envelope may hold more than a batch may, if the settings of the processes differ.
+        for orders in batch.orders.chunks(self.orders_max) {
+            self.settle_or_bisect(partition, orders).await;
+        }
+    }
+
+    /// Settles orders in their sequence. When the database refuses them for what they are, they are
+    /// halved until the culprit stands alone and is dead-lettered.
+    async fn settle_or_bisect(&self, partition: u16, orders: &[Arrived]) {
+        let mut parts = vec![orders];
+        while let Some(part) = parts.pop() {
+            let Err(refusal) = self.settle_until_answered(partition, part).await else {
+                continue;
+            };
+            if let [culprit] = part {
+                self.bury(partition, &culprit.order, &refusal).await;
+            } else {
+                let (earlier, later) = part.split_at(part.len() / 2);
+                parts.extend([later, earlier]);
+            }
+        }
+    }
+
+    /// Settles orders, again and again while the trouble is not theirs.
+    async fn settle_until_answered(
+        &self,
+        partition: u16,
+        orders: &[Arrived],
+    ) -> Result<(), StoreError> {
+        let attempt = || self.attempt(partition, orders);
+        attempt
+            .retry(retry::for_ever())
+            .when(|error| matches!(error, StoreError::Transient { .. }))
+            .notify(|error, pause| {
+                if let StoreError::Transient { cause, .. } = error {
+                    self.metrics.retry(*cause);
+                }
+                tracing::warn!(partition, orders = orders.len(), ?pause, %error, "settling is tried again");
+            })
+            .await
+    }
+
+    async fn attempt(&self, partition: u16, orders: &[Arrived]) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let candidates = self.candidates(orders);
+        let mut connection = self.pool.acquire().await?;
+        let settling = transaction::settle(&mut connection, &candidates, &self.metrics.row_lock);
+        let Ok(settlement) = timeout(SETTLE_MAX, settling).await else {
+            // Whether it was committed is not known; the next attempt finds out by reading.
+            connection.close_on_drop();
+            return Err(StoreError::timeout());
+        };
+        let settlement = settlement?;
+        drop(connection);
+        self.metrics.settle.record(started.elapsed());
+        self.count(orders, &settlement);
+        self.announcer.announce(partition, orders, &settlement);
+        tracing::debug!(
+            partition,
+            orders = orders.len(),
+            row_writes = settlement.row_writes,
+            "settled"
+        );
+        Ok(())
+    }
+
+    /// The orders with the other ids to look for.
+    fn candidates<'a>(&self, orders: &'a [Arrived]) -> Vec<Candidate<'a>> {
+        let today = Day::of_ms(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default());
+        let newest = orders
+            .iter()
+            .map(|arrived| arrived.order.id.day())
+            .max()
+            .unwrap_or(today);
+        let latest = today.max(newest);
+        let candidate = |Arrived { order, .. }: &'a Arrived| {
+            let twins = order.key.as_ref().map(|key| {
+                self.mint
+                    .twins(order.id, &order.customer_id, key, latest)
+                    .collect()
+            });
+            Candidate {
+                order,
+                twins: twins.unwrap_or_default(),
+            }
+        };
+        orders.iter().map(candidate).collect()
+    }
+
+    fn count(&self, orders: &[Arrived], settlement: &Settlement) {
+        self.metrics.row_writes.increment(settlement.row_writes);
+        let mut outcomes: BTreeMap<_, (_, u64)> = BTreeMap::new();
+        for (arrived, verdict) in orders.iter().zip(&settlement.verdicts) {
+            let Some((status, reason)) = outcome(*verdict) else {
+                self.metrics.duplicate(duplicate(arrived));
+                continue;
+            };
+            let age_ms = settlement.at.timestamp_millis() - arrived.order.accepted_ms;
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a whole number of milliseconds far below 2^52"
+            )]
+            self.metrics
+                .order_age
+                .record(age_ms.max(0) as f64 / 1_000.0);
+            outcomes
+                .entry((status.as_str(), reason.map(Reason::as_str)))
+                .or_insert(((status, reason), 0))
+                .1 += 1;
+        }
+        for ((status, reason), orders) in outcomes.into_values() {
+            self.metrics.settled(status, reason, orders);
+        }
+    }
+
+    /// Sends an order that the database refuses to the dead letters and marks it as failed.
+    ///
+    /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
+    /// is replayed, instead of a failed order that nobody can replay.
+    async fn bury(&self, partition: u16, order: &Order, refusal: &StoreError) {
+        self.dead_letters
+            .bury(&DeadLetter::refused(partition, order, refusal))
+            .await;
+        let mark = || self.mark_failed(order);
+        let marked = mark
+            .retry(retry::for_ever())
+            .when(|error| matches!(error, StoreError::Transient { .. }))
+            .await;
+        if let Err(error) = marked {
+            tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
+            return;
+        }
+        self.metrics
+            .settled(Status::Failed, Some(Reason::DeadLettered), 1);
+        self.announcer.announce_failed(order);
+    }
+
+    /// Marks an order as failed, if need be without the parts that the database may have refused.
+    async fn mark_failed(&self, order: &Order) -> Result<(), StoreError> {
+        let unpriced = PricedItems {
+            items: &order.items,
+            stock: &BTreeMap::new(),
+        }
+        .json();
+        let id = order.id.uuid();
+        let accepted_at = accepted_at(order);
+        match store::write_failed(
+            &self.pool,
+            id,
+            order.customer_id.as_str(),
+            &unpriced,
+            accepted_at,
+        )
+        .await
+        {
+            Err(StoreError::Refused(_)) => {
+                store::write_failed(&self.pool, id, "", "[]", accepted_at).await
+            }
+            marked => marked,
+        }
+    }
+}
+
+/// How an order came in twice. A replayed dead letter without a key counts as redelivered.
+fn duplicate(arrived: &Arrived) -> Duplicate {
+    if arrived.order.key.is_some() && !arrived.redelivered {
+        Duplicate::RepeatedKey
+    } else {
+        Duplicate::Redelivered
+    }
+}

@@ -1,0 +1,142 @@
+//! The transaction: lock, look for what is settled already, decide, write, commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::{
+    order::Sku,
+    outcome::{Reason, Status},
+};
+use metrics::Histogram;
+use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
+
+use super::{
+    decision::{Candidate, Sold, Stock, Verdict, decide},
+    store::{self, OrderRows, StoreError},
+};
+use crate::document::{PricedItems, accepted_at};
+
+/// What was committed.
+#[derive(Debug)]
+pub struct Settlement {
+    /// One verdict for each order, in the same sequence.
+    pub verdicts: Vec<Verdict>,
+    /// The stock of every known SKU of the orders, after this settlement.
+    pub stock: BTreeMap<Sku, Stock>,
+    /// Inventory rows that were written.
+    pub row_writes: u64,
+    /// The time that every order and ledger entry of the settlement carries.
+    pub at: DateTime<Utc>,
+}
+
+/// Settles orders in one transaction.
+///
+/// If the process dies or the connection breaks in here, either all of it happened or nothing. Which of the two is
+/// found out by whoever settles the same orders again.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn settle(
+    connection: &mut PgConnection,
+    candidates: &[Candidate<'_>],
+    row_lock_seconds: &Histogram,
+) -> Result<Settlement, StoreError> {
+    let skus: BTreeSet<_> = candidates
+        .iter()
+        .flat_map(|it| it.order.items.as_slice())
+        .map(|item| item.sku.as_str())
+        .collect();
+    let skus: Vec<_> = skus.into_iter().collect();
+    let ids: Vec<_> = candidates
+        .iter()
+        .flat_map(|it| it.twins.iter().chain([&it.order.id]))
+        .map(|id| id.uuid())
+        .collect();
+
+    let mut transaction = connection.begin().await?;
+    let mut stock = store::lock(&mut transaction, &skus).await?;
+    let locked = Instant::now();
+    let known = store::known(&mut transaction, &ids).await?;
+    let decision = decide(candidates, &known, &stock);
+    let at = Utc::now();
+    let rows = rows(candidates, &decision.verdicts, &stock);
+    if !rows.ids.is_empty() {
+        store::write(&mut transaction, at, &decision.sold, &rows).await?;
+    }
+    let aliases = aliases(candidates, &decision.verdicts);
+    if !aliases.is_empty() {
+        store::write_aliases(&mut transaction, at, &aliases).await?;
+    }
+    transaction.commit().await?;
+    row_lock_seconds.record(locked.elapsed());
+
+    let row_writes = decision.sold.len() as u64;
+    take(&mut stock, &decision.sold);
+    Ok(Settlement {
+        verdicts: decision.verdicts,
+        stock,
+        row_writes,
+        at,
+    })
+}
+
+/// The new rows of the orders table.
+fn rows<'a>(
+    candidates: &[Candidate<'a>],
+    verdicts: &[Verdict],
+    stock: &'a BTreeMap<Sku, Stock>,
+) -> OrderRows<'a> {
+    let mut rows = OrderRows::default();
+    for (Candidate { order, .. }, verdict) in candidates.iter().zip(verdicts) {
+        let Some((status, reason)) = outcome(*verdict) else {
+            continue;
+        };
+        let items = PricedItems {
+            items: &order.items,
+            stock,
+        };
+        let total_minor = match verdict {
+            Verdict::Confirmed { total_minor } => Some(*total_minor),
+            _ => None,
+        };
+        rows.ids.push(order.id.uuid());
+        rows.statuses.push(status.as_str());
+        rows.reasons.push(reason.map(Reason::as_str));
+        rows.customers.push(order.customer_id.as_str());
+        rows.items.push(items.json());
+        rows.totals.push(total_minor);
+        rows.currencies
+            .push(total_minor.and_then(|_| items.currency()));
+        rows.accepted.push(accepted_at(order));
+    }
+    rows
+}
+
+/// The state that a verdict gives an order, unless the order was settled before.
+#[must_use]
+pub fn outcome(verdict: Verdict) -> Option<(Status, Option<Reason>)> {
+    match verdict {
+        Verdict::Confirmed { .. } => Some((Status::Confirmed, None)),
+        Verdict::Rejected(reason) => Some((Status::Rejected, Some(reason))),
+        Verdict::Duplicate | Verdict::Alias(_) => None,
+    }
+}
+
+fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict]) -> Vec<(uuid::Uuid, uuid::Uuid)> {
+    let alias = |(candidate, verdict): (&Candidate<'_>, &Verdict)| match verdict {
+        Verdict::Alias(first) => Some((candidate.order.id.uuid(), first.uuid())),
+        _ => None,
+    };
+    candidates.iter().zip(verdicts).filter_map(alias).collect()
+}
+
+/// The stock as it is once the sold pieces are gone.
+fn take(stock: &mut BTreeMap<Sku, Stock>, sold: &BTreeMap<&Sku, Sold>) {
+    for (sku, sold) in sold {
+        if let Some(row) = stock.get_mut(*sku) {
+            row.available -= sold.quantity;
+            row.version += 1;
+        }
+    }
+}
