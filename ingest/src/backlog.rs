@@ -1,0 +1,316 @@
+//! The backlog: how many orders wait in which queue, and how long a new one will.
+//!
+//! The broker is asked once a second and counts messages, which are envelopes. Their size is known
+//! from the envelopes that this process published last; what the broker handed to a worker and has
+//! not been acknowledged it does not tell over AMQP, but while anything is ready, a worker holds its
+//! full prefetch. Between two answers of the broker, what this process published and what the news say was
+//! settled are added and taken off.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    news::QueueNews,
+    topology::{self, Depth, PREFETCH_ENVELOPES},
+};
+use metrics::Gauge;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::queued_orders;
+
+/// How often the broker is asked.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Envelopes whose size is remembered, per partition.
+const SIZES_MAX: usize = 4_096;
+/// What an order is expected to wait before the first news, and at least.
+const WAIT_FIRST: Duration = Duration::from_millis(40);
+/// Orders per second that a worker settles from a backlog, before one was seen.
+const PACE_FIRST: f64 = 20_000.0;
+/// The longest wait that is announced.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+/// The weight of the newest value in a moving mean.
+const NEWEST_WEIGHT: f64 = 0.3;
+
+/// What waits in all queues.
+pub struct Backlog {
+    partitions: Vec<PartitionBacklog>,
+    orders_max: u64,
+}
+
+struct PartitionBacklog {
+    state: Mutex<State>,
+    /// What the state comes to, for readers that must not wait.
+    orders: AtomicU64,
+    wait_ms: AtomicU64,
+    gauge: Gauge,
+}
+
+struct State {
+    /// Orders in the newest envelopes of this process, the newest last.
+    sizes: VecDeque<u16>,
+    /// Orders in the queue when the broker was asked last.
+    sampled: u64,
+    published: u64,
+    taken: u64,
+    /// The mean age of orders when they were settled.
+    age_ms: f64,
+    /// Orders settled per second while there was a backlog.
+    pace: f64,
+}
+
+impl Backlog {
+    /// A backlog of nothing. Above `orders_max` it is full.
+    #[must_use]
+    pub fn new(partitions: u16, orders_max: u64) -> Self {
+        Self {
+            partitions: (0..partitions).map(PartitionBacklog::new).collect(),
+            orders_max,
+        }
+    }
+
+    /// Whether more is waiting than may.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.partitions
+            .iter()
+            .map(|partition| partition.orders.load(Ordering::Relaxed))
+            .sum::<u64>()
+            >= self.orders_max
+    }
+
+    /// How long a new order of a partition will wait.
+    #[must_use]
+    pub fn wait(&self, partition: u16) -> Duration {
+        self.partitions
+            .get(usize::from(partition))
+            .map_or(WAIT_FIRST, PartitionBacklog::wait)
+    }
+
+    /// How long an order of any partition may have to wait.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.partitions
+            .iter()
+            .map(PartitionBacklog::wait)
+            .max()
+            .unwrap_or(WAIT_FIRST)
+    }
+
+    /// Notes that an envelope is in a queue.
+    pub fn published(&self, partition: u16, orders: usize) {
+        self.change(partition, |state| {
+            state.published += orders as u64;
+            state
+                .sizes
+                .push_back(u16::try_from(orders).unwrap_or(u16::MAX));
+            if state.sizes.len() > SIZES_MAX {
+                state.sizes.pop_front();
+            }
+        });
+    }
+
+    /// Notes that a worker took orders off a queue.
+    pub fn taken(&self, news: QueueNews) {
+        self.change(news.partition, |state| {
+            state.taken += u64::from(news.taken_orders);
+            state.age_ms += NEWEST_WEIGHT * (f64::from(news.age_ms) - state.age_ms);
+        });
+    }
+
+    fn sampled(&self, partition: u16, depth: Depth) {
+        self.change(partition, |state| state.sample(depth));
+    }
+
+    fn change(&self, partition: u16, change: impl FnOnce(&mut State)) {
+        if let Some(partition) = self.partitions.get(usize::from(partition)) {
+            partition.change(change);
+        }
+    }
+
+    /// Asks the broker once a second until `shutdown`, and tells whether it answers.
+    pub async fn keep(
+        self: Arc<Self>,
+        broker: Arc<Broker>,
+        answers: impl Fn(bool),
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let sampled = self.sample_all(&broker).await;
+            if let Err(error) = &sampled {
+                tracing::debug!(%error, "the depth of the queues is not known");
+            }
+            answers(sampled.is_ok());
+            if shutdown
+                .run_until_cancelled(tokio::time::sleep(SAMPLE_INTERVAL))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn sample_all(&self, broker: &Broker) -> Result<(), BrokerError> {
+        let sample = async {
+            let channel = broker.channel().await?;
+            for partition in 0..u16::try_from(self.partitions.len()).unwrap_or(u16::MAX) {
+                self.sampled(partition, topology::depth(&channel, partition).await?);
+            }
+            Ok(channel.close(200, "seen".into()).await?)
+        };
+        let answer = tokio::time::timeout(SAMPLE_INTERVAL * 5, sample).await;
+        answer.unwrap_or_else(|_| {
+            broker.abandon();
+            Err(BrokerError::Silent)
+        })
+    }
+}
+
+impl PartitionBacklog {
+    fn new(partition: u16) -> Self {
+        let state = State {
+            sizes: VecDeque::new(),
+            sampled: 0,
+            published: 0,
+            taken: 0,
+            age_ms: WAIT_FIRST.as_secs_f64() * 1_000.0,
+            pace: PACE_FIRST,
+        };
+        let gauge = queued_orders(partition);
+        gauge.set(0.0);
+        let wait_ms = AtomicU64::new(state.wait_ms());
+        Self {
+            state: Mutex::new(state),
+            orders: AtomicU64::new(0),
+            wait_ms,
+            gauge,
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms.load(Ordering::Relaxed))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        self.orders.store(state.orders(), Ordering::Relaxed);
+        self.wait_ms.store(state.wait_ms(), Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of orders")]
+        self.gauge.set(state.orders() as f64);
+    }
+}
+
+impl State {
+    fn orders(&self) -> u64 {
+        (self.sampled + self.published).saturating_sub(self.taken)
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, kept within bounds"
+    )]
+    fn wait_ms(&self) -> u64 {
+        let queueing = if self.sampled > 0 {
+            self.orders() as f64 / self.pace * 1_000.0
+        } else {
+            0.0
+        };
+        (queueing + self.age_ms).clamp(1.0, WAIT_MAX.as_millis() as f64) as u64
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "orders of one second")]
+    fn sample(&mut self, depth: Depth) {
+        if self.sampled > 0 && self.taken > 0 {
+            self.pace +=
+                NEWEST_WEIGHT * (self.taken as f64 / SAMPLE_INTERVAL.as_secs_f64() - self.pace);
+        }
+        let held = if depth.ready_envelopes > 0 && depth.consumers > 0 {
+            u32::from(PREFETCH_ENVELOPES)
+        } else {
+            0
+        };
+        self.sampled = self.orders_in(u64::from(depth.ready_envelopes + held));
+        (self.published, self.taken) = (0, 0);
+    }
+
+    /// The orders in the newest envelopes of a queue. Exact while this process published all of them.
+    fn orders_in(&self, envelopes: u64) -> u64 {
+        if self.sizes.is_empty() {
+            return envelopes;
+        }
+        let counted = usize::try_from(envelopes)
+            .unwrap_or(usize::MAX)
+            .min(self.sizes.len());
+        let orders: u64 = self
+            .sizes
+            .iter()
+            .rev()
+            .take(counted)
+            .map(|size| u64::from(*size))
+            .sum();
+        if counted == 0 {
+            0
+        } else {
+            orders * envelopes / counted as u64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth(ready_envelopes: u32, consumers: u32) -> Depth {
+        Depth {
+            ready_envelopes,
+            consumers,
+        }
+    }
+
+    #[test]
+    fn the_queue_is_counted_in_orders_not_in_envelopes() {
+        let backlog = Backlog::new(1, 1_000);
+        for orders in [500, 3, 7] {
+            backlog.published(0, orders);
+        }
+        backlog.sampled(0, depth(2, 0));
+        assert_eq!(backlog.partitions[0].orders.load(Ordering::Relaxed), 10);
+        backlog.sampled(0, depth(3, 0));
+        assert_eq!(backlog.partitions[0].orders.load(Ordering::Relaxed), 510);
+    }
+
+    #[test]
+    fn a_full_backlog_opens_again_when_workers_take_from_it() {
+        let backlog = Backlog::new(2, 100);
+        backlog.published(0, 60);
+        backlog.published(1, 40);
+        assert!(backlog.is_full());
+        backlog.taken(QueueNews {
+            partition: 1,
+            taken_orders: 1,
+            age_ms: 5,
+        });
+        assert!(!backlog.is_full());
+    }
+
+    #[test]
+    fn a_backlog_without_a_worker_makes_the_announced_wait_longer() {
+        let backlog = Backlog::new(1, 1_000_000);
+        let idle = backlog.wait(0);
+        for _ in 0..200 {
+            backlog.published(0, 512);
+        }
+        backlog.sampled(0, depth(200, 0));
+        assert!(backlog.wait(0) > idle * 10);
+    }
+}

@@ -1,0 +1,100 @@
+//! Bodies and headers of requests: bounded in size and time, and errors that name the field.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use bytes::Bytes;
+use hotrow_shared::id::IdempotencyKey;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, de::IgnoredAny};
+use tokio::time::timeout;
+
+use super::problem::Problem;
+
+/// The largest body, in bytes.
+pub const BODY_MAX: usize = 16 * 1024;
+/// How long a body may take: a client that trickles must not hold a connection for ever.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Reads a body that says that it is JSON.
+///
+/// # Errors
+/// Another content type, too large, too slow, or cut off.
+pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    match timeout(BODY_TIME_MAX, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge(BODY_MAX)),
+        Ok(Err(_)) => Err(Problem::Malformed(
+            "the body ended before it was complete".to_owned(),
+        )),
+        Err(_) => Err(Problem::TooSlow(BODY_TIME_MAX)),
+    }
+}
+
+/// Reads JSON of a shape.
+///
+/// # Errors
+/// `malformed` if it is not JSON, `invalid` with the path of the field if it is JSON of another shape.
+pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+}
+
+/// The slow way, for a body that is wrong: first whether it is JSON at all, then which field is not
+/// what it should be.
+fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
+    let malformed = |detail: String| Problem::Malformed(format!("the body is not JSON: {detail}"));
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return malformed(error.to_string()),
+    };
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return malformed(error.to_string());
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Err(error) if error.inner().is_data() => {
+            let (path, detail) = (error.path().to_string(), error.inner().to_string());
+            // The place in the text says less than the path does.
+            let detail = detail.split(" at line ").next().unwrap_or_default();
+            Problem::Invalid(if path == "." {
+                detail.to_owned()
+            } else {
+                format!("{path}: {detail}")
+            })
+        }
+        Err(error) => malformed(error.inner().to_string()),
+        Ok(_) => Problem::Internal,
+    }
+}
+
+/// The idempotency key of a request, if it has one.
+///
+/// # Errors
+/// More than one, or one that cannot be a key.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let malformed = |detail: &str| Problem::Malformed(format!("Idempotency-Key {detail}"));
+    if values.next().is_some() {
+        return Err(malformed("must be given once"));
+    }
+    let text = value
+        .to_str()
+        .map_err(|_| malformed("must be visible ASCII characters"))?;
+    text.parse()
+        .map(Some)
+        .map_err(|error: hotrow_shared::id::NotAKey| malformed(&error.to_string()))
+}

@@ -1,0 +1,240 @@
+//! Refusals: every way in which a request can go wrong, and the one `match` that says how it looks.
+//!
+//! The body is RFC 9457 `application/problem+json`. A handler returns a [`Problem`]; the outermost
+//! layer, which knows the request id, writes it.
+
+use std::time::Duration;
+
+use axum::{
+    extract::rejection::{PathRejection, QueryRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hotrow_shared::id::OrderId;
+use serde::Serialize;
+
+use crate::limits::Exceeded;
+
+/// Why a request is refused, named for what the client can do about it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Problem {
+    /// Not JSON, or a header that cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// More than a purchase can need.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The body did not come in time.
+    #[error("the body did not arrive within {0:?}")]
+    TooSlow(Duration),
+    /// Not `application/json`.
+    #[error("the content type must be application/json")]
+    UnsupportedMediaType,
+    /// JSON of the wrong shape or out of bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// The key was used for something else.
+    #[error("this idempotency key was used with a different body: use a new key for a new request")]
+    IdempotencyMismatch,
+    /// Nothing is left.
+    #[error("{0} is sold out")]
+    SoldOut(String),
+    /// Too many purchases.
+    #[error("too many purchases {}: wait before the next one", .0.whose)]
+    RateLimited(Exceeded),
+    /// More is queued than can be settled soon.
+    #[error("more orders are waiting than can be settled soon: try again later")]
+    Overloaded(Duration),
+    /// A server that the answer needs is out of reach.
+    #[error("{0} is out of reach: nothing was done, try again")]
+    Unavailable(&'static str),
+    /// The broker did not say whether it has the order.
+    #[error(
+        "the broker did not confirm in time, so the order may or may not be queued: poll its status, or repeat the request with the same Idempotency-Key"
+    )]
+    OutcomeUnknown(OrderId),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// There is such a thing, but not with this method.
+    #[error("this path does not know the method")]
+    MethodNotAllowed,
+    /// No bearer token, or not the right one.
+    #[error("a valid bearer token is required")]
+    Unauthorized,
+    /// No token is configured.
+    #[error("changing the inventory is turned off: no ADMIN_TOKEN is configured")]
+    Forbidden,
+    /// A defect of ours.
+    #[error("the request could not be carried out")]
+    Internal,
+}
+
+/// How long a client should wait after a 503 that says nothing better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    code: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_url: Option<String>,
+}
+
+impl Problem {
+    /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
+    pub const PURCHASE_CODES: [&'static str; 12] = [
+        "malformed",
+        "too_large",
+        "request_timeout",
+        "unsupported_media_type",
+        "invalid",
+        "idempotency_mismatch",
+        "sold_out",
+        "rate_limited",
+        "overloaded",
+        "unavailable",
+        "outcome_unknown",
+        "internal",
+    ];
+
+    /// Status, code and title.
+    #[must_use]
+    pub fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Body too large"),
+            Self::TooSlow(_) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "Body too slow",
+            ),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Unsupported media type",
+            ),
+            Self::Invalid(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                "Invalid request",
+            ),
+            Self::IdempotencyMismatch => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_mismatch",
+                "Idempotency key reused",
+            ),
+            Self::SoldOut(_) => (StatusCode::CONFLICT, "sold_out", "Sold out"),
+            Self::RateLimited(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "Too many requests",
+            ),
+            Self::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
+            Self::Unavailable(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Unavailable",
+            ),
+            Self::OutcomeUnknown(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                "Outcome unknown",
+            ),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+            ),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal error",
+            ),
+        }
+    }
+
+    /// The code alone.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind().1
+    }
+
+    /// The answer's body.
+    #[must_use]
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
+        let (status, code, title) = self.kind();
+        let order_id = match self {
+            Self::OutcomeUnknown(id) => Some(*id),
+            _ => None,
+        };
+        let body = Body {
+            r#type: format!("urn:hotrow:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            code,
+            request_id,
+            order_id,
+            status_url: order_id.map(super::status_url),
+        };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let retry_after = match self {
+            Self::Overloaded(wait) => Some((*wait).max(RETRY_AFTER)),
+            Self::Unavailable(_) | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
+            Self::RateLimited(exceeded) => {
+                for (name, value) in exceeded.headers() {
+                    headers.insert(HeaderName::from_static(name), value);
+                }
+                Some(exceeded.wait)
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                None
+            }
+            _ => None,
+        };
+        if let Some(wait) = retry_after {
+            headers.insert(header::RETRY_AFTER, super::whole_seconds(wait).into());
+        }
+        headers
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.kind().0, self.headers()).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::Malformed(format!("the path cannot be read: {rejection}"))
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::Malformed(format!("the query cannot be read: {rejection}"))
+    }
+}

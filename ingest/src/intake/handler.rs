@@ -1,0 +1,65 @@
+//! `POST /v1/orders`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{Accepted, Intake};
+use crate::http::{body, peer::Peer, problem::Problem, status_url, whole_seconds};
+
+/// Takes a purchase; 202 means that the broker has it safely.
+///
+/// # Errors
+/// Every refusal of the contract, each counted by its code.
+pub async fn place(
+    State(intake): State<Arc<Intake>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Response, Problem> {
+    match receive(&intake, peer, request).await {
+        Ok(accepted) => {
+            intake.metrics.accepted.increment(1);
+            Ok(receipt(&accepted))
+        }
+        Err(problem) => {
+            intake.metrics.refused(problem.code());
+            Err(problem)
+        }
+    }
+}
+
+async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accepted, Problem> {
+    let (head, content) = request.into_parts();
+    intake.admit(intake.proxies.client(peer, &head.headers))?;
+    let content = body::read(&head.headers, content).await?;
+    let key = body::idempotency_key(&head.headers)?;
+    let purchase = body::parse(&content)?;
+    intake.accept(purchase, key).await
+}
+
+fn receipt(accepted: &Accepted) -> Response {
+    let Accepted { id, wait } = accepted;
+    let status_url = status_url(*id);
+    let wait_ms = wait.as_millis();
+    // Neither an id nor its path has a character that JSON would escape.
+    let body = format!(
+        r#"{{"order_id":"{id}","status":"queued","status_url":"{status_url}","estimated_wait_ms":{wait_ms}}}"#
+    );
+    let mut response = (StatusCode::ACCEPTED, Body::from(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::RETRY_AFTER, whole_seconds(*wait).into());
+    if let Ok(location) = HeaderValue::try_from(status_url) {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}

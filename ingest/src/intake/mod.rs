@@ -1,0 +1,149 @@
+//! The intake: what a purchase has to pass before it is accepted.
+
+pub mod handler;
+pub mod purchase;
+pub mod repeats;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use hotrow_shared::{
+    envelope::Order,
+    id::{Day, IdMint, IdempotencyKey, OrderId},
+};
+
+use self::{purchase::Purchase, repeats::Repeats};
+use crate::{
+    backlog::Backlog,
+    clock::Clock,
+    http::{peer::TrustedProxies, problem::Problem},
+    lanes::{Lanes, NotAccepted},
+    limits::Limits,
+    metrics::IntakeMetrics,
+    sold_out::SoldOut,
+    status::{StatusDesk, reader::Found},
+};
+
+/// Everything that stands between a purchase and its lane.
+pub struct Intake {
+    /// Names orders.
+    pub mint: IdMint,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Number of intake queues.
+    pub partitions: u16,
+    /// Whose `X-Forwarded-For` is believed.
+    pub proxies: TrustedProxies,
+    /// How many purchases.
+    pub limits: Arc<Limits>,
+    /// What is gone.
+    pub sold_out: Arc<SoldOut>,
+    /// What waits.
+    pub backlog: Arc<Backlog>,
+    /// What was asked with which key.
+    pub repeats: Repeats,
+    /// What became of earlier orders.
+    pub status: StatusDesk,
+    /// The way to the broker.
+    pub lanes: Lanes,
+    /// What is counted.
+    pub metrics: IntakeMetrics,
+}
+
+/// An order that is safely queued.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its name.
+    pub id: OrderId,
+    /// How long it will wait.
+    pub wait: Duration,
+}
+
+impl Intake {
+    /// Counts a request before its body is read, so that a flood of nonsense counts, too.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Problem> {
+        self.limits
+            .count_client(client)
+            .map_err(Problem::RateLimited)
+    }
+
+    /// Accepts a purchase: when this returns well, the broker has it durable in a queue.
+    ///
+    /// # Errors
+    /// Every refusal of the contract that concerns a purchase that could be read.
+    pub async fn accept(
+        &self,
+        purchase: Purchase,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Accepted, Problem> {
+        let Purchase { customer_id, items } = purchase;
+        self.limits
+            .count_customer(&customer_id)
+            .map_err(Problem::RateLimited)?;
+        let now_ms = self.clock.now_ms();
+        let id = key.as_ref().map_or_else(
+            || self.mint.mint(now_ms),
+            |key| self.mint.derive(&customer_id, key, now_ms),
+        );
+        let fingerprint = key.is_some().then(|| repeats::fingerprint(&items));
+        if let Some(fingerprint) = fingerprint
+            && self.repeats.contradict(id, fingerprint)
+        {
+            return Err(Problem::IdempotencyMismatch);
+        }
+        let partition = items.partition(self.partitions);
+        let accepted_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let order = Order {
+            id,
+            customer_id,
+            items,
+            accepted_ms,
+            key,
+        };
+        if let Some(sku) = self.sold_out.among(&order.items)
+            && !self.may_be_a_repeat(&order).await
+        {
+            return Err(Problem::SoldOut(sku.to_string()));
+        }
+        let wait = self.backlog.wait(partition);
+        if self.backlog.is_full() {
+            return Err(Problem::Overloaded(wait));
+        }
+        let published = self.lanes.publish(partition, order.encode()).await;
+        if let (Some(fingerprint), Ok(()) | Err(NotAccepted::Unknown)) = (fingerprint, published) {
+            self.repeats.remember(id, fingerprint);
+        }
+        match published {
+            Ok(()) => Ok(Accepted { id, wait }),
+            Err(NotAccepted::Overloaded) => Err(Problem::Overloaded(wait)),
+            Err(NotAccepted::Unavailable) => Err(Problem::Unavailable("the broker")),
+            Err(NotAccepted::Unknown) => Err(Problem::OutcomeUnknown(id)),
+        }
+    }
+
+    /// Whether an order may have come in before.
+    ///
+    /// A buyer who got the last one and repeats the request must not hear `sold_out`. So a keyed order
+    /// passes a sold-out SKU if it, or the same purchase of the day before, is known or cannot be
+    /// looked up; the worker then finds the first one.
+    async fn may_be_a_repeat(&self, order: &Order) -> bool {
+        let Some(key) = &order.key else { return false };
+        if self.repeats.remembers(order.id) {
+            return true;
+        }
+        let twins = self
+            .mint
+            .twins(order.id, &order.customer_id, key, Day(order.id.day().0));
+        for id in [order.id].into_iter().chain(twins) {
+            if !matches!(
+                self.status.find(id).await,
+                Ok(Found::Queued | Found::Dropped)
+            ) {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,278 @@
+//! The routes below `/v1/inventory`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use hotrow_shared::{order::Sku, outcome::timestamp};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::{
+    InventoryDesk, SHOWN_FOR,
+    store::{self, Product, Restocked, Row},
+};
+use crate::http::{body, problem::Problem};
+
+/// The longest title, in characters.
+const TITLE_LENGTH_MAX: usize = 200;
+/// The highest price of one piece, in the currency's smallest unit: with it, a full order's total still is a number
+/// that JavaScript holds exactly.
+const PRICE_MAX: i64 = 100_000_000_000;
+/// The largest stock of one product.
+const AVAILABLE_MAX: i64 = 1_000_000_000_000;
+/// Most products on a page, and how many are on one unless asked otherwise.
+const PAGE_MAX: i64 = 1_000;
+const PAGE_USUAL: i64 = 100;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    sku: &'a str,
+    title: &'a str,
+    unit_price_minor: i64,
+    currency: &'a str,
+    available: i64,
+    sold_out: bool,
+    #[serde(serialize_with = "timestamp")]
+    as_of: DateTime<Utc>,
+}
+
+impl<'a> From<&'a Row> for Shown<'a> {
+    fn from(row: &'a Row) -> Self {
+        Self {
+            sku: &row.sku,
+            title: &row.title,
+            unit_price_minor: row.unit_price_minor,
+            currency: &row.currency,
+            available: row.available,
+            sold_out: row.available == 0,
+            as_of: row.as_of,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    inventory: Vec<Shown<'a>>,
+    /// What to ask for as `after` to get the next page; none on the last.
+    next_after: Option<&'a str>,
+}
+
+/// `GET /v1/inventory/{sku}`.
+///
+/// # Errors
+/// 404 for an unknown SKU, 503 without a database.
+pub async fn show(
+    State(desk): State<Arc<InventoryDesk>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let row = desk
+        .show(&sku_of(path)?)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let row = row.ok_or(UNKNOWN_SKU)?;
+    Ok((public(), Json(Shown::from(&row))).into_response())
+}
+
+/// The query of [`page`].
+#[derive(Deserialize)]
+pub struct PageQuery {
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// `GET /v1/inventory?limit=&after=`.
+///
+/// # Errors
+/// 422 for a page that cannot be, 503 without a database.
+pub async fn page(
+    State(desk): State<Arc<InventoryDesk>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    let limit = query
+        .limit
+        .filter(|text| !text.is_empty())
+        .map_or(Ok(PAGE_USUAL), |text| text.parse())
+        .unwrap_or_default();
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::Invalid(format!(
+            "limit: must be a whole number from 1 to {PAGE_MAX}"
+        )));
+    }
+    let after = query.after.filter(|text| !text.is_empty());
+    let after = after
+        .map(|text| {
+            Sku::try_from(text.as_str())
+                .map_err(|error| Problem::Invalid(format!("after: {error}")))
+        })
+        .transpose()?;
+    // One more than shown tells whether there is another page.
+    let rows = store::page(&desk.pool, after.as_ref(), limit + 1)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX).min(rows.len());
+    let next_after = (rows.len() > shown).then(|| rows[shown - 1].sku.as_str());
+    let page = Page {
+        inventory: rows[..shown].iter().map(Shown::from).collect(),
+        next_after,
+    };
+    Ok((public(), Json(page)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PutBody {
+    title: String,
+    unit_price_minor: i64,
+    currency: String,
+    available: i64,
+}
+
+/// `PUT /v1/inventory/{sku}`: 201 for a new product, 200 for a replaced one.
+///
+/// # Errors
+/// 401 and 403 without the token, 422 for what a product cannot be, 503 without a database.
+pub async fn put(
+    State(desk): State<Arc<InventoryDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    authorize(&desk, &headers)?;
+    let content = body::read(&headers, content).await?;
+    let sku = sku_of(path)?;
+    let product: PutBody = body::parse(&content)?;
+    let title_length = product.title.chars().count();
+    require((1..=TITLE_LENGTH_MAX).contains(&title_length), || {
+        format!("title: must be 1 to {TITLE_LENGTH_MAX} characters")
+    })?;
+    require(!product.title.chars().any(char::is_control), || {
+        "title: must not hold control characters".to_owned()
+    })?;
+    require((0..=PRICE_MAX).contains(&product.unit_price_minor), || {
+        format!("unit_price_minor: must be 0 to {PRICE_MAX}")
+    })?;
+    let is_code =
+        product.currency.len() == 3 && product.currency.bytes().all(|b| b.is_ascii_uppercase());
+    require(is_code, || {
+        "currency: must be three capital letters of ISO 4217, such as EUR".to_owned()
+    })?;
+    require((0..=AVAILABLE_MAX).contains(&product.available), || {
+        format!("available: must be 0 to {AVAILABLE_MAX}")
+    })?;
+    let product = Product {
+        title: &product.title,
+        unit_price_minor: product.unit_price_minor,
+        currency: &product.currency,
+        available: product.available,
+    };
+    let (row, created) = store::put(&desk.pool, &sku, product)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    desk.tell(&sku, &row).await;
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(Shown::from(&row))).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RestockBody {
+    quantity: i64,
+}
+
+/// `POST /v1/inventory/{sku}/restock`.
+///
+/// # Errors
+/// 401 and 403 without the token, 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
+/// another, 503 without a database.
+pub async fn restock(
+    State(desk): State<Arc<InventoryDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    authorize(&desk, &headers)?;
+    let content = body::read(&headers, content).await?;
+    let key = body::idempotency_key(&headers)?;
+    let sku = sku_of(path)?;
+    let RestockBody { quantity } = body::parse(&content)?;
+    let fits = quantity != 0 && (-AVAILABLE_MAX..=AVAILABLE_MAX).contains(&quantity);
+    require(fits, || {
+        format!("quantity: must be 1 to {AVAILABLE_MAX}, or the negative of it")
+    })?;
+    let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
+    let restocked = store::restock(&desk.pool, &sku, quantity, key, AVAILABLE_MAX)
+        .await
+        .map_err(|error| unavailable(&error))?;
+    match restocked {
+        Restocked::Done(row) => {
+            desk.tell(&sku, &row).await;
+            Ok(Json(Shown::from(&row)).into_response())
+        }
+        Restocked::UnknownSku => Err(UNKNOWN_SKU),
+        Restocked::OutOfBounds(available) => Err(Problem::Invalid(format!(
+            "quantity: the stock of {available} would leave the bounds 0 to {AVAILABLE_MAX}"
+        ))),
+        Restocked::Mismatch => Err(Problem::IdempotencyMismatch),
+    }
+}
+
+const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
+
+/// Lets administrators in. The comparison takes as long for a wrong token as for the right one.
+fn authorize(desk: &InventoryDesk, headers: &HeaderMap) -> Result<(), Problem> {
+    let token = desk.admin_token.as_ref().ok_or(Problem::Forbidden)?;
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '));
+    let given = given
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, given)| given.trim());
+    let fits = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(token.as_bytes())));
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::Unauthorized)
+    }
+}
+
+fn sku_of(path: Result<Path<String>, PathRejection>) -> Result<Sku, Problem> {
+    let Path(text) = path?;
+    Sku::try_from(text.as_str()).map_err(|error| Problem::Invalid(format!("sku: {error}")))
+}
+
+fn require(fits: bool, detail: impl FnOnce() -> String) -> Result<(), Problem> {
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::Invalid(detail()))
+    }
+}
+
+fn unavailable(error: &sqlx::Error) -> Problem {
+    tracing::warn!(%error, "the inventory is out of reach");
+    Problem::Unavailable("the database")
+}
+
+fn public() -> [(header::HeaderName, HeaderValue); 1] {
+    let value = format!("public, max-age={}", SHOWN_FOR.as_secs());
+    [(
+        header::CACHE_CONTROL,
+        HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("no-store")),
+    )]
+}

@@ -1,0 +1,96 @@
+//! The inventory: what clients see of it, and what administrators change.
+
+pub mod handler;
+pub mod store;
+
+use std::{sync::Arc, time::Duration};
+
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    news::{News, StockNews},
+    order::Sku,
+    publish,
+    topology::SETTLED_EXCHANGE,
+};
+use moka::future::Cache;
+use sqlx::PgPool;
+use tokio::time::timeout;
+
+use self::store::Row;
+use crate::sold_out::SoldOut;
+
+/// How old a shown stock may be, the `max-age` of the contract.
+pub const SHOWN_FOR: Duration = Duration::from_secs(1);
+/// Products whose stock is remembered for that long.
+const SHOWN_MAX: u64 = 10_000;
+/// How long telling the others of a change may hold up the answer to an administrator.
+const TELL_MAX: Duration = Duration::from_secs(1);
+
+/// Reads and changes the inventory.
+pub struct InventoryDesk {
+    pool: PgPool,
+    /// Thousands look at the same product in the same second: one of them asks the database.
+    shown: Cache<Sku, Option<Row>>,
+    admin_token: Option<String>,
+    sold_out: Arc<SoldOut>,
+    broker: Arc<Broker>,
+}
+
+impl InventoryDesk {
+    /// A desk that lets administrators with this token in.
+    #[must_use]
+    pub fn new(
+        pool: PgPool,
+        admin_token: Option<String>,
+        sold_out: Arc<SoldOut>,
+        broker: Arc<Broker>,
+    ) -> Self {
+        let shown = Cache::builder()
+            .max_capacity(SHOWN_MAX)
+            .time_to_live(SHOWN_FOR)
+            .build();
+        Self {
+            pool,
+            shown,
+            admin_token,
+            sold_out,
+            broker,
+        }
+    }
+
+    async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
+        self.shown
+            .try_get_with_by_ref(sku, store::read(&self.pool, sku))
+            .await
+    }
+
+    /// Makes a change known, here at once and elsewhere by the news. Who misses the news reads
+    /// the database soon.
+    async fn tell(&self, sku: &Sku, row: &Row) {
+        self.shown.invalidate(sku).await;
+        let stock = StockNews {
+            sku: sku.clone(),
+            version: row.version,
+            available: row.available,
+        };
+        self.sold_out.hear(&stock);
+        let told = timeout(TELL_MAX, self.publish(stock)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::debug!("the news of an inventory change are lost: others read the database");
+        }
+    }
+
+    async fn publish(&self, stock: StockNews) -> Result<(), BrokerError> {
+        let news = News::<()> {
+            queue: None,
+            stock: vec![stock],
+            settled: Vec::new(),
+            found: Vec::new(),
+        };
+        let body = serde_json::to_vec(&news).unwrap_or_default();
+        let channel = self.broker.channel().await?;
+        publish::unconfirmed(&channel, SETTLED_EXCHANGE, &body).await?;
+        channel.close(200, "told".into()).await?;
+        Ok(())
+    }
+}

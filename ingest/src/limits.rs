@@ -1,0 +1,245 @@
+//! Limits of purchases per client address, per customer and altogether.
+//!
+//! They are counted in this process alone: behind a balancer the limit of an installation is the
+//! setting times the number of processes.
+
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::http::HeaderValue;
+use governor::{
+    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
+    clock::{Clock, DefaultClock, QuantaInstant},
+};
+use hotrow_shared::order::CustomerId;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    http::{peer::counted_part, whole_seconds},
+    settings::{RateLimit, RateLimits},
+};
+
+/// Most callers that one limit remembers, some 50 MB. When more come within one sweep, all are
+/// forgotten: a flood of made-up names must not fill the memory.
+const CALLERS_MAX: usize = 500_000;
+/// How often callers that have their full allowance again are forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A limit that was reached.
+#[derive(Debug, Clone)]
+pub struct Exceeded {
+    /// Whose limit: the name of the policy.
+    policy: &'static str,
+    /// The same for a person.
+    pub whose: &'static str,
+    limit: RateLimit,
+    /// When the next purchase is possible.
+    pub wait: Duration,
+}
+
+impl Exceeded {
+    /// The headers of draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` names the quota and its window,
+    /// `RateLimit` what remains of it and for how long.
+    #[must_use]
+    pub fn headers(&self) -> [(&'static str, HeaderValue); 2] {
+        let Self { policy, limit, .. } = self;
+        let window = limit.period * limit.burst.get() / limit.count.get();
+        let policy_text = format!("\"{policy}\";q={};w={}", limit.burst, whole_seconds(window));
+        let state_text = format!("\"{policy}\";r=0;t={}", whole_seconds(self.wait));
+        let value = |text: String| {
+            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+        };
+        [
+            ("ratelimit-policy", value(policy_text)),
+            ("ratelimit", value(state_text)),
+        ]
+    }
+}
+
+/// The limits of this process.
+pub struct Limits {
+    ip: Option<Keyed>,
+    customer: Option<Keyed>,
+    global: Option<(RateLimit, DefaultDirectRateLimiter)>,
+}
+
+impl Limits {
+    /// Limits with their full allowance.
+    #[must_use]
+    pub fn new(limits: RateLimits) -> Self {
+        Self {
+            ip: limits
+                .ip
+                .map(|limit| Keyed::new("ip", "from this address", limit)),
+            customer: limits
+                .customer
+                .map(|limit| Keyed::new("customer", "by this customer", limit)),
+            global: limits
+                .global
+                .map(|limit| (limit, RateLimiter::direct(quota(limit)))),
+        }
+    }
+
+    /// Counts a purchase of a client, before anything is known of it but its address.
+    ///
+    /// # Errors
+    /// The limit of the address or of the whole process is reached.
+    pub fn count_client(&self, client: IpAddr) -> Result<(), Exceeded> {
+        if let Some(ip) = &self.ip {
+            ip.count(&counted_part(client))?;
+        }
+        let Some((limit, limiter)) = &self.global else {
+            return Ok(());
+        };
+        let now = DefaultClock::default().now();
+        limiter
+            .check()
+            .map_err(|until| exceeded("global", "altogether", *limit, &until, now))
+    }
+
+    /// Counts a purchase of a customer.
+    ///
+    /// # Errors
+    /// The customer's limit is reached.
+    pub fn count_customer(&self, customer: &CustomerId) -> Result<(), Exceeded> {
+        self.customer
+            .as_ref()
+            .map_or(Ok(()), |limit| limit.count(customer.as_str()))
+    }
+
+    /// Forgets callers that have their full allowance again, until `shutdown`.
+    pub async fn sweep(self: Arc<Self>, shutdown: CancellationToken) {
+        while shutdown
+            .run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL))
+            .await
+            .is_some()
+        {
+            for limit in [&self.ip, &self.customer].into_iter().flatten() {
+                limit.sweep(CALLERS_MAX);
+            }
+        }
+    }
+}
+
+/// One limit for each of many callers, who are known by a hash: names may be long, and are the
+/// clients' to choose.
+struct Keyed {
+    policy: &'static str,
+    whose: &'static str,
+    limit: RateLimit,
+    hasher: RandomState,
+    limiter: RwLock<Arc<DefaultKeyedRateLimiter<u64>>>,
+}
+
+impl Keyed {
+    fn new(policy: &'static str, whose: &'static str, limit: RateLimit) -> Self {
+        Self {
+            policy,
+            whose,
+            limit,
+            hasher: RandomState::new(),
+            limiter: RwLock::new(Arc::new(RateLimiter::keyed(quota(limit)))),
+        }
+    }
+
+    fn count<K: Hash + ?Sized>(&self, caller: &K) -> Result<(), Exceeded> {
+        let caller = self.hasher.hash_one(caller);
+        let now = DefaultClock::default().now();
+        let checked = self.limiter().check_key(&caller);
+        checked.map_err(|until| exceeded(self.policy, self.whose, self.limit, &until, now))
+    }
+
+    fn limiter(&self) -> Arc<DefaultKeyedRateLimiter<u64>> {
+        Arc::clone(&self.limiter.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn sweep(&self, callers_max: usize) {
+        let limiter = self.limiter();
+        limiter.retain_recent();
+        if limiter.len() > callers_max {
+            tracing::warn!(
+                policy = self.policy,
+                "more callers than can be remembered: all are forgotten"
+            );
+            *self.limiter.write().unwrap_or_else(PoisonError::into_inner) =
+                Arc::new(RateLimiter::keyed(quota(self.limit)));
+        } else {
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+fn quota(limit: RateLimit) -> Quota {
+    // A period of at least a second over a u32 count is at least a nanosecond when rounded up.
+    let one = (limit.period / limit.count.get()).max(Duration::from_nanos(1));
+    Quota::with_period(one)
+        .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(limit.burst)
+}
+
+fn exceeded(
+    policy: &'static str,
+    whose: &'static str,
+    limit: RateLimit,
+    until: &NotUntil<QuantaInstant>,
+    now: QuantaInstant,
+) -> Exceeded {
+    Exceeded {
+        policy,
+        whose,
+        limit,
+        wait: until.wait_time_from(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(count: u32, burst: u32) -> RateLimit {
+        let (count, burst) = (NonZeroU32::new(count), NonZeroU32::new(burst));
+        RateLimit {
+            count: count.expect("not 0"),
+            period: Duration::from_hours(1),
+            burst: burst.expect("not 0"),
+        }
+    }
+
+    #[test]
+    fn a_caller_gets_the_burst_and_then_waits_while_others_go_on() {
+        let limits = Limits::new(RateLimits {
+            ip: Some(limit(1, 3)),
+            customer: None,
+            global: None,
+        });
+        let (one, other) = ([1, 1, 1, 1].into(), [2, 2, 2, 2].into());
+        for _ in 0..3 {
+            limits.count_client(one).expect("within the burst");
+        }
+        let exceeded = limits.count_client(one).expect_err("over the burst");
+        let [policy, state] = exceeded.headers().map(|(_, value)| value);
+        assert_eq!(policy, "\"ip\";q=3;w=10800");
+        assert!(
+            state
+                .to_str()
+                .is_ok_and(|text| text.starts_with("\"ip\";r=0;t=3")),
+            "{state:?}"
+        );
+        limits.count_client(other).expect("another caller");
+    }
+
+    #[test]
+    fn a_flood_of_callers_is_forgotten() {
+        let keyed = Keyed::new("customer", "", limit(1, 1));
+        for caller in 0..=1_000 {
+            keyed.count(&caller).expect("each comes once");
+        }
+        keyed.sweep(1_000);
+        assert_eq!(keyed.limiter().len(), 0);
+    }
+}

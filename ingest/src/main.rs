@@ -1,0 +1,55 @@
+//! `hotrow-ingest`: settings, telemetry, and the service.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use hotrow_ingest::{
+    NEEDS,
+    clock::Clock,
+    settings::{Cli, Settings},
+};
+use hotrow_shared::{
+    metrics, shutdown,
+    telemetry::{self, Readiness},
+};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    shutdown::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
+    let settings = Cli::parse().check()?;
+    telemetry::start_log(settings.common.log_format)?;
+    serve(settings).await
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let metrics = metrics::install()?;
+    let readiness = Readiness::of(&NEEDS);
+    let address = settings.listen_addr.0;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("LISTEN_ADDR: cannot listen on {address}"))?;
+    telemetry::serve(
+        settings.metrics_addr.0,
+        metrics,
+        &readiness,
+        shutdown.clone(),
+    )
+    .await?;
+    let grace = settings.common.shutdown_grace;
+    let service = hotrow_ingest::run(
+        settings,
+        listener,
+        Clock::System,
+        &readiness,
+        shutdown.clone(),
+    );
+    shutdown::within(grace, &shutdown, service).await?;
+    tracing::info!("drained");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! The news: what workers and other ingest processes tell, taken in until the shutdown.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    news,
+    retry::Pauses,
+    topology,
+};
+use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use tokio_util::sync::CancellationToken;
+
+use crate::{backlog::Backlog, sold_out::SoldOut, status::outcomes::Outcomes};
+
+/// Whom the news concern.
+pub struct Listeners {
+    /// Keeps outcomes and wakes who waits for one.
+    pub outcomes: Arc<Outcomes>,
+    /// Keeps what is sold out.
+    pub sold_out: Arc<SoldOut>,
+    /// Knows what the workers took off their queues.
+    pub backlog: Arc<Backlog>,
+}
+
+impl Listeners {
+    /// Listens until `shutdown`, again and again if the broker goes away.
+    pub async fn keep(self, broker: Arc<Broker>, shutdown: CancellationToken) {
+        let mut pauses = Pauses::new();
+        loop {
+            match shutdown.run_until_cancelled(self.listen(&broker)).await {
+                None => return,
+                Some(Ok(())) => pauses = Pauses::new(),
+                Some(Err(error)) => tracing::debug!(%error, "no news can be heard"),
+            }
+            shutdown.run_until_cancelled(pauses.pause()).await;
+        }
+    }
+
+    /// Listens until the channel ends.
+    async fn listen(&self, broker: &Broker) -> Result<(), BrokerError> {
+        let channel = broker.channel().await?;
+        let queue = topology::listen_to_news(&channel).await?;
+        // News that nobody has read are not worth keeping: no acknowledgements.
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            exclusive: true,
+            ..BasicConsumeOptions::default()
+        };
+        let mut consumer = channel
+            .basic_consume(queue, "".into(), options, FieldTable::default())
+            .await?;
+        while let Some(delivery) = consumer.next().await {
+            self.hear(&Bytes::from(delivery?.data));
+        }
+        Ok(())
+    }
+
+    fn hear(&self, message: &Bytes) {
+        let news = match news::read(message) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!(%error, "a message of news cannot be read");
+                return;
+            }
+        };
+        for stock in &news.stock {
+            self.sold_out.hear(stock);
+        }
+        // The documents stay where they are: the cache holds slices of the message.
+        let documents = news.settled.iter().map(|settled| {
+            (
+                settled.order_id,
+                message.slice_ref(settled.document.get().as_bytes()),
+            )
+        });
+        self.outcomes.hear(documents, &news.found);
+        if let Some(queue) = news.queue {
+            self.backlog.taken(queue);
+        }
+    }
+}

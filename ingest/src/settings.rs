@@ -1,0 +1,280 @@
+//! The ingest process's settings: what both processes have, and what only the front door needs.
+
+use std::{net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
+
+use axum::http::HeaderValue;
+use clap::Parser;
+use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
+use ipnet::IpNet;
+
+/// Accepts purchases over HTTP and makes them durable in `RabbitMQ`.
+///
+/// Every flag can be given by the environment variable of the same name. The process runs until SIGTERM or Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "hotrow-ingest", version)]
+pub struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Where clients send purchases and ask for outcomes
+    #[arg(long, env, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    listen_addr: String,
+
+    /// Where Prometheus finds `/metrics`
+    #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    metrics_addr: String,
+
+    /// Bearer token of the routes that change the inventory; without one they answer 403
+    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+
+    /// Origins whose pages may call the API, separated by commas, such as `https://shop.example`; `*` for all
+    #[arg(long, env, value_name = "ORIGINS")]
+    cors_origins: Option<String>,
+
+    /// Networks of the proxies in front, separated by commas, such as `10.0.0.0/8`: from these the client's address
+    /// is taken from `X-Forwarded-For`
+    #[arg(long, env, value_name = "CIDRS")]
+    trusted_proxies: Option<String>,
+
+    /// Purchases per client address (an IPv6 client is its /64), such as `100/s burst 200`, or `off`
+    #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
+    rate_limit_ip: String,
+
+    /// Purchases per customer id
+    #[arg(long, env, default_value = "10/s burst 20", value_name = "LIMIT")]
+    rate_limit_customer: String,
+
+    /// Purchases of this process altogether
+    #[arg(long, env, default_value = "off", value_name = "LIMIT")]
+    rate_limit_global: String,
+
+    /// Orders in all queues above which purchases are refused as `overloaded`
+    #[arg(long, env, default_value = "1000000", value_name = "COUNT")]
+    queued_orders_max: String,
+
+    /// Most orders in one message to the broker, 1 to 4096
+    #[arg(long, env, default_value = "512", value_name = "COUNT")]
+    envelope_orders_max: String,
+}
+
+/// The ingest process's settings, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// What both processes have.
+    pub common: Common,
+    /// Where clients connect.
+    pub listen_addr: ListenAddr,
+    /// Where Prometheus does.
+    pub metrics_addr: ListenAddr,
+    /// The bearer token of administrators.
+    pub admin_token: Option<String>,
+    /// Whose pages may call.
+    pub cors_origins: Origins,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The limits of purchases.
+    pub rate_limits: RateLimits,
+    /// Orders in all queues above which purchases are refused.
+    pub queued_orders_max: u64,
+    /// Most orders in one message.
+    pub envelope_orders_max: usize,
+}
+
+/// Whose pages may call the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Everybody's.
+    Any,
+    /// These.
+    These(Vec<HeaderValue>),
+}
+
+/// The three limits of purchases; none is off.
+#[derive(Debug, Clone, Copy)]
+pub struct RateLimits {
+    /// Per client address.
+    pub ip: Option<RateLimit>,
+    /// Per customer id.
+    pub customer: Option<RateLimit>,
+    /// Altogether.
+    pub global: Option<RateLimit>,
+}
+
+/// A limit: so many per period on average, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// How many in a period.
+    pub count: NonZeroU32,
+    /// The period.
+    pub period: Duration,
+    /// How many at once.
+    pub burst: NonZeroU32,
+}
+
+impl Cli {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// All that is wrong, in one message.
+    pub fn check(&self) -> Result<Settings, Problems> {
+        let mut problems = Problems::of_environment();
+        let common = self.common.check(&mut problems);
+        let listen_addr = problems.read::<ListenAddr>("LISTEN_ADDR", &self.listen_addr);
+        let metrics_addr = problems.read::<ListenAddr>("METRICS_ADDR", &self.metrics_addr);
+        if listen_addr.is_some_and(|listen| listen.0.port() != 0 && Some(listen) == metrics_addr) {
+            problems.add("METRICS_ADDR: must differ from LISTEN_ADDR");
+        }
+        let cors_origins = origins(given(self.cors_origins.as_deref()), &mut problems);
+        let trusted_proxies = networks(given(self.trusted_proxies.as_deref()), &mut problems);
+        let mut limit = |name, text: &str| problems.read::<Limit>(name, text).map(|limit| limit.0);
+        let ip = limit("RATE_LIMIT_IP", &self.rate_limit_ip);
+        let customer = limit("RATE_LIMIT_CUSTOMER", &self.rate_limit_customer);
+        let global = limit("RATE_LIMIT_GLOBAL", &self.rate_limit_global);
+        let queued_orders_max = problems.count(
+            "QUEUED_ORDERS_MAX",
+            &self.queued_orders_max,
+            1..=1_000_000_000,
+        );
+        let envelope_orders_max =
+            problems.count("ENVELOPE_ORDERS_MAX", &self.envelope_orders_max, 1..=4_096);
+        let admin_token = given(self.admin_token.as_deref()).map(str::to_owned);
+        if admin_token
+            .as_ref()
+            .is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            problems.add(
+                "ADMIN_TOKEN: must be visible ASCII characters, because it travels in a header",
+            );
+        }
+        let settings = || {
+            Some(Settings {
+                common: common?,
+                listen_addr: listen_addr?,
+                metrics_addr: metrics_addr?,
+                admin_token,
+                cors_origins,
+                trusted_proxies,
+                rate_limits: RateLimits {
+                    ip: ip?,
+                    customer: customer?,
+                    global: global?,
+                },
+                queued_orders_max: queued_orders_max?,
+                envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,
+            })
+        };
+        problems.or(settings())
+    }
+}
+
+/// An empty value, as a file of settings may have it, counts as none.
+fn given(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn origins(text: Option<&str>, problems: &mut Problems) -> Origins {
+    let Some(text) = text else {
+        return Origins::These(Vec::new());
+    };
+    if text == "*" {
+        return Origins::Any;
+    }
+    let mut origins = Vec::new();
+    for origin in text.split(',').map(str::trim) {
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        let is_origin =
+            host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']));
+        match HeaderValue::from_str(origin) {
+            Ok(value) if is_origin => origins.push(value),
+            _ => problems.add(format!("CORS_ORIGINS: {origin:?} is not an origin such as https://shop.example, without a path")),
+        }
+    }
+    Origins::These(origins)
+}
+
+fn networks(text: Option<&str>, problems: &mut Problems) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for network in text
+        .into_iter()
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+    {
+        // A single address is a network of one.
+        match network
+            .parse()
+            .or_else(|_| network.parse().map(|address: IpAddr| IpNet::from(address)))
+        {
+            Ok(network) => networks.push(network),
+            Err(_) => problems.add(format!(
+                "TRUSTED_PROXIES: {network:?} is not a network such as 10.0.0.0/8"
+            )),
+        }
+    }
+    networks
+}
+
+struct Limit(Option<RateLimit>);
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "must be off, or a limit such as 100/s burst 200 (s, m or h)";
+        if text.trim() == "off" {
+            return Ok(Self(None));
+        }
+        let (rate, burst) = text
+            .split_once("burst")
+            .map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let (count, unit) = rate.trim().split_once('/').ok_or(FORM)?;
+        let period = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            _ => return Err(FORM),
+        };
+        let count = count.trim().parse().map_err(|_| FORM)?;
+        let burst = burst
+            .map_or(Ok(count), |burst| burst.trim().parse())
+            .map_err(|_| FORM)?;
+        Ok(Self(Some(RateLimit {
+            count,
+            period: Duration::from_secs(period),
+            burst,
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(text: &str) -> Result<Option<(u32, u64, u32)>, &'static str> {
+        text.parse::<Limit>().map(|limit| {
+            limit
+                .0
+                .map(|l| (l.count.get(), l.period.as_secs(), l.burst.get()))
+        })
+    }
+
+    #[test]
+    fn a_limit_is_a_rate_with_a_burst_or_off() {
+        assert_eq!(limit("100/s burst 200"), Ok(Some((100, 1, 200))));
+        assert_eq!(limit("30/m"), Ok(Some((30, 60, 30))));
+        assert_eq!(limit("off"), Ok(None));
+        for wrong in [
+            "",
+            "0/s",
+            "10",
+            "10/d",
+            "10/s burst 0",
+            "-1/s",
+            "10/s burst",
+        ] {
+            assert!(limit(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The status path: what became of an order, from the cache, from the database, or when it comes.
+
+pub mod handler;
+pub mod outcomes;
+pub mod reader;
+
+use std::{sync::Arc, time::Duration};
+
+use hotrow_shared::id::{IdMint, OrderId};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    outcomes::Outcomes,
+    reader::{Found, NoAnswer, Reader},
+};
+use crate::backlog::Backlog;
+
+/// While a client waits, the database is asked this often, because news may be lost.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Answers what became of orders.
+#[derive(Clone)]
+pub struct StatusDesk {
+    /// Tells our ids from made-up ones.
+    pub mint: IdMint,
+    /// Lately settled orders.
+    pub outcomes: Arc<Outcomes>,
+    /// All settled orders.
+    pub reader: Reader,
+    /// How long what is queued will wait.
+    pub backlog: Arc<Backlog>,
+    /// Ends every wait.
+    pub shutdown: CancellationToken,
+}
+
+impl StatusDesk {
+    /// What became of an order by now.
+    ///
+    /// # Errors
+    /// It is not in the cache and the database does not answer.
+    pub async fn find(&self, id: OrderId) -> Result<Found, NoAnswer> {
+        if let Some(document) = self.outcomes.of(id) {
+            return Ok(Found::Settled(document));
+        }
+        let found = self.reader.read(id).await?;
+        if let Found::Settled(document) = &found {
+            self.outcomes.keep(id, document.clone());
+        }
+        Ok(found)
+    }
+
+    /// What became of an order, as soon as it is settled and at the latest after `wait`.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub async fn find_within(&self, id: OrderId, wait: Duration) -> Result<Found, NoAnswer> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // In this sequence: news that come between the look and the wait are not missed.
+            let news = self.outcomes.expect(id);
+            let found = self.find(id).await?;
+            let Some(news) = news.filter(|_| found == Found::Queued && Instant::now() < deadline)
+            else {
+                return Ok(found);
+            };
+            let next_look = deadline.min(Instant::now() + LOOK_INTERVAL);
+            tokio::select! {
+                _ = timeout_at(next_look, news) => {}
+                () = self.shutdown.cancelled() => return Ok(found),
+            }
+        }
+    }
+}
