@@ -17,14 +17,14 @@ use std::{
 use hotrow_shared::{database, telemetry::Readiness};
 use metrics::Gauge;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::{task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use crate::partition::{self, Workshop};
 
-/// How often a worker looks at who is there: a killed one is replaced, and a new one served, within
-/// about two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a worker looks at who is there: for how long a partition may stand still when it
+/// changes hands.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the session may take to answer before it counts as dead.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// The class of Hotrow's advisory locks for ownership ("row!"); the key is a partition, or presence.
@@ -39,15 +39,11 @@ pub struct Ownership {
     session: Option<PgConnection>,
     /// Partitions whose lock the current session holds.
     locked: BTreeSet<u16>,
-    /// Partitions that are being consumed, or drained.
-    running: BTreeMap<u16, Running>,
+    /// Partitions that are being consumed, or drained once their token is cancelled.
+    running: BTreeMap<u16, CancellationToken>,
+    tasks: JoinMap<u16, ()>,
     owned: Gauge,
     readiness: Arc<Readiness>,
-}
-
-struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
 }
 
 impl Ownership {
@@ -66,6 +62,7 @@ impl Ownership {
             session: None,
             locked: BTreeSet::new(),
             running: BTreeMap::new(),
+            tasks: JoinMap::new(),
             owned,
             readiness,
         }
@@ -74,9 +71,8 @@ impl Ownership {
     /// Takes and gives up partitions until `shutdown`, then drains all of them.
     pub async fn keep(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
-            let looked = timeout(ANSWER_MAX, self.look())
-                .await
-                .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            let looked = timeout(ANSWER_MAX, self.look()).await;
+            let looked = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut));
             if let Err(error) = &looked {
                 // The partitions go on: settling notices a missing database by itself.
                 tracing::warn!(%error, "the session that holds this worker's locks is lost");
@@ -86,26 +82,21 @@ impl Ownership {
             self.readiness.set("database", looked.is_ok());
             self.readiness
                 .set("broker", self.workshop.broker.connected());
-            self.owned.set(f64::from(
-                u16::try_from(self.running.len()).unwrap_or(u16::MAX),
-            ));
-            shutdown
-                .run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL))
-                .await;
+            self.owned.set(count(self.running.len()));
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+                // A drained partition is wanted elsewhere: its lock is given up at once.
+                Some((partition, _)) = self.tasks.join_next() => { self.running.remove(&partition); }
+            }
         }
-        for running in self.running.values() {
-            running.stop.cancel();
-        }
-        for (_, running) in std::mem::take(&mut self.running) {
-            // A partition's task does not panic; if it did, its messages go back with its channel.
-            let _ = running.task.await;
-        }
+        self.running.values().for_each(CancellationToken::cancel);
+        while self.tasks.join_next().await.is_some() {}
         self.owned.set(0.0);
     }
 
     /// One look: who is there, what is mine, what changes.
     async fn look(&mut self) -> Result<(), sqlx::Error> {
-        self.unlock_drained().await?;
         let partitions = self.workshop.partitions;
         let Self {
             session, connect, ..
@@ -114,41 +105,42 @@ impl Ownership {
             Some(session) => session,
             None => session.insert(attend(connect).await?),
         };
-        let (rank, workers) = attendance(session).await?;
-        let share = fair_share(partitions, workers, rank);
+        let drained: Vec<_> = self
+            .locked
+            .iter()
+            .copied()
+            .filter(|it| !self.running.contains_key(it))
+            .collect();
+        for partition in drained {
+            unlock(session, partition).await?;
+            self.locked.remove(&partition);
+            tracing::info!(partition, "partition given up");
+        }
 
         // A new session holds no locks; what runs on needs them again before anything else is taken.
         let unlocked: Vec<_> = self
             .running
             .keys()
             .copied()
-            .filter(|partition| !self.locked.contains(partition))
+            .filter(|it| !self.locked.contains(it))
             .collect();
         if !unlocked.is_empty() {
-            let regained = try_lock(session, &unlocked, unlocked.len()).await?;
-            self.locked.extend(&regained);
+            self.locked
+                .extend(try_lock(session, &unlocked, unlocked.len()).await?);
         }
-        for (partition, running) in &self.running {
-            if !self.locked.contains(partition) {
-                running.stop.cancel();
+        let (rank, workers) = attendance(session).await?;
+        let share = fair_share(partitions, workers, rank);
+        let mut kept = 0;
+        for (partition, stop) in self.running.iter().filter(|(_, stop)| !stop.is_cancelled()) {
+            if self.locked.contains(partition) && kept < share {
+                kept += 1;
+            } else {
+                stop.cancel();
             }
-        }
-        let kept = self
-            .running
-            .values()
-            .filter(|running| !running.stop.is_cancelled())
-            .count();
-        for running in self
-            .running
-            .values()
-            .filter(|running| !running.stop.is_cancelled())
-            .skip(share)
-        {
-            running.stop.cancel();
         }
         if kept < share {
             let free: Vec<_> = (0..partitions)
-                .filter(|partition| !self.locked.contains(partition))
+                .filter(|it| !self.locked.contains(it))
                 .collect();
             for partition in try_lock(session, &free, share - kept).await? {
                 self.locked.insert(partition);
@@ -161,34 +153,16 @@ impl Ownership {
     fn start(&mut self, partition: u16) {
         let stop = CancellationToken::new();
         let (workshop, token) = (Arc::clone(&self.workshop), stop.clone());
-        let task = tokio::spawn(async move { partition::work(&workshop, partition, &token).await });
+        self.tasks.spawn(partition, async move {
+            partition::work(&workshop, partition, &token).await;
+        });
+        self.running.insert(partition, stop);
         tracing::info!(partition, "partition taken");
-        self.running.insert(partition, Running { stop, task });
     }
+}
 
-    /// Gives up the locks of partitions whose last batch is acknowledged.
-    async fn unlock_drained(&mut self) -> Result<(), sqlx::Error> {
-        let drained: Vec<_> = self
-            .running
-            .iter()
-            .filter(|(_, running)| running.task.is_finished())
-            .map(|(p, _)| *p)
-            .collect();
-        for partition in drained {
-            self.running.remove(&partition);
-            tracing::info!(partition, "partition given up");
-            if let (true, Some(session)) = (self.locked.remove(&partition), self.session.as_mut()) {
-                sqlx::query_scalar!(
-                    "select pg_advisory_unlock($1, $2)",
-                    LOCK_CLASS,
-                    i32::from(partition)
-                )
-                .fetch_one(session)
-                .await?;
-            }
-        }
-        Ok(())
-    }
+fn count(partitions: usize) -> f64 {
+    f64::from(u16::try_from(partitions).unwrap_or(u16::MAX))
 }
 
 /// Opens a session and takes the lock that says that this worker is there.
@@ -258,6 +232,17 @@ async fn try_lock(
         .into_iter()
         .filter_map(|partition| u16::try_from(partition).ok())
         .collect())
+}
+
+async fn unlock(session: &mut PgConnection, partition: u16) -> Result<(), sqlx::Error> {
+    sqlx::query_scalar!(
+        "select pg_advisory_unlock($1, $2)",
+        LOCK_CLASS,
+        i32::from(partition)
+    )
+    .fetch_one(session)
+    .await?;
+    Ok(())
 }
 
 /// How many partitions the worker of a rank gets: as equal as whole numbers can be.

@@ -70,8 +70,16 @@ mod tests {
         let order = |items: &str| format!(r#"{{"customer_id":"c","items":{items}}}"#);
         refused("[]", "invalid", "invalid length 0");
         refused("7", "invalid", "invalid type");
-        refused(r#"{"items":[{"sku":"a","quantity":1}]}"#, "invalid", "customer_id");
-        refused(format!("{}{}", "[".repeat(8_000), "]".repeat(8_000)), "invalid", "invalid type");
+        refused(
+            r#"{"items":[{"sku":"a","quantity":1}]}"#,
+            "invalid",
+            "customer_id",
+        );
+        refused(
+            format!("{}{}", "[".repeat(8_000), "]".repeat(8_000)),
+            "invalid",
+            "invalid type",
+        );
         refused(r#"{"customer_id":"c"}"#, "invalid", "items");
         refused(
             r#"{"customer_id":"","items":[]}"#,
