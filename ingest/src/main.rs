@@ -34,13 +34,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("LISTEN_ADDR: cannot listen on {address}"))?;
-    telemetry::serve(
-        settings.metrics_addr.0,
-        metrics,
-        &readiness,
-        shutdown.clone(),
-    )
-    .await?;
+    telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
     let grace = settings.common.shutdown_grace;
     let service = hotrow_ingest::run(
         settings,

@@ -63,38 +63,56 @@ const PARTITIONS_MAX: u16 = 100;
 pub struct CommonArgs {
     /// PostgreSQL, as `postgres://user:password@host:port/database`. Connect to the server itself and not
     /// through a pooler in transaction mode: workers hold advisory locks. Required
-    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 
     /// `RabbitMQ`, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
     /// written `%2f`. Required
-    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
     amqp_url: Option<String>,
 
     /// Number of intake queues, 1 to 100. It must agree in every process and is checked against the broker;
     /// to change it, drain the queues, stop everything and delete them
-    #[arg(long, env, default_value = "16", value_name = "COUNT")]
+    #[arg(long, env, global = true, default_value = "16", value_name = "COUNT")]
     partitions: String,
 
     /// Secret that signs order ids, at least 16 characters, the same in every process. Required
-    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long,
+        env,
+        global = true,
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     order_id_secret: Option<String>,
 
     /// A second secret whose ids are still recognised. To rotate: first give every process the new secret here,
     /// then swap the two, and after 48 hours drop the old one
-    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long,
+        env,
+        global = true,
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     order_id_secret_previous: Option<String>,
 
     /// Most connections to PostgreSQL of this process, 4 or more
-    #[arg(long, env, default_value = "20", value_name = "COUNT")]
+    #[arg(long, env, global = true, default_value = "20", value_name = "COUNT")]
     database_connections: String,
 
     /// How long a stop may take to bring accepted work to its end, such as `15s`
-    #[arg(long, env, default_value = "15s", value_name = "TIME")]
+    #[arg(long, env, global = true, default_value = "15s", value_name = "TIME")]
     shutdown_grace: String,
 
     /// `json` for machines, `pretty` for people. `RUST_LOG` chooses what is logged, such as `info` or `hotrow_worker=debug`
-    #[arg(long, env, default_value = "json", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "json",
+        value_name = "FORMAT"
+    )]
     log_format: String,
 }
 

@@ -20,7 +20,6 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// How often recorded samples are folded into their histograms, so that they do not pile up.
@@ -130,7 +129,8 @@ pub fn probes<S: Clone + Send + Sync + 'static>(readiness: &Arc<Readiness>) -> R
         .route("/readyz", get(async move || readiness.answer()))
 }
 
-/// Serves `/metrics` and the probes until `stop`, and keeps the histograms folded.
+/// Serves `/metrics` and the probes for as long as the process lives, so that a drain can be watched,
+/// and keeps the histograms folded.
 ///
 /// # Errors
 /// The address cannot be listened on.
@@ -138,38 +138,26 @@ pub async fn serve(
     address: SocketAddr,
     metrics: Arc<PrometheusHandle>,
     readiness: &Arc<Readiness>,
-    stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("METRICS_ADDR: cannot listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "metrics listening");
     let rendered = Arc::clone(&metrics);
-    let page = move || async move {
-        (
-            [(
-                header::CONTENT_TYPE,
-                "text/plain; version=0.0.4; charset=utf-8",
-            )],
-            rendered.render(),
-        )
-    };
+    let content_type = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    let page = move || async move { (content_type, rendered.render()) };
     let router = probes(readiness).route("/metrics", get(page));
-    let upkeep = stop.clone();
     tokio::spawn(async move {
-        while upkeep
-            .run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL))
-            .await
-            .is_some()
-        {
+        loop {
+            tokio::time::sleep(UPKEEP_INTERVAL).await;
             metrics.run_upkeep();
         }
     });
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
-        {
+        if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the metrics listener ended");
         }
     });

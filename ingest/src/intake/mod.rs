@@ -6,6 +6,7 @@ pub mod repeats;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use hotrow_shared::{
     envelope::Order,
     id::{Day, IdMint, IdempotencyKey, OrderId},
@@ -136,14 +137,10 @@ impl Intake {
         let twins = self
             .mint
             .twins(order.id, &order.customer_id, key, Day(order.id.day().0));
-        for id in [order.id].into_iter().chain(twins) {
-            if !matches!(
-                self.status.find(id).await,
-                Ok(Found::Queued | Found::Dropped)
-            ) {
-                return true;
-            }
-        }
-        false
+        let names = [order.id].into_iter().chain(twins);
+        let found = join_all(names.map(|id| self.status.find(id))).await;
+        found
+            .iter()
+            .any(|found| !matches!(found, Ok(Found::Queued | Found::Dropped)))
     }
 }
