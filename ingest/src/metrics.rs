@@ -6,14 +6,12 @@ use axum::http::{Method, StatusCode};
 use hotrow_shared::metrics as list;
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::http::{problem::Problem, router::ROUTES};
+use crate::http::{
+    problem::Problem,
+    router::{ROUTES, UNMATCHED},
+};
 
-/// Answers that a route is expected to give; others are created when they first occur.
-const STATUSES: [u16; 13] = [
-    200, 201, 202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 503,
-];
-
-type ByStatus = HashMap<StatusCode, (Counter, Histogram)>;
+type ByStatus = HashMap<u16, (Counter, Histogram)>;
 
 /// Counts answers by route, method and status.
 pub struct HttpMetrics {
@@ -21,38 +19,45 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Creates the series of every route.
+    /// Creates the series of every answer that a route is expected to give.
     #[must_use]
     pub fn new() -> Self {
-        let mut series: HashMap<_, ByStatus> = HashMap::new();
-        for (route, methods) in ROUTES {
-            for method in methods {
-                let statuses = STATUSES
-                    .into_iter()
-                    .filter_map(|status| StatusCode::from_u16(status).ok());
-                let by_status =
-                    statuses.map(|status| (status, answer_series(route, method, status)));
-                series.insert((route, method.clone()), by_status.collect());
-            }
+        let series = ROUTES.map(|(route, method, statuses)| {
+            let by_status = statuses
+                .iter()
+                .map(|status| (*status, answer_series(route, &method, *status)));
+            ((route, method.clone()), by_status.collect())
+        });
+        Self {
+            series: series.into(),
         }
-        Self { series }
     }
 
-    /// Counts an answer.
-    pub fn answered(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
-        let known = ROUTES.iter().find(|(known, _)| *known == route);
-        let (route, methods) = known.unwrap_or(&("unmatched", &[]));
-        let method = if methods.contains(method) {
-            method.clone()
-        } else {
-            Method::GET
-        };
-        let series = self
+    /// Counts an answer. One that nobody expected is counted all the same.
+    pub fn answered(
+        &self,
+        route: &'static str,
+        method: &Method,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let status = status.as_u16();
+        let expected = self
             .series
-            .get(&(*route, method.clone()))
-            .and_then(|by_status| by_status.get(&status))
-            .cloned();
-        let (counter, histogram) = series.unwrap_or_else(|| answer_series(route, &method, status));
+            .get(&(route, method.clone()))
+            .and_then(|by_status| by_status.get(&status));
+        if let Some((counter, histogram)) = expected {
+            counter.increment(1);
+            histogram.record(took);
+            return;
+        }
+        // Methods are the clients' to invent, and label values are a closed set.
+        let method = if KNOWN_METHODS.contains(method) {
+            method
+        } else {
+            &Method::GET
+        };
+        let (counter, histogram) = answer_series(route, method, status);
         counter.increment(1);
         histogram.record(took);
     }
@@ -64,11 +69,32 @@ impl Default for HttpMetrics {
     }
 }
 
-fn answer_series(route: &str, method: &Method, status: StatusCode) -> (Counter, Histogram) {
+/// Methods that have a series of their own.
+const KNOWN_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+];
+
+/// The name under which a path is counted.
+#[must_use]
+pub fn counted_route(matched: Option<&str>) -> &'static str {
+    ROUTES
+        .iter()
+        .map(|(route, ..)| *route)
+        .find(|route| Some(*route) == matched)
+        .unwrap_or(UNMATCHED)
+}
+
+fn answer_series(route: &str, method: &Method, status: u16) -> (Counter, Histogram) {
     let labels = [
         ("route", route),
         ("method", method.as_str()),
-        ("status", status.as_str()),
+        ("status", &status.to_string()),
     ];
     (
         list::HTTP_REQUESTS.counter(&labels),

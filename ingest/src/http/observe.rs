@@ -12,7 +12,7 @@ use axum::{
 use uuid::Uuid;
 
 use super::problem::Problem;
-use crate::metrics::HttpMetrics;
+use crate::metrics::{HttpMetrics, counted_route};
 
 /// The header of the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,7 +34,7 @@ pub async fn observe(
         *response.body_mut() = Body::from(problem.body(request_id.to_str().unwrap_or_default()));
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = counted_route(route.as_ref().map(MatchedPath::as_str));
     metrics.answered(route, &method, response.status(), started.elapsed());
     response
 }

@@ -23,16 +23,36 @@ use crate::{
     status::{self, StatusDesk},
 };
 
-/// Every route that is counted under its own name, with its methods.
-pub const ROUTES: [(&str, &[Method]); 8] = [
-    ("/v1/orders", &[Method::GET, Method::POST]),
-    ("/v1/orders/{order_id}", &[Method::GET]),
-    ("/v1/inventory", &[Method::GET]),
-    ("/v1/inventory/{sku}", &[Method::GET, Method::PUT]),
-    ("/v1/inventory/{sku}/restock", &[Method::POST]),
-    ("/livez", &[Method::GET]),
-    ("/readyz", &[Method::GET]),
-    ("unmatched", &[Method::GET]),
+/// A route as it is counted: its path, its method, and the answers that it is expected to give.
+pub type CountedRoute = (&'static str, Method, &'static [u16]);
+
+/// What is none of the routes below is counted as this.
+pub const UNMATCHED: &str = "unmatched";
+
+/// Every route that is counted under its own name.
+pub const ROUTES: [CountedRoute; 10] = [
+    (
+        "/v1/orders",
+        Method::POST,
+        &[202, 400, 408, 409, 413, 415, 422, 429, 503],
+    ),
+    ("/v1/orders", Method::GET, &[200, 404, 422, 503]),
+    ("/v1/orders/{order_id}", Method::GET, &[200, 404, 503]),
+    ("/v1/inventory", Method::GET, &[200, 422, 503]),
+    ("/v1/inventory/{sku}", Method::GET, &[200, 404, 422, 503]),
+    (
+        "/v1/inventory/{sku}",
+        Method::PUT,
+        &[200, 201, 400, 401, 403, 422, 503],
+    ),
+    (
+        "/v1/inventory/{sku}/restock",
+        Method::POST,
+        &[200, 400, 401, 403, 404, 422, 503],
+    ),
+    ("/livez", Method::GET, &[200]),
+    ("/readyz", Method::GET, &[200, 503]),
+    (UNMATCHED, Method::GET, &[404]),
 ];
 
 /// The service that answers clients.
@@ -68,25 +88,30 @@ pub fn router(
             post(inventory::handler::restock),
         )
         .with_state(inventory);
-    Router::new()
+    let routes = Router::new()
         .merge(orders)
         .merge(inventory)
         .merge(probes(readiness))
         .fallback(async || Problem::NotFound("there is no such path"))
-        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        // Every answer of the service passes here, so that a browser can read refusals, too; limits
-        // are further in, so that a preflight never counts.
-        .layer(cors(origins))
-        .layer(middleware::from_fn_with_state(metrics, observe))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed);
+    // Every answer passes these two, so that a browser can read refusals, too; the limits are
+    // further in, so that a preflight never counts.
+    let routes = match cors(origins) {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn_with_state(metrics, observe))
 }
 
-fn cors(origins: &Origins) -> CorsLayer {
+/// The headers that let pages of other origins call, if any may.
+fn cors(origins: &Origins) -> Option<CorsLayer> {
     let header = HeaderName::from_static;
     let origins = match origins {
+        Origins::These(origins) if origins.is_empty() => return None,
         Origins::Any => AllowOrigin::any(),
         Origins::These(origins) => AllowOrigin::list(origins.iter().cloned()),
     };
-    CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([
@@ -104,5 +129,6 @@ fn cors(origins: &Origins) -> CorsLayer {
             header("ratelimit-policy"),
             REQUEST_ID,
         ])
-        .max_age(std::time::Duration::from_mins(10))
+        .max_age(std::time::Duration::from_mins(10));
+    Some(layer)
 }
