@@ -8,7 +8,7 @@ pub mod transaction;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backon::Retryable;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use hotrow_shared::{
     envelope::Order,
     id::{Day, IdMint},
@@ -34,6 +34,9 @@ use crate::{
 
 /// How long one settle transaction may take before its connection counts as dead.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// How long before midnight a repeat may bear the date of the next day: another process's clock may
+/// be ahead, and a transaction may last until then.
+const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);
 
 /// Settles batches. There is one in a worker, and its partitions share it.
 pub struct Settler {
@@ -128,7 +131,8 @@ impl Settler {
 
     /// The orders with the other ids to look for.
     fn candidates<'a>(&self, orders: &'a [Arrived]) -> Vec<Candidate<'a>> {
-        let today = Day::of_ms(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default());
+        let soon_ms = (Utc::now() + MIDNIGHT_MARGIN).timestamp_millis();
+        let today = Day::of_ms(u64::try_from(soon_ms).unwrap_or_default());
         let newest = orders
             .iter()
             .map(|arrived| arrived.order.id.day())

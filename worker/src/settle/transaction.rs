@@ -10,6 +10,7 @@ use hotrow_shared::{
 use metrics::Histogram;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{
     decision::{Candidate, Sold, Stock, Verdict, decide},
@@ -123,12 +124,26 @@ pub fn outcome(verdict: Verdict) -> Option<(Status, Option<Reason>)> {
     }
 }
 
-fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict]) -> Vec<(uuid::Uuid, uuid::Uuid)> {
-    let alias = |(candidate, verdict): (&Candidate<'_>, &Verdict)| match verdict {
-        Verdict::Alias(first) => Some((candidate.order.id.uuid(), first.uuid())),
-        _ => None,
-    };
-    candidates.iter().zip(verdicts).filter_map(alias).collect()
+/// The names that this settlement adds to orders: those of the repeats in it and, where an order has outlived its day,
+/// the one that a repeat of the next day has.
+///
+/// That repeat may ask for other products, and be settled at this moment behind other locks. Whoever takes the
+/// name first stops the other, who then finds the purchase settled.
+fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict]) -> Vec<(Uuid, Uuid)> {
+    let mut aliases = BTreeMap::new();
+    for (Candidate { order, twins }, verdict) in candidates.iter().zip(verdicts) {
+        match verdict {
+            Verdict::Alias(first) => {
+                aliases.insert(order.id.uuid(), first.uuid());
+            }
+            Verdict::Confirmed { .. } | Verdict::Rejected(_) => {
+                let later = twins.iter().filter(|twin| twin.day() > order.id.day());
+                aliases.extend(later.map(|twin| (twin.uuid(), order.id.uuid())));
+            }
+            Verdict::Duplicate => {}
+        }
+    }
+    aliases.into_iter().collect()
 }
 
 /// The stock as it is once the sold pieces are gone.
