@@ -4,7 +4,10 @@
 //! go into the next, and one confirm of the broker answers all of them. A lane owns its channel:
 //! only so are the frames of an envelope and the sequence of the orders one thing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hotrow_shared::{
     broker::{Broker, BrokerError},
@@ -15,8 +18,9 @@ use hotrow_shared::{
 };
 use lapin::{Channel, types::FieldTable};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{backlog::Backlog, metrics::LaneMetrics};
@@ -24,6 +28,9 @@ use crate::{backlog::Backlog, metrics::LaneMetrics};
 /// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
 /// would wait for at most. Beyond, the lane is overloaded.
 const INBOX_ENVELOPES: usize = 16;
+/// How often a lane with nothing to do looks whether its channel is still there, so that the first
+/// order after an outage of the broker need not find out.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an order was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +52,7 @@ struct Parcel {
 /// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
 pub struct Lanes {
     inboxes: Vec<mpsc::Sender<Parcel>>,
+    open: watch::Receiver<usize>,
 }
 
 impl Lanes {
@@ -58,6 +66,8 @@ impl Lanes {
         metrics: &LaneMetrics,
     ) -> (Self, JoinSet<()>) {
         let mut tasks = JoinSet::new();
+        let (opened, open) = watch::channel(0);
+        let opened = Arc::new(opened);
         let start = |partition| {
             let (sender, inbox) = mpsc::channel(envelope_orders_max * INBOX_ENVELOPES);
             let lane = Lane {
@@ -67,6 +77,7 @@ impl Lanes {
                 broker: Arc::clone(broker),
                 backlog: Arc::clone(backlog),
                 metrics: metrics.clone(),
+                open: Arc::clone(&opened),
             };
             tasks.spawn(lane.run());
             sender
@@ -74,9 +85,16 @@ impl Lanes {
         (
             Self {
                 inboxes: (0..partitions).map(start).collect(),
+                open,
             },
             tasks,
         )
+    }
+
+    /// How many lanes have a channel, and by that can take orders.
+    #[must_use]
+    pub fn open(&self) -> watch::Receiver<usize> {
+        self.open.clone()
     }
 
     /// Publishes an order and returns when the broker has it safely in a queue.
@@ -106,6 +124,7 @@ struct Lane {
     broker: Arc<Broker>,
     backlog: Arc<Backlog>,
     metrics: LaneMetrics,
+    open: Arc<watch::Sender<usize>>,
 }
 
 impl Lane {
@@ -113,12 +132,17 @@ impl Lane {
         loop {
             let connecting = open_channel(Arc::clone(&self.broker), self.partition);
             tokio::select! {
-                channel = connecting => match self.serve(&channel).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::warn!(partition = self.partition, %error, "a lane lost its channel"),
-                },
+                channel = connecting => {
+                    self.open.send_modify(|open| *open += 1);
+                    let served = self.serve(&channel).await;
+                    self.open.send_modify(|open| *open -= 1);
+                    match served {
+                        Ok(()) => return,
+                        Err(error) => tracing::warn!(partition = self.partition, %error, "a lane lost its channel"),
+                    }
+                }
                 // Meanwhile nobody waits for a broker that is not there.
-                () = refuse_all(&mut self.inbox) => return,
+                () = refuse_all(&mut self.inbox, &self.broker) => return,
             }
         }
     }
@@ -127,7 +151,14 @@ impl Lane {
     async fn serve(&mut self, channel: &Channel) -> Result<(), BrokerError> {
         let routing_key = routing_key(self.partition);
         let mut parcels = Vec::with_capacity(self.orders_max);
-        while self.inbox.recv_many(&mut parcels, self.orders_max).await > 0 {
+        loop {
+            let gathered = self.inbox.recv_many(&mut parcels, self.orders_max);
+            match timeout(LOOK_INTERVAL, gathered).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(_) if channel.status().connected() => continue,
+                Err(_) => return Err(BrokerError::Ended),
+            }
             if self.broker.blocked() {
                 answer(&mut parcels, Err(NotAccepted::Overloaded));
                 continue;
@@ -162,7 +193,6 @@ impl Lane {
                 }
             }
         }
-        Ok(())
     }
 
     fn note(&self, orders: usize) {
@@ -186,17 +216,26 @@ fn answer(parcels: &mut Vec<Parcel>, outcome: Result<(), NotAccepted>) {
 async fn open_channel(broker: Arc<Broker>, partition: u16) -> Channel {
     let mut pauses = Pauses::new();
     loop {
-        match publish::confirming_channel(&broker).await {
-            Ok(channel) => return channel,
-            Err(error) => tracing::debug!(partition, %error, "a lane has no channel"),
+        // A broker that blocks publishers reads nothing from this connection, and says on no new one
+        // that it does before something was published there: this one is kept until it is unblocked.
+        if !broker.blocked() {
+            match publish::confirming_channel(&broker).await {
+                Ok(channel) => return channel,
+                Err(error) => tracing::debug!(partition, %error, "a lane has no channel"),
+            }
         }
         pauses.pause().await;
     }
 }
 
 /// Refuses what comes in until the inbox is closed.
-async fn refuse_all(inbox: &mut mpsc::Receiver<Parcel>) {
+async fn refuse_all(inbox: &mut mpsc::Receiver<Parcel>, broker: &Broker) {
     while let Some(parcel) = inbox.recv().await {
-        let _ = parcel.reply.send(Err(NotAccepted::Unavailable));
+        let reason = if broker.blocked() {
+            NotAccepted::Overloaded
+        } else {
+            NotAccepted::Unavailable
+        };
+        let _ = parcel.reply.send(Err(reason));
     }
 }

@@ -61,7 +61,7 @@ pub async fn run(
         common.database_connections,
         "hotrow-ingest",
     );
-    database::require_schema(&pool).await?;
+    database::require_schema(&common.database).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pool, common.partitions).await?;
@@ -85,17 +85,27 @@ pub async fn run(
         sold_out: Arc::clone(&sold_out),
         backlog: Arc::clone(&backlog),
     };
+    let all_open = {
+        let partitions = usize::from(common.partitions);
+        move |open: &usize| *open == partitions
+    };
+    let mut lanes_open = lanes.open();
     let broker_answers = {
-        let readiness = Arc::clone(readiness);
-        move |answers| readiness.set("broker", answers)
+        let (readiness, lanes_open) = (Arc::clone(readiness), lanes_open.clone());
+        move |answers| readiness.set("broker", answers && all_open(&lanes_open.borrow()))
+    };
+    let backlog_keeper = {
+        let keeper =
+            Arc::clone(&backlog).keep(Arc::clone(&listening), broker_answers, shutdown.clone());
+        async move {
+            // So that the first answer of the broker makes the process ready.
+            let _ = lanes_open.wait_for(all_open).await;
+            keeper.await;
+        }
     };
     tokio::spawn(read);
     tokio::spawn(listeners.keep(Arc::clone(&listening), shutdown.clone()));
-    tokio::spawn(Arc::clone(&backlog).keep(
-        Arc::clone(&listening),
-        broker_answers,
-        shutdown.clone(),
-    ));
+    tokio::spawn(backlog_keeper);
     tokio::spawn(Arc::clone(&sold_out).keep(pool.clone(), shutdown.clone()));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
 
