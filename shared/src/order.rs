@@ -133,13 +133,41 @@ impl From<Quantity> for i64 {
 }
 
 /// One SKU and how many of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// What.
     pub sku: Sku,
     /// How many.
     pub quantity: Quantity,
+}
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
+
+/// Takes an object only: what serde derives would take `["chair",1]`, too.
+struct ItemVisitor;
+
+impl<'de> de::Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of sku and quantity")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            sku: Sku,
+            quantity: Quantity,
+        }
+        let map = de::value::MapAccessDeserializer::new(map);
+        let Fields { sku, quantity } = Fields::deserialize(map)?;
+        Ok(Item { sku, quantity })
+    }
 }
 
 /// What one order wants: 1 to 20 items, no SKU twice, in the customer's own sequence.

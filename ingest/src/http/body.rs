@@ -16,6 +16,11 @@ use super::problem::Problem;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 16 * 1024;
+/// How much of a larger body is read and thrown away: a client that is still sending when its
+/// connection is closed may not see why.
+const DISCARDED_MAX: usize = 1024 * 1024;
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long a body may take: a client that trickles must not hold a connection for ever.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -23,7 +28,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Another content type, too large, too slow, or cut off.
-pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -32,9 +37,12 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::UnsupportedMediaType);
     }
-    match timeout(BODY_TIME_MAX, Limited::new(body, BODY_MAX).collect()).await {
+    match timeout(BODY_TIME_MAX, Limited::new(&mut body, BODY_MAX).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::TooLarge(BODY_MAX)),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(Problem::TooLarge(BODY_MAX))
+        }
         Ok(Err(_)) => Err(Problem::Malformed(
             "the body ended before it was complete".to_owned(),
         )),
@@ -42,12 +50,24 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// Reads JSON of a shape.
+async fn discard(body: Body) {
+    let mut rest = Limited::new(body, DISCARDED_MAX);
+    let read = async { while let Some(Ok(_)) = rest.frame().await {} };
+    // Whether it ends well or in time makes no difference to the answer.
+    let _ = timeout(DISCARD_TIME_MAX, read).await;
+}
+
+/// Reads a JSON object of a shape.
 ///
 /// # Errors
 /// `malformed` if it is not JSON, `invalid` with the path of the field if it is JSON of another shape.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+    // serde takes the values of a struct in a row, too; the contract does not.
+    let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
+    match serde_json::from_slice(bytes) {
+        Ok(value) if is_object => Ok(value),
+        _ => Err(explain::<T>(bytes)),
+    }
 }
 
 /// The slow way, for a body that is wrong: first whether it is JSON at all, then which field is not
@@ -74,7 +94,7 @@ fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
             })
         }
         Err(error) => malformed(error.inner().to_string()),
-        Ok(_) => Problem::Internal,
+        Ok(_) => Problem::Invalid("the body must be a JSON object".to_owned()),
     }
 }
 

@@ -8,14 +8,20 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::peer::Peer;
 
-/// How long the head of a request may take: a client that trickles must not hold a connection for ever.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may be without a complete head of a request: longer than balancers keep
+/// theirs open between requests (60 s is common), so that none is closed as it is used again.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// At the end, how long connections may linger before and after the last request is answered.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 /// The pause after the operating system had no connection to give (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -24,6 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let graceful = GracefulShutdown::new();
+    let requests = TaskTracker::new();
+    let hang_up = CancellationToken::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX);
@@ -32,19 +40,35 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                shutdown
-                    .run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE))
-                    .await;
+                shutdown.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
                 continue;
             }
         };
-        let connection = http.serve_connection(io(stream), service(&router, Peer(peer.ip())));
-        let connection = graceful.watch(connection);
+        let service = service(&router, Peer(peer.ip()), &requests);
+        let connection = graceful.watch(http.serve_connection(io(stream), service));
+        let hang_up = hang_up.clone();
         // A connection that breaks is the client's affair.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move { drop(hang_up.run_until_cancelled(connection).await) });
     }
     drop(listener);
-    graceful.shutdown().await;
+    drain(graceful, &requests).await;
+    hang_up.cancel();
+}
+
+/// Waits until every request is answered and every connection is closed. One that is half-way through
+/// the head of a request has not asked for anything yet, and is not waited for.
+async fn drain(graceful: GracefulShutdown, requests: &TaskTracker) {
+    requests.close();
+    let all_closed = graceful.shutdown();
+    let all_answered = async {
+        sleep(LINGER_MAX).await;
+        requests.wait().await;
+        sleep(LINGER_MAX).await;
+    };
+    tokio::select! {
+        () = all_closed => {}
+        () = all_answered => {}
+    }
 }
 
 fn io(stream: TcpStream) -> TokioIo<TcpStream> {
@@ -56,16 +80,17 @@ fn io(stream: TcpStream) -> TokioIo<TcpStream> {
 fn service(
     router: &Router,
     peer: Peer,
+    requests: &TaskTracker,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = axum::response::Response,
     Error = Infallible,
     Future: Send,
 > + use<> {
-    let router = router.clone();
+    let (router, requests) = (router.clone(), requests.clone());
     service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
+        requests.track_future(router.clone().oneshot(request))
     })
 }
