@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool,
+    ConnectOptions, Connection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 
 /// The schema, in numbered steps with their reasons.
 pub static MIGRATIONS: Migrator = {
@@ -51,8 +52,11 @@ pub enum SchemaError {
         needed: i64,
     },
     /// The database does not answer.
-    #[error("cannot read the schema version: {0}")]
+    #[error("cannot read the schema version of the database")]
     Unreadable(#[from] sqlx::Error),
+    /// The database takes the connection and says nothing.
+    #[error("the database does not answer within {ACQUIRE_MAX:?}")]
+    Silent,
 }
 
 /// The session settings of a connection, which `pg_stat_activity` shows under `name`.
@@ -74,27 +78,34 @@ pub fn pool(connect: &PgConnectOptions, connections: u32, name: &str) -> PgPool 
 
 /// Makes sure that the schema is at least as new as this release.
 ///
+/// On a connection of its own and not of a pool, which would only say that it waited in vain.
+///
 /// # Errors
 /// It is older, or the database is out of reach.
-pub async fn require_schema(pool: &PgPool) -> Result<(), SchemaError> {
+pub async fn require_schema(connect: &PgConnectOptions) -> Result<(), SchemaError> {
     let needed = MIGRATIONS
         .iter()
         .map(|migration| migration.version)
         .max()
         .unwrap_or_default();
+    let Ok(connection) = timeout(ACQUIRE_MAX, connect.connect()).await else {
+        return Err(SchemaError::Silent);
+    };
+    let mut connection = connection?;
     let exists =
         sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
-            .fetch_one(pool)
+            .fetch_one(&mut connection)
             .await?;
     let found = if exists {
         sqlx::query_scalar!(
             r#"select coalesce(max(version), 0) as "version!" from _sqlx_migrations where success"#
         )
-        .fetch_one(pool)
+        .fetch_one(&mut connection)
         .await?
     } else {
         0
     };
+    connection.close().await?;
     if found < needed {
         Err(SchemaError::Older { found, needed })
     } else {

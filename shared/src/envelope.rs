@@ -78,7 +78,7 @@ pub struct Opened {
 /// A piece of an envelope, or a whole one, that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The bytes as they came.
+    /// The message as it came, or an envelope of the piece alone, which a later release may read.
     pub body: Vec<u8>,
     /// What is wrong with them.
     pub detail: String,
@@ -132,7 +132,7 @@ fn open_piecewise(body: &[u8]) -> Opened {
         match serde_json::from_str(piece.get()) {
             Ok(order) => opened.orders.push(order),
             Err(error) => opened.unreadable.push(Unreadable {
-                body: piece.get().as_bytes().to_vec(),
+                body: seal([&EncodedOrder(piece.get().as_bytes().to_vec())]),
                 detail: format!("not an order: {error}"),
             }),
         }
@@ -193,7 +193,7 @@ mod tests {
         let opened = open(body.as_bytes());
         assert_eq!(opened.orders.len(), 2);
         assert_eq!(opened.unreadable.len(), 1);
-        assert_eq!(opened.unreadable[0].body, br#"{"id":7}"#);
+        assert_eq!(opened.unreadable[0].body, br#"{"v":1,"orders":[{"id":7}]}"#);
     }
 
     #[test]

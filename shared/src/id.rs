@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 48 | a time in milliseconds since 1970, so that ids of one UTC day are one range |
 //! | 4 | version, 8 |
-//! | 12 + 2 + 36 | unique part around the variant: random, or derived from an idempotency key |
+//! | 12 + 2 + 38 | unique part around the variant: random, or derived from an idempotency key |
 //! | 24 | tag: a keyed BLAKE3 of everything before it |
 //!
 //! The tag makes an id authentic without state: a process knows an id of its own installation

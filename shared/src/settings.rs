@@ -45,14 +45,21 @@ const VARIABLES: [&str; 24] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 7] = [
+const PREFIXES: [&str; 14] = [
+    "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
-    "QUEUED_ORDERS",
-    "ENVELOPE_ORDERS",
+    "QUEUED_ORDER",
+    "ENVELOPE_",
     "BATCH_",
     "RETENTION_",
     "SHUTDOWN_",
+    "LISTEN_ADDR",
+    "METRICS_ADDR",
+    "ADMIN_TOKEN",
+    "CORS_ORIGIN",
+    "TRUSTED_PROX",
+    "DATABASE_CONNECTION",
 ];
 
 /// The most partitions: each is a quorum queue, and names have two digits.
@@ -87,7 +94,8 @@ pub struct CommonArgs {
     order_id_secret: Option<String>,
 
     /// A second secret whose ids are still recognised. To rotate: first give every process the new secret here,
-    /// then swap the two, and after 48 hours drop the old one
+    /// then swap the two, and drop the old one
+    /// when no order that it signed is asked for any more, at the latest after `RETENTION_DAYS`
     #[arg(
         long,
         env,

@@ -64,7 +64,7 @@ pub enum TopologyError {
         /// The value of `PARTITIONS`.
         setting: u16,
         /// What the queues of the broker say.
-        found: String,
+        found: u16,
     },
     /// The broker did not answer as it should.
     #[error(transparent)]
@@ -108,21 +108,16 @@ pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(
 async fn complete(broker: &Broker, partitions: u16) -> Result<bool, TopologyError> {
     let first = exists(broker, 0).await?;
     let last = exists(broker, partitions - 1).await?;
-    let mismatch = |found: String| {
-        Err(TopologyError::Partitions {
-            setting: partitions,
-            found,
-        })
-    };
-    if exists(broker, partitions).await? {
-        return mismatch(format!("more (there is a queue {})", queue(partitions)));
-    }
-    if first && !last {
-        let mut found = 1;
+    let more = exists(broker, partitions).await?;
+    if more || (first && !last) {
+        let mut found = if more { partitions + 1 } else { 1 };
         while exists(broker, found).await? {
             found += 1;
         }
-        return mismatch(found.to_string());
+        return Err(TopologyError::Partitions {
+            setting: partitions,
+            found,
+        });
     }
     Ok(first)
 }

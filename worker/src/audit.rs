@@ -72,17 +72,19 @@ async fn round(
 ) -> Result<usize, sqlx::Error> {
     let audit = match audit {
         Some(audit) => audit,
-        None => match Audit::begin(connect).await? {
-            Some(new) => audit.insert(new),
-            None => return Ok(0),
-        },
+        None => audit.insert(Audit::new(connect.connect().await?)),
     };
+    if !audit.is_mine().await? {
+        return Ok(0);
+    }
     audit.round(Utc::now(), retention).await
 }
 
-/// The audit of the worker that holds the lock.
+/// The audit of one worker.
 struct Audit {
     session: PgConnection,
+    /// Whether the session holds the lock.
+    mine: bool,
     /// Until where the present is checked.
     present: DateTime<Utc>,
     /// Until where the current walk through the past has come; none before its first window.
@@ -95,22 +97,29 @@ struct Audit {
 }
 
 impl Audit {
-    async fn begin(connect: &PgConnectOptions) -> Result<Option<Self>, sqlx::Error> {
-        let mut session = connect.connect().await?;
-        let mine = sqlx::query_scalar!(
-            r#"select pg_try_advisory_lock($1) as "locked!""#,
-            AUDIT_LOCK
-        )
-        .fetch_one(&mut session)
-        .await?;
-        Ok(mine.then(|| Self {
+    fn new(session: PgConnection) -> Self {
+        Self {
             session,
+            mine: false,
             present: Utc::now() - RECENT_MAX,
             past: None,
             window: WINDOW_MIN,
             broken: BTreeSet::new(),
             broken_before: BTreeSet::new(),
-        }))
+        }
+    }
+
+    /// Whether this worker is the one that audits, which it stays as long as its session lives.
+    async fn is_mine(&mut self) -> Result<bool, sqlx::Error> {
+        if !self.mine {
+            self.mine = sqlx::query_scalar!(
+                r#"select pg_try_advisory_lock($1) as "locked!""#,
+                AUDIT_LOCK
+            )
+            .fetch_one(&mut self.session)
+            .await?;
+        }
+        Ok(self.mine)
     }
 
     async fn round(

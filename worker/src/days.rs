@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{NaiveDate, Utc};
 use hotrow_shared::id::Day;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Days that exist ahead of today: how long every worker may be away before orders have no table.
@@ -21,20 +22,18 @@ const DAYS_LOCK: i64 = 0x686f_7472_6f77_0002;
 
 /// Looks after the days until `shutdown`.
 pub async fn keep(pool: PgPool, retention_days: u64, shutdown: CancellationToken) {
-    let mut pause = INTERVAL;
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(pause))
-        .await
-        .is_some()
-    {
+    loop {
         let looked = look_after(&pool, today(), retention_days).await;
-        pause = if looked.is_ok() {
+        let pause = if looked.is_ok() {
             INTERVAL
         } else {
             RETRY_INTERVAL
         };
         if let Err(error) = looked {
             tracing::warn!(%error, "the days of the orders table could not be looked after");
+        }
+        if shutdown.run_until_cancelled(sleep(pause)).await.is_none() {
+            return;
         }
     }
 }
@@ -45,41 +44,61 @@ pub fn today() -> Day {
     Day::of_ms(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default())
 }
 
-/// Makes the missing days and drops those that are older than `retention_days`.
+/// Makes the coming days, and those that are missing since the last one: after a long pause
+/// orders may still be queued that need them.
 ///
 /// # Errors
 /// The database is out of reach, or the user may not change the table.
-pub async fn look_after(pool: &PgPool, today: Day, retention_days: u64) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    // A detach waits for every reader of the day, which may take a while.
-    connection.close_on_drop();
-    let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, DAYS_LOCK)
-        .fetch_one(&mut *connection)
-        .await?;
-    if !locked {
-        // Somebody else is at it; whoever needs a day at start waits for them.
-        sqlx::query!("select pg_advisory_lock($1)", DAYS_LOCK)
-            .execute(&mut *connection)
-            .await?;
-    }
-    let oldest_kept = Day(today.0.saturating_sub(retention_days));
+pub async fn make_coming(
+    pool: &PgPool,
+    today: Day,
+    retention_days: u64,
+) -> Result<(), sqlx::Error> {
+    let mut connection = locked(pool).await?;
+    make_missing(&mut connection, today, oldest_kept(today, retention_days)).await
+}
+
+/// Makes the coming days and drops those that are older than `retention_days`.
+async fn look_after(pool: &PgPool, today: Day, retention_days: u64) -> Result<(), sqlx::Error> {
+    let oldest = oldest_kept(today, retention_days);
+    let mut connection = locked(pool).await?;
+    make_missing(&mut connection, today, oldest).await?;
     let attached = days(&mut connection, true).await?;
-    // After a long pause the days since the last one are missing, and queued orders may need them.
-    let since = attached
-        .last()
-        .map_or(today.0.saturating_sub(1), |last| last.0 + 1);
-    let missing = (since.max(oldest_kept.0)..=today.0 + DAYS_AHEAD)
-        .map(Day)
-        .filter(|day| !attached.contains(day));
-    for day in missing {
-        make(&mut connection, day).await?;
-    }
     for day in days(&mut connection, false)
         .await?
         .into_iter()
-        .filter(|day| *day < oldest_kept)
+        .filter(|day| *day < oldest)
     {
         drop_day(&mut connection, day, attached.contains(&day)).await?;
+    }
+    Ok(())
+}
+
+/// A connection that holds the lock for the days, and gives it up with its end.
+async fn locked(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    sqlx::query!("select pg_advisory_lock($1)", DAYS_LOCK)
+        .execute(&mut *connection)
+        .await?;
+    Ok(connection)
+}
+
+fn oldest_kept(today: Day, retention_days: u64) -> Day {
+    Day(today.0.saturating_sub(retention_days))
+}
+
+async fn make_missing(
+    connection: &mut PgConnection,
+    today: Day,
+    oldest: Day,
+) -> Result<(), sqlx::Error> {
+    let attached = days(connection, true).await?;
+    let since = attached
+        .last()
+        .map_or(today.0.saturating_sub(1), |last| last.0 + 1);
+    for day in (since.max(oldest.0)..=today.0 + DAYS_AHEAD).map(Day) {
+        make(connection, day).await?;
     }
     Ok(())
 }

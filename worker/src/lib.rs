@@ -49,8 +49,8 @@ pub async fn run(
         common.database_connections,
         "hotrow-worker",
     );
-    database::require_schema(&pool).await?;
-    days::look_after(&pool, days::today(), settings.retention_days)
+    database::require_schema(&common.database).await?;
+    days::make_coming(&pool, days::today(), settings.retention_days)
         .await
         .context("cannot make the days of the orders table")?;
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));

@@ -48,7 +48,7 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         "hotrow-worker migrate",
     );
     database::MIGRATIONS.run(&pool).await?;
-    days::look_after(&pool, days::today(), settings.retention_days).await?;
+    days::make_coming(&pool, days::today(), settings.retention_days).await?;
     println!("the schema is up to date");
     Ok(())
 }

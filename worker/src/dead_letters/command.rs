@@ -11,6 +11,7 @@ use hotrow_shared::{
     topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
 };
 use lapin::{
+    Channel,
     message::{BasicGetMessage, Delivery},
     options::{BasicAckOptions, BasicGetOptions},
     types::{AMQPValue, FieldTable},
@@ -60,7 +61,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         "hotrow-worker dead-letters",
     );
     let broker = Broker::new(&common.amqp, "hotrow-worker dead-letters");
-    database::require_schema(&pool).await?;
+    database::require_schema(&common.database).await?;
     topology::ensure(&broker, &pool, common.partitions).await?;
     let desk = Desk {
         pool,
@@ -94,12 +95,8 @@ impl Desk {
     /// Prints letters. None is acknowledged: they go back with the end of the channel.
     async fn list(&self, selection: &Selection) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
-        let channel = self.broker.channel().await?;
-        while let Some(message) = channel
-            .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
-            .await?
-        {
-            let letter = Letter::read(message);
+        let mut pile = Pile::on(self.broker.channel().await?);
+        while let Some(letter) = pile.next().await? {
             if letter.is_meant(selection) {
                 serde_json::to_writer(&mut out, &letter.listed())?;
                 writeln!(out)?;
@@ -120,13 +117,9 @@ impl Desk {
             selection.all || selection.order_id.is_some() || selection.reason.is_some(),
             "say which dead letters are meant: --order-id, --reason or --all"
         );
-        let channel = self.broker.channel().await?;
+        let mut pile = Pile::on(self.broker.channel().await?);
         let mut count = 0;
-        while let Some(message) = channel
-            .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
-            .await?
-        {
-            let letter = Letter::read(message);
+        while let Some(letter) = pile.next().await? {
             if letter.is_meant(selection) {
                 deal(&letter).await?;
                 letter
@@ -138,7 +131,7 @@ impl Desk {
             }
         }
         // An acknowledgement is on its way when the channel says good-bye in order.
-        channel.close(200, "done".into()).await?;
+        pile.channel.close(200, "done".into()).await?;
         self.broker.close().await;
         println!("{done}: {count}");
         if count == 0 && selection.order_id.is_some() {
@@ -194,6 +187,36 @@ impl Desk {
             }
         }
         Ok(())
+    }
+}
+
+/// The dead letters that were there at the first look. A worker may put what is replayed straight back
+/// behind them: that is for the next time, or a replay would go on for ever.
+struct Pile {
+    channel: Channel,
+    left: Option<u32>,
+}
+
+impl Pile {
+    fn on(channel: Channel) -> Self {
+        Self {
+            channel,
+            left: None,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Letter>, lapin::Error> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
+        let message = self
+            .channel
+            .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
+            .await?;
+        Ok(message.map(|message| {
+            self.left = Some(self.left.map_or(message.message_count, |left| left - 1));
+            Letter::read(message)
+        }))
     }
 }
 
