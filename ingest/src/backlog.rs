@@ -21,12 +21,15 @@ use hotrow_shared::{
     topology::{self, Depth, PREFETCH_ENVELOPES},
 };
 use metrics::Gauge;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::queued_orders;
 
 /// How often the broker is asked.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long all answers may take before the broker counts as out of reach.
+const SAMPLE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Envelopes whose size is remembered, per partition.
 const SIZES_MAX: usize = 4_096;
 /// What an order is expected to wait before the first news, and at least.
@@ -142,13 +145,14 @@ impl Backlog {
         shutdown: CancellationToken,
     ) {
         loop {
-            let sampled = self.sample_all(&broker).await;
+            let sampled = timeout(SAMPLE_TIME_MAX, self.sample_all(&broker)).await;
+            let sampled = sampled.unwrap_or(Err(BrokerError::Silent));
             if let Err(error) = &sampled {
                 tracing::debug!(%error, "the depth of the queues is not known");
             }
             answers(sampled.is_ok());
             if shutdown
-                .run_until_cancelled(tokio::time::sleep(SAMPLE_INTERVAL))
+                .run_until_cancelled(sleep(SAMPLE_INTERVAL))
                 .await
                 .is_none()
             {
@@ -158,18 +162,20 @@ impl Backlog {
     }
 
     async fn sample_all(&self, broker: &Broker) -> Result<(), BrokerError> {
-        let sample = async {
-            let channel = broker.channel().await?;
-            for partition in 0..u16::try_from(self.partitions.len()).unwrap_or(u16::MAX) {
-                self.sampled(partition, topology::depth(&channel, partition).await?);
+        let mut channel = broker.channel().await?;
+        for partition in 0..u16::try_from(self.partitions.len()).unwrap_or(u16::MAX) {
+            if let Some(depth) = topology::depth(&channel, partition).await? {
+                self.sampled(partition, depth);
+            } else {
+                // The look at a missing queue has closed the channel. The other queues are as good as ever.
+                tracing::warn!(
+                    partition,
+                    "a queue is missing: its orders are refused until a worker declares it again"
+                );
+                channel = broker.channel().await?;
             }
-            Ok(channel.close(200, "seen".into()).await?)
-        };
-        let answer = tokio::time::timeout(SAMPLE_INTERVAL * 5, sample).await;
-        answer.unwrap_or_else(|_| {
-            broker.abandon();
-            Err(BrokerError::Silent)
-        })
+        }
+        Ok(channel.close(200, "seen".into()).await?)
     }
 }
 
@@ -225,7 +231,9 @@ impl State {
         } else {
             0.0
         };
-        (queueing + self.age_ms).clamp(1.0, WAIT_MAX.as_millis() as f64) as u64
+        queueing
+            .max(self.age_ms)
+            .clamp(1.0, WAIT_MAX.as_millis() as f64) as u64
     }
 
     #[expect(clippy::cast_precision_loss, reason = "orders of one second")]
@@ -233,6 +241,10 @@ impl State {
         if self.sampled > 0 && self.taken > 0 {
             self.pace +=
                 NEWEST_WEIGHT * (self.taken as f64 / SAMPLE_INTERVAL.as_secs_f64() - self.pace);
+        }
+        if depth.ready_envelopes == 0 && self.taken == 0 {
+            // What the last orders waited says ever less of the next one.
+            self.age_ms += NEWEST_WEIGHT * (WAIT_FIRST.as_secs_f64() * 1_000.0 - self.age_ms);
         }
         let held = if depth.ready_envelopes > 0 && depth.consumers > 0 {
             u32::from(PREFETCH_ENVELOPES)

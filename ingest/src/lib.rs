@@ -85,37 +85,41 @@ pub async fn run(
         sold_out: Arc::clone(&sold_out),
         backlog: Arc::clone(&backlog),
     };
-    let all_open = {
-        let partitions = usize::from(common.partitions);
-        move |open: &usize| *open == partitions
-    };
     let mut lanes_open = lanes.open();
+    let all_open = move |open: &usize| *open == usize::from(common.partitions);
     let broker_answers = {
-        let (readiness, lanes_open) = (Arc::clone(readiness), lanes_open.clone());
-        move |answers| readiness.set("broker", answers && all_open(&lanes_open.borrow()))
-    };
-    let backlog_keeper = {
-        let keeper =
-            Arc::clone(&backlog).keep(Arc::clone(&listening), broker_answers, shutdown.clone());
-        async move {
-            // So that the first answer of the broker makes the process ready.
-            let _ = lanes_open.wait_for(all_open).await;
-            keeper.await;
-        }
+        let (readiness, open, partitions) = (
+            Arc::clone(readiness),
+            lanes.open(),
+            usize::from(common.partitions),
+        );
+        move |answers| readiness.set("broker", answers && *open.borrow() == partitions)
     };
     tokio::spawn(read);
     tokio::spawn(listeners.keep(Arc::clone(&listening), shutdown.clone()));
-    tokio::spawn(backlog_keeper);
+    // The first clients are not to find closed lanes.
+    if shutdown
+        .run_until_cancelled(lanes_open.wait_for(all_open))
+        .await
+        .is_none()
+    {
+        return Ok(());
+    }
+    tokio::spawn(Arc::clone(&backlog).keep(
+        Arc::clone(&listening),
+        broker_answers,
+        shutdown.clone(),
+    ));
     tokio::spawn(Arc::clone(&sold_out).keep(pool.clone(), shutdown.clone()));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
 
-    let status = StatusDesk {
+    let status = Arc::new(StatusDesk {
         mint: common.mint.clone(),
         outcomes,
         reader,
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
-    };
+    });
     let inventory = InventoryDesk::new(
         pool.clone(),
         settings.admin_token,
@@ -131,7 +135,7 @@ pub async fn run(
         sold_out,
         backlog,
         repeats: Repeats::new(),
-        status: status.clone(),
+        status: Arc::clone(&status),
         lanes,
         metrics: IntakeMetrics::new(),
     };
@@ -151,8 +155,7 @@ pub async fn run(
     while let Some(ended) = lane_tasks.join_next().await {
         ended.context("a lane has failed")?;
     }
-    publishing.close().await;
-    listening.close().await;
+    tokio::join!(publishing.close(), listening.close());
     pool.close().await;
     Ok(())
 }

@@ -10,10 +10,16 @@ use hotrow_shared::{
     retry::Pauses,
     topology,
 };
-use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use lapin::{
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{backlog::Backlog, sold_out::SoldOut, status::outcomes::Outcomes};
+
+/// Messages of news that wait in this process; the others wait in the broker, which drops the oldest.
+const PREFETCH: u16 = 32;
 
 /// Whom the news concern.
 pub struct Listeners {
@@ -42,10 +48,11 @@ impl Listeners {
     /// Listens until the channel ends.
     async fn listen(&self, broker: &Broker) -> Result<(), BrokerError> {
         let channel = broker.channel().await?;
-        let queue = topology::listen_to_news(&channel).await?;
-        // News that nobody has read are not worth keeping: no acknowledgements.
+        let queue = topology::declare_news_queue(&channel).await?;
+        channel
+            .basic_qos(PREFETCH, BasicQosOptions::default())
+            .await?;
         let options = BasicConsumeOptions {
-            no_ack: true,
             exclusive: true,
             ..BasicConsumeOptions::default()
         };
@@ -53,7 +60,10 @@ impl Listeners {
             .basic_consume(queue, "".into(), options, FieldTable::default())
             .await?;
         while let Some(delivery) = consumer.next().await {
-            self.hear(&Bytes::from(delivery?.data));
+            let delivery = delivery?;
+            // First, because nothing is lost with news: the acknowledgement only asks for more.
+            delivery.acker.ack(BasicAckOptions::default()).await?;
+            self.hear(&Bytes::from(delivery.data));
         }
         Ok(())
     }

@@ -16,10 +16,13 @@ use hotrow_shared::{
     order::{Items, Sku},
 };
 use sqlx::PgPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often sold-out SKUs are looked up.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the database may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// SKUs that are remembered; beyond, a sold-out SKU is queued and rejected like any other.
 const SKUS_MAX: usize = 100_000;
 /// How long the version of a SKU that is not sold out is remembered, so that late news of its
@@ -84,6 +87,19 @@ impl SoldOut {
         }
     }
 
+    /// Takes the database's word that there is something left, whatever the version: after a fail-over
+    /// to a server that missed the last writes, versions begin again from an earlier one. If the word
+    /// was late, some orders are queued and rejected, and the news of that close the door again.
+    fn reopen(&self, found: &StockNews) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let reopened = Known {
+            version: found.version,
+            sold_out: false,
+            since: Instant::now(),
+        };
+        known.insert(found.sku.clone(), reopened);
+    }
+
     /// Looks up what counts as sold out, until `shutdown`.
     pub async fn keep(self: Arc<Self>, pool: PgPool, shutdown: CancellationToken) {
         while shutdown
@@ -95,8 +111,11 @@ impl SoldOut {
             if skus.is_empty() {
                 continue;
             }
-            match reopened(&pool, &skus).await {
-                Ok(reopened) => reopened.iter().for_each(|news| self.hear(news)),
+            match timeout(ANSWER_MAX, reopened(&pool, &skus))
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            {
+                Ok(reopened) => reopened.iter().for_each(|news| self.reopen(news)),
                 Err(error) => tracing::debug!(%error, "sold-out products cannot be looked up"),
             }
         }
@@ -160,5 +179,7 @@ mod tests {
         assert!(is_open(), "version 5 is older than version 6");
         sold_out.hear(&news(7, 0));
         assert!(!is_open());
+        sold_out.reopen(&news(3, 100));
+        assert!(is_open(), "the database has the last word");
     }
 }

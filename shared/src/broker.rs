@@ -15,6 +15,9 @@ use tokio::time::timeout;
 /// How long the broker may take for one step of getting ready: connect, open a channel.
 pub const BROKER_ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How long a good-bye may take.
+const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
+
 /// How long the broker may say nothing before the connection counts as dead, unless `AMQP_URL` says
 /// otherwise with `?heartbeat=`.
 const HEARTBEAT_SECONDS: u16 = 10;
@@ -28,6 +31,9 @@ pub enum BrokerError {
     /// It did not answer in time.
     #[error("broker: no answer within {BROKER_ANSWER_MAX:?}")]
     Silent,
+    /// It did not take responsibility for a message.
+    #[error("broker: a message was not confirmed")]
+    NotConfirmed,
     /// It ended the channel.
     #[error("broker: the channel has ended")]
     Ended,
@@ -64,7 +70,7 @@ impl Broker {
     pub async fn channel(&self) -> Result<Channel, BrokerError> {
         let connection = self.connection().await?;
         let Ok(channel) = timeout(BROKER_ANSWER_MAX, connection.create_channel()).await else {
-            self.abandon();
+            self.forget(&connection);
             return Err(BrokerError::Silent);
         };
         Ok(channel?)
@@ -83,18 +89,25 @@ impl Broker {
         self.current().is_some()
     }
 
-    /// Forgets a connection that does not answer, so that the next caller makes a new one.
-    pub fn abandon(&self) {
-        self.replace(None);
+    /// Forgets a connection that does not answer, so that the next caller makes a new one. Another
+    /// caller may have done so already.
+    fn forget(&self, connection: &Arc<Connection>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, connection))
+        {
+            *current = None;
+        }
     }
 
     /// Says good-bye to the broker.
     pub async fn close(&self) {
         if let Some(connection) = self.current() {
             // The broker cleans up behind a connection that just ends, too.
-            let _ = timeout(BROKER_ANSWER_MAX, connection.close(200, "done".into())).await;
+            let _ = timeout(GOOD_BYE_MAX, connection.close(200, "done".into())).await;
+            self.forget(&connection);
         }
-        self.abandon();
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
@@ -109,7 +122,8 @@ impl Broker {
             .await
             .map_err(|_| BrokerError::Silent)??;
         let connection = Arc::new(connection);
-        self.replace(Some(Arc::clone(&connection)));
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
@@ -119,9 +133,5 @@ impl Broker {
             .as_ref()
             .filter(|connection| connection.status().connected())
             .map(Arc::clone)
-    }
-
-    fn replace(&self, connection: Option<Arc<Connection>>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 }

@@ -20,6 +20,11 @@ pub static MIGRATIONS: Migrator = {
 /// How long a caller waits for a connection before the database counts as out of reach.
 const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
+/// A connection that was used this lately needs no ping.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// How long a ping may take.
+const PING_MAX: Duration = Duration::from_secs(1);
+
 /// Session settings of every connection.
 ///
 /// All statements but the audit's are key look-ups, and their plans are kept. A plan that was
@@ -71,8 +76,18 @@ pub fn pool(connect: &PgConnectOptions, connections: u32, name: &str) -> PgPool 
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_MAX)
-        // A ping before each use would double the round trips; a dead connection shows itself.
+        // A ping before each use would double the round trips. One that was idle is asked, so that after
+        // a fail-over the dead ones are found out at once and not one batch at a time.
         .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                let answers = meta.idle_for < IDLE_TRUSTED
+                    || timeout(PING_MAX, connection.ping())
+                        .await
+                        .is_ok_and(|pong| pong.is_ok());
+                Ok(answers)
+            })
+        })
         .connect_lazy_with(options(connect, name))
 }
 

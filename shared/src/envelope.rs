@@ -54,9 +54,13 @@ impl Order {
 
 /// Strings encoded orders together to the body of one message.
 #[must_use]
-pub fn seal<'a>(orders: impl IntoIterator<Item = &'a EncodedOrder>) -> Vec<u8> {
-    let mut body = format!(r#"{{"v":{VERSION},"orders":["#).into_bytes();
-    for (at, order) in orders.into_iter().enumerate() {
+pub fn seal<'a>(orders: impl IntoIterator<Item = &'a EncodedOrder, IntoIter: Clone>) -> Vec<u8> {
+    let orders = orders.into_iter();
+    let head = format!(r#"{{"v":{VERSION},"orders":["#);
+    let length: usize = orders.clone().map(|order| order.0.len() + 1).sum();
+    let mut body = Vec::with_capacity(head.len() + length + 2);
+    body.extend_from_slice(head.as_bytes());
+    for (at, order) in orders.enumerate() {
         if at > 0 {
             body.push(b',');
         }

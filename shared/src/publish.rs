@@ -20,7 +20,7 @@ pub enum PublishError {
     /// It never left: the channel was gone before.
     #[error("not sent: {0}")]
     NotSent(BrokerError),
-    /// The broker has said that no queue took it: unroutable or refused. The channel is still good.
+    /// The broker has said that no queue takes it. The channel is still good.
     #[error("not taken by any queue: is the queue missing?")]
     NotTaken,
     /// It may be in a queue. The channel is not to be used again: a late confirm may be on its way.
@@ -34,16 +34,10 @@ pub enum PublishError {
 /// The broker refuses or does not answer.
 pub async fn confirming_channel(broker: &Broker) -> Result<Channel, BrokerError> {
     let channel = broker.channel().await?;
-    let Ok(selected) = timeout(
-        CONFIRM_MAX,
-        channel.confirm_select(ConfirmSelectOptions::default()),
-    )
-    .await
-    else {
-        broker.abandon();
-        return Err(BrokerError::Silent);
-    };
-    selected?;
+    let selected = channel.confirm_select(ConfirmSelectOptions::default());
+    timeout(CONFIRM_MAX, selected)
+        .await
+        .map_err(|_| BrokerError::Silent)??;
     Ok(channel)
 }
 
@@ -87,9 +81,12 @@ pub async fn confirmed(
     };
     match timeout(CONFIRM_MAX, publish).await {
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-        Ok(Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested)) => {
-            Err(PublishError::NotTaken)
+        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::NotTaken),
+        // The broker takes no responsibility, which does not mean that no queue has it.
+        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
+            Err(PublishError::Unknown(BrokerError::NotConfirmed))
         }
+
         Ok(Err(error)) => Err(PublishError::Unknown(error.into())),
         Err(_) => Err(PublishError::Unknown(BrokerError::Silent)),
     }

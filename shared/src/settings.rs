@@ -167,7 +167,10 @@ impl Problems {
     #[must_use]
     pub fn of_environment() -> Self {
         let unknown = |name: &String| {
-            PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            // What Kubernetes says of a service that happens to be called like one of ours.
+            let of_a_service = name.contains("_SERVICE_") || name.contains("_PORT");
+            !of_a_service
+                && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
                 && !VARIABLES.contains(&name.as_str())
         };
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -247,7 +250,7 @@ impl Problems {
 }
 
 impl CommonArgs {
-    /// The form of the log, needed before anything else can be said.
+    /// The checked settings, if none of them is wrong; what is wrong goes to `problems`.
     #[must_use]
     pub fn check(&self, problems: &mut Problems) -> Option<Common> {
         let database = problems.require("DATABASE_URL", self.database_url.as_deref());

@@ -89,15 +89,30 @@ impl From<lapin::Error> for TopologyError {
 /// The broker has another number of partitions, or one of the servers is out of reach.
 pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
     if complete(broker, partitions).await? {
-        return Ok(());
+        Ok(())
+    } else {
+        repair(broker, pool, partitions).await
     }
+}
+
+/// Declares everything anew, for whoever found that something is missing.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn repair(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
     let mut lock = pool.begin().await?;
+    // Whoever declares many queues for the first time takes a while.
+    sqlx::query!("set local lock_timeout = '1min'")
+        .execute(&mut *lock)
+        .await?;
+    sqlx::query!("set local idle_in_transaction_session_timeout = '5min'")
+        .execute(&mut *lock)
+        .await?;
     sqlx::query!("select pg_advisory_xact_lock($1)", DECLARE_LOCK)
         .execute(&mut *lock)
         .await?;
-    if !complete(broker, partitions).await? {
-        declare(broker, partitions).await?;
-    }
+    complete(broker, partitions).await?;
+    declare(broker, partitions).await?;
     lock.commit().await?;
     Ok(())
 }
@@ -122,17 +137,14 @@ async fn complete(broker: &Broker, partitions: u16) -> Result<bool, TopologyErro
     Ok(first)
 }
 
-/// Whether a partition's queue exists. A look at a missing queue closes its channel, hence one each.
+/// Whether a partition's queue exists, asked on a channel of its own.
 async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> {
     let channel = broker.channel().await?;
-    match depth(&channel, partition).await {
-        Ok(_) => {
-            channel.close(200, "seen".into()).await?;
-            Ok(true)
-        }
-        Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(error.into()),
+    let found = depth(&channel, partition).await?.is_some();
+    if found {
+        channel.close(200, "seen".into()).await?;
     }
+    Ok(found)
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {
@@ -149,22 +161,27 @@ pub struct Depth {
     pub consumers: u32,
 }
 
-/// Asks for the depth of a partition's queue.
+/// Asks for the depth of a partition's queue. None if it is missing; the look has closed the channel then.
 ///
 /// # Errors
-/// The queue is missing, which closes the channel, or the broker is out of reach.
-pub async fn depth(channel: &Channel, partition: u16) -> Result<Depth, lapin::Error> {
+/// The broker is out of reach.
+pub async fn depth(channel: &Channel, partition: u16) -> Result<Option<Depth>, lapin::Error> {
     let passive = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    let queue = channel
-        .queue_declare(queue(partition).into(), passive, FieldTable::default())
-        .await?;
-    Ok(Depth {
-        ready_envelopes: queue.message_count(),
-        consumers: queue.consumer_count(),
-    })
+    let name = queue(partition).into();
+    match channel
+        .queue_declare(name, passive, FieldTable::default())
+        .await
+    {
+        Ok(queue) => Ok(Some(Depth {
+            ready_envelopes: queue.message_count(),
+            consumers: queue.consumer_count(),
+        })),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Declares everything, dead letters first, because the intake queues point at them.
@@ -255,14 +272,14 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// The name of a new, private queue for news.
+/// Declares a private queue for news, bound to their exchange, and returns its name.
 ///
 /// It holds at most a few seconds of news and drops the oldest: a slow listener must not fill the
 /// broker.
 ///
 /// # Errors
 /// The broker is out of reach.
-pub async fn listen_to_news(channel: &Channel) -> Result<ShortString, lapin::Error> {
+pub async fn declare_news_queue(channel: &Channel) -> Result<ShortString, lapin::Error> {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-max-length-bytes".into(),

@@ -11,11 +11,11 @@ use hotrow_shared::{
     envelope::Order,
     news::{NEWS_ORDERS_MAX, News, QueueNews, SettledNews, StockNews},
     order::Sku,
-    outcome::{Reason, Status},
     publish,
     topology::SETTLED_EXCHANGE,
 };
 use lapin::Channel;
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -51,12 +51,12 @@ impl Announcer {
             at,
             ..
         } = settlement;
-        let mut pairs: Vec<_> = orders
+        let pairs: Vec<_> = orders
             .iter()
             .map(|arrived| &arrived.order)
             .zip(verdicts)
             .collect();
-        for (at_chunk, chunk) in pairs.chunks_mut(NEWS_ORDERS_MAX).enumerate() {
+        for (at_chunk, chunk) in pairs.chunks(NEWS_ORDERS_MAX).enumerate() {
             let mut news = News {
                 queue: Some(queue_news(partition, chunk, *at)),
                 // Once is enough, and before the outcomes, so that a reader of one knows the other.
@@ -81,26 +81,24 @@ impl Announcer {
         }
     }
 
-    /// Tells that an order went to the dead letters.
+    /// Tells that there is something to read of an order that went to the dead letters. Its document is
+    /// not told, because it is not the last word: the order may be replayed.
     pub fn announce_failed(&self, order: &Order) {
-        let nothing = BTreeMap::new();
-        let outcome = (Status::Failed, Some(Reason::DeadLettered));
-        let document = document(order, outcome, None, &nothing, Utc::now());
-        self.send(&News {
+        self.send(&News::<()> {
             queue: None,
             stock: Vec::new(),
-            settled: vec![SettledNews {
-                order_id: order.id,
-                document,
-            }],
-            found: Vec::new(),
+            settled: Vec::new(),
+            found: vec![order.id],
         });
     }
 
-    fn send<D: serde::Serialize>(&self, news: &News<D>) {
+    fn send<D: Serialize>(&self, news: &News<D>) {
+        // A full inbox means that the broker takes nothing now: these news would be old when it does.
+        let Ok(place) = self.waiting.try_reserve() else {
+            return;
+        };
         match serde_json::to_vec(news) {
-            // A full inbox means that the broker takes nothing now: these news are old when it does.
-            Ok(body) => drop(self.waiting.try_send(body)),
+            Ok(body) => place.send(body),
             Err(error) => tracing::error!(%error, "news cannot be written as JSON"),
         }
     }

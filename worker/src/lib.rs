@@ -19,7 +19,7 @@ pub mod partition;
 pub mod settings;
 pub mod settle;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
@@ -32,6 +32,9 @@ use crate::{
 
 /// What a worker needs to do its work.
 pub const NEEDS: [&str; 2] = ["database", "broker"];
+
+/// How long the last news may take to get away.
+const LAST_NEWS_MAX: Duration = Duration::from_secs(1);
 
 /// Works until `shutdown`, then drains.
 ///
@@ -88,11 +91,10 @@ pub async fn run(
         .keep(shutdown)
         .await;
 
-    // The last announcer went with the workshop; what it left is published, and then both ends close.
-    news.await
-        .context("the task that publishes news has failed")?;
-    consuming.close().await;
-    publishing.close().await;
+    // The last announcer went with the workshop. News may be lost, and a drain is not to wait for a
+    // broker that takes none.
+    let _ = tokio::time::timeout(LAST_NEWS_MAX, news).await;
+    tokio::join!(consuming.close(), publishing.close());
     pool.close().await;
     Ok(())
 }

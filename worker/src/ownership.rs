@@ -80,8 +80,7 @@ impl Ownership {
                 self.locked.clear();
             }
             self.readiness.set("database", looked.is_ok());
-            self.readiness
-                .set("broker", self.workshop.broker.connected());
+            self.readiness.set("broker", self.broker_answers().await);
             self.owned.set(count(self.running.len()));
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -93,6 +92,18 @@ impl Ownership {
         self.running.values().for_each(CancellationToken::cancel);
         while self.tasks.join_next().await.is_some() {}
         self.owned.set(0.0);
+    }
+
+    /// Whether the broker is there. While partitions are consumed they keep the connection.
+    async fn broker_answers(&self) -> bool {
+        let broker = &self.workshop.broker;
+        if !broker.connected()
+            && self.running.is_empty()
+            && let Ok(channel) = broker.channel().await
+        {
+            let _ = channel.close(200, "seen".into()).await;
+        }
+        broker.connected()
     }
 
     /// One look: who is there, what is mine, what changes.
@@ -140,7 +151,7 @@ impl Ownership {
         }
         if kept < share {
             let free: Vec<_> = (0..partitions)
-                .filter(|it| !self.locked.contains(it))
+                .filter(|it| !self.locked.contains(it) && !self.running.contains_key(it))
                 .collect();
             for partition in try_lock(session, &free, share - kept).await? {
                 self.locked.insert(partition);

@@ -7,6 +7,7 @@ use hotrow_shared::{
     retry::Pauses,
     topology,
 };
+use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,22 +51,10 @@ async fn consume(
     stop: &CancellationToken,
     settled_any: &mut bool,
 ) -> Result<(), BrokerError> {
-    let (channel, deliveries) = match Deliveries::of(&workshop.broker, partition).await {
-        Ok(consuming) => consuming,
-        Err(error) => {
-            // After the loss of a broker, or the deletion of a queue, the topology may be gone too.
-            if let Err(error) = topology::ensure(
-                &workshop.broker,
-                &workshop.settler.pool,
-                workshop.partitions,
-            )
-            .await
-            {
-                tracing::warn!(partition, %error, "the queues are not fit for work");
-            }
-            return Err(error);
-        }
+    let Some(started) = stop.run_until_cancelled(start(workshop, partition)).await else {
+        return Ok(());
     };
+    let (channel, deliveries) = started?;
     let mut batches = Batches::of(deliveries, workshop.limits);
     while let Some(batch) = batches.next(stop).await? {
         workshop.settler.settle(partition, &batch).await;
@@ -76,4 +65,21 @@ async fn consume(
     // still hold deliveries.
     channel.close(200, "given up".into()).await?;
     Ok(())
+}
+
+async fn start(workshop: &Workshop, partition: u16) -> Result<(Channel, Deliveries), BrokerError> {
+    let started = Deliveries::of(&workshop.broker, partition).await;
+    if started.is_err() {
+        // After the loss of a broker, or the deletion of a queue, the topology may be gone, too.
+        let Workshop {
+            broker,
+            settler,
+            partitions,
+            ..
+        } = workshop;
+        if let Err(error) = topology::repair(broker, &settler.pool, *partitions).await {
+            tracing::warn!(partition, %error, "the queues are not fit for work");
+        }
+    }
+    started
 }

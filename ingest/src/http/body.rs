@@ -22,7 +22,7 @@ const DISCARDED_MAX: usize = 1024 * 1024;
 /// How long that may take.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long a body may take: a client that trickles must not hold a connection for ever.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Reads a body that says that it is JSON.
 ///

@@ -29,7 +29,7 @@ impl TrustedProxies {
             .get_all("x-forwarded-for")
             .iter()
             .rev()
-            .filter_map(|value| value.to_str().ok());
+            .map(|value| value.to_str().unwrap_or_default());
         for hop in lines.flat_map(|line| line.rsplit(',')) {
             let Some(address) = parse_hop(hop.trim()) else {
                 break;

@@ -53,6 +53,11 @@ pub enum Problem {
         "the broker did not confirm in time, so the order may or may not be queued: poll its status, or repeat the request with the same Idempotency-Key"
     )]
     OutcomeUnknown(OrderId),
+    /// The database did not say whether it made a change.
+    #[error(
+        "the database did not answer, so the change may or may not have been made: look at the product, or repeat the request with the same Idempotency-Key"
+    )]
+    ChangeUnknown,
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
@@ -142,7 +147,7 @@ impl Problem {
                 "unavailable",
                 "Unavailable",
             ),
-            Self::OutcomeUnknown(_) => (
+            Self::OutcomeUnknown(_) | Self::ChangeUnknown => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome_unknown",
                 "Outcome unknown",
@@ -199,7 +204,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
             Self::Overloaded(wait) => Some((*wait).max(RETRY_AFTER)),
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
+            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::ChangeUnknown => {
+                Some(RETRY_AFTER)
+            }
             Self::RateLimited(exceeded) => {
                 for (name, value) in exceeded.headers() {
                     headers.insert(HeaderName::from_static(name), value);

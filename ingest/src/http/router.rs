@@ -58,7 +58,7 @@ pub const ROUTES: [CountedRoute; 10] = [
 /// The service that answers clients.
 pub fn router(
     intake: Arc<Intake>,
-    status: StatusDesk,
+    status: Arc<StatusDesk>,
     inventory: Arc<InventoryDesk>,
     readiness: &Arc<Readiness>,
     metrics: Arc<HttpMetrics>,
@@ -71,7 +71,7 @@ pub fn router(
         )
         .route(
             "/v1/orders",
-            get(status::handler::many).with_state(status.clone()),
+            get(status::handler::many).with_state(Arc::clone(&status)),
         )
         .route(
             "/v1/orders/{order_id}",

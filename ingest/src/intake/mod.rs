@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use hotrow_shared::{
     envelope::Order,
-    id::{Day, IdMint, IdempotencyKey, OrderId},
+    id::{IdMint, IdempotencyKey, OrderId},
 };
 
 use self::{purchase::Purchase, repeats::Repeats};
@@ -43,7 +43,7 @@ pub struct Intake {
     /// What was asked with which key.
     pub repeats: Repeats,
     /// What became of earlier orders.
-    pub status: StatusDesk,
+    pub status: Arc<StatusDesk>,
     /// The way to the broker.
     pub lanes: Lanes,
     /// What is counted.
@@ -136,7 +136,7 @@ impl Intake {
         }
         let twins = self
             .mint
-            .twins(order.id, &order.customer_id, key, Day(order.id.day().0));
+            .twins(order.id, &order.customer_id, key, order.id.day());
         let names = [order.id].into_iter().chain(twins);
         let found = join_all(names.map(|id| self.status.find(id))).await;
         found

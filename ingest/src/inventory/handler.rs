@@ -1,6 +1,6 @@
 //! The routes below `/v1/inventory`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use hotrow_shared::{order::Sku, outcome::timestamp};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
@@ -30,6 +31,10 @@ const TITLE_LENGTH_MAX: usize = 200;
 const PRICE_MAX: i64 = 100_000_000_000;
 /// The largest stock of one product.
 const AVAILABLE_MAX: i64 = 1_000_000_000_000;
+/// How long a read may take.
+const READ_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a change may take.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most products on a page, and how many are on one unless asked otherwise.
 const PAGE_MAX: i64 = 1_000;
 const PAGE_USUAL: i64 = 100;
@@ -75,10 +80,7 @@ pub async fn show(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let row = desk
-        .show(&sku_of(path)?)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let row = read_in_time(desk.show(&sku_of(path)?)).await?;
     let row = row.ok_or(UNKNOWN_SKU)?;
     Ok((public(), Json(Shown::from(&row))).into_response())
 }
@@ -117,9 +119,7 @@ pub async fn page(
         })
         .transpose()?;
     // One more than shown tells whether there is another page.
-    let rows = store::page(&desk.pool, after.as_ref(), limit + 1)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let rows = read_in_time(store::page(&desk.pool, after.as_ref(), limit + 1)).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX).min(rows.len());
     let next_after = (rows.len() > shown).then(|| rows[shown - 1].sku.as_str());
     let page = Page {
@@ -176,9 +176,7 @@ pub async fn put(
         currency: &product.currency,
         available: product.available,
     };
-    let (row, created) = store::put(&desk.pool, &sku, product)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let (row, created) = in_time(store::put(&desk.pool, &sku, product)).await?;
     desk.tell(&sku, &row).await;
     let status = if created {
         StatusCode::CREATED
@@ -215,9 +213,14 @@ pub async fn restock(
         format!("quantity: must be 1 to {AVAILABLE_MAX}, or the negative of it")
     })?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
-    let restocked = store::restock(&desk.pool, &sku, quantity, key, AVAILABLE_MAX)
-        .await
-        .map_err(|error| unavailable(&error))?;
+    let restocked = in_time(store::restock(
+        &desk.pool,
+        &sku,
+        quantity,
+        key,
+        AVAILABLE_MAX,
+    ))
+    .await?;
     match restocked {
         Restocked::Done(row) => {
             desk.tell(&sku, &row).await;
@@ -264,9 +267,38 @@ fn require(fits: bool, detail: impl FnOnce() -> String) -> Result<(), Problem> {
     }
 }
 
-fn unavailable(error: &sqlx::Error) -> Problem {
-    tracing::warn!(%error, "the inventory is out of reach");
-    Problem::Unavailable("the database")
+/// What a failed change means. What the database refused, and what never got a connection, was not
+/// done; of anything else it is not known.
+fn unchanged(error: &sqlx::Error) -> Problem {
+    tracing::warn!(%error, "the inventory cannot be changed");
+    match error {
+        sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut => {
+            Problem::Unavailable("the database")
+        }
+        _ => Problem::ChangeUnknown,
+    }
+}
+
+/// Bounds the time of a read.
+async fn read_in_time<T>(
+    read: impl Future<Output = Result<T, impl std::fmt::Display>>,
+) -> Result<T, Problem> {
+    let read = timeout(READ_TIME_MAX, read).await;
+    let detail = match read {
+        Ok(Ok(read)) => return Ok(read),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {READ_TIME_MAX:?}"),
+    };
+    tracing::warn!(detail, "the inventory cannot be read");
+    Err(Problem::Unavailable("the database"))
+}
+
+/// Bounds the time of a change. What is unfinished by then may be rolled back or not.
+async fn in_time<T>(change: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Problem> {
+    match timeout(CHANGE_TIME_MAX, change).await {
+        Ok(changed) => changed.map_err(|error| unchanged(&error)),
+        Err(_) => Err(Problem::ChangeUnknown),
+    }
 }
 
 fn public() -> [(header::HeaderName, HeaderValue); 1] {

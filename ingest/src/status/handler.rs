@@ -1,6 +1,6 @@
 //! `GET /v1/orders/{order_id}` and `GET /v1/orders?ids=`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -37,7 +37,7 @@ impl From<NoAnswer> for Problem {
 /// # Errors
 /// 404 for an id that was never issued or is no longer kept, 503 without a database.
 pub async fn one(
-    State(desk): State<StatusDesk>,
+    State(desk): State<Arc<StatusDesk>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -46,7 +46,7 @@ pub async fn one(
     let wait = preferred_wait(&headers);
     let found = desk.find_within(id, wait.unwrap_or_default()).await?;
     let mut response = match found {
-        Found::Settled(document) => json(document),
+        Found::Settled(document) | Found::Failed(document) => json(document),
         Found::Queued => {
             let wait = desk.backlog.longest_wait();
             let mut response = json(queued(id, wait).into());
@@ -76,7 +76,7 @@ pub struct Ids {
 /// # Errors
 /// 422 for none or too many, 404 if one of the ids was never issued, 503 without a database.
 pub async fn many(
-    State(desk): State<StatusDesk>,
+    State(desk): State<Arc<StatusDesk>>,
     query: Result<Query<Ids>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(Ids { ids }) = query?;
@@ -109,7 +109,7 @@ pub async fn many(
 
 async fn document(desk: &StatusDesk, id: OrderId, wait: Duration) -> Result<Bytes, Problem> {
     match desk.find(id).await? {
-        Found::Settled(document) => Ok(document),
+        Found::Settled(document) | Found::Failed(document) => Ok(document),
         Found::Queued => Ok(queued(id, wait).into()),
         Found::Dropped => Err(Problem::NotFound("one of these orders is no longer kept")),
     }

@@ -20,7 +20,6 @@ use crate::backlog::Backlog;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Answers what became of orders.
-#[derive(Clone)]
 pub struct StatusDesk {
     /// Tells our ids from made-up ones.
     pub mint: IdMint,
@@ -53,22 +52,26 @@ impl StatusDesk {
     /// What became of an order, as soon as it is settled and at the latest after `wait`.
     ///
     /// # Errors
-    /// As [`Self::find`].
+    /// As [`Self::find`], at the end of the wait.
     pub async fn find_within(&self, id: OrderId, wait: Duration) -> Result<Found, NoAnswer> {
         let deadline = Instant::now() + wait;
-        loop {
-            // In this sequence: news that come between the look and the wait are not missed.
-            let news = self.outcomes.expect(id);
-            let found = self.find(id).await?;
-            let Some(news) = news.filter(|_| found == Found::Queued && Instant::now() < deadline)
-            else {
-                return Ok(found);
+        let mut found = self.find(id).await;
+        while matches!(found, Ok(Found::Queued) | Err(NoAnswer)) && Instant::now() < deadline {
+            let Some(news) = self.outcomes.expect(id) else {
+                break;
             };
+            // Once more, now that no news can be missed.
+            found = self.find(id).await;
+            if !matches!(found, Ok(Found::Queued) | Err(NoAnswer)) {
+                break;
+            }
             let next_look = deadline.min(Instant::now() + LOOK_INTERVAL);
             tokio::select! {
                 _ = timeout_at(next_look, news) => {}
-                () = self.shutdown.cancelled() => return Ok(found),
+                () = self.shutdown.cancelled() => break,
             }
+            found = self.find(id).await;
         }
+        found
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use hotrow_shared::{
     id::{Day, OrderId},
-    outcome::OrderDocument,
+    outcome::{OrderDocument, Status},
 };
 use serde_json::value::RawValue;
 use sqlx::PgPool;
@@ -26,8 +26,10 @@ const KEPT_DAYS_SURELY: u64 = 2;
 /// What the database knows of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// It is settled, and this is its document.
+    /// It is settled for good, and this is its document.
     Settled(Bytes),
+    /// It could not be settled, and may still be: this is its document for now.
+    Failed(Bytes),
     /// It is not settled yet.
     Queued,
     /// Its day is no longer kept.
@@ -111,7 +113,10 @@ async fn read(pool: &PgPool, ids: &[OrderId]) -> Result<HashMap<OrderId, Found>,
             limit 1
         ) as named
         cross join lateral (
-            select * from orders where orders.order_id = named.first_id limit 1
+            -- A replayed order is queued again.
+            select * from orders
+            where orders.order_id = named.first_id and orders.reason is distinct from 'replayed'
+            limit 1
         ) as outcome
         "#,
         &uuids,
@@ -136,7 +141,12 @@ async fn read(pool: &PgPool, ids: &[OrderId]) -> Result<HashMap<OrderId, Found>,
         };
         let document =
             serde_json::to_vec(&document).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        found.insert(order_id, Found::Settled(document.into()));
+        let settled = if row.status == Status::Failed.as_str() {
+            Found::Failed
+        } else {
+            Found::Settled
+        };
+        found.insert(order_id, settled(document.into()));
     }
     note_dropped(pool, ids, &mut found).await?;
     Ok(found)

@@ -140,26 +140,26 @@ impl Desk {
         Ok(())
     }
 
-    /// Publishes a letter to its queue again, as if its orders came in now. They read `queued` from here on.
+    /// Publishes a letter again, as if its orders came in now. They read `queued` from here on.
+    ///
+    /// Each order goes to the queue that its items have today. What is not an order goes to where it
+    /// came from: a newer worker may be able to read it.
     async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
+        let Opened { orders, unreadable } = &letter.opened;
+        let channel = publish::confirming_channel(&self.broker).await?;
+        for order in orders {
+            store::mark_replayed(&self.pool, order.id.uuid()).await?;
+            let body = envelope::seal([&order.encode()]);
+            send(&channel, order.items.partition(self.partitions), &body).await?;
+        }
         let partition = letter
             .partition
             .filter(|partition| *partition < self.partitions);
-        let partition = partition
-            .context("a dead letter does not say which partition it came from: discard it")?;
-        for order in &letter.opened.orders {
-            store::forget_failed(&self.pool, order.id.uuid()).await?;
+        for piece in unreadable {
+            let partition = partition
+                .context("a dead letter does not say which partition it came from: discard it")?;
+            send(&channel, partition, &piece.body).await?;
         }
-        let channel = publish::confirming_channel(&self.broker).await?;
-        let key = topology::routing_key(partition);
-        publish::confirmed(
-            &channel,
-            ORDERS_EXCHANGE,
-            &key,
-            &letter.delivery.data,
-            FieldTable::default(),
-        )
-        .await?;
         channel.close(200, "replayed".into()).await?;
         Ok(())
     }
@@ -188,6 +188,11 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+async fn send(channel: &Channel, partition: u16, body: &[u8]) -> Result<(), publish::PublishError> {
+    let key = topology::routing_key(partition);
+    publish::confirmed(channel, ORDERS_EXCHANGE, &key, body, FieldTable::default()).await
 }
 
 /// The dead letters that were there at the first look. A worker may put what is replayed straight back

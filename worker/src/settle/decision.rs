@@ -89,10 +89,9 @@ pub(crate) fn decide<'a>(
         if first_order(&seen, &id).is_some() {
             return Verdict::Duplicate;
         }
-        let first = candidate
-            .twins
-            .iter()
-            .find_map(|twin| first_order(&seen, twin));
+        // A replayed order is not a repeat of itself, although a later name of it is known.
+        let other = |twin| first_order(&seen, twin).filter(|first| *first != id);
+        let first = candidate.twins.iter().find_map(other);
         seen.insert(id, first.unwrap_or(id));
         first.map_or_else(|| judge(candidate.order, stock, &mut sold), Verdict::Alias)
     });

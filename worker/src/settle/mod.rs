@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long one settle transaction may take before its connection counts as dead.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// How long before midnight a repeat may bear the date of the next day: another process's clock may
 /// be ahead, and a transaction may last until then.
 const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);

@@ -162,21 +162,35 @@ pub async fn lock(
     Ok(stock.collect())
 }
 
-/// Which of these ids are settled already, and which order each of them names.
+/// What is settled already.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Which order each id names: itself, or the first order of an alias.
+    pub first: HashMap<OrderId, OrderId>,
+    /// Failed orders that were replayed: their rows are to be replaced.
+    pub replayed: Vec<Uuid>,
+}
+
+/// Which of these ids are settled already.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub async fn known(
-    connection: &mut PgConnection,
-    ids: &[Uuid],
-) -> Result<HashMap<OrderId, OrderId>, StoreError> {
+pub async fn known(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Known, StoreError> {
     // One index look-up each, in the one partition of the id's day.
     let rows = sqlx::query!(
         r#"
-        select asked.order_id as "order_id!", found.first_id as "first_id!"
+        select asked.order_id as "order_id!", found.first_id as "first_id!", found.replayed as "replayed!"
         from unnest($1::uuid[]) as asked (order_id)
         cross join lateral (
-            select coalesce(orders.alias_of, orders.order_id) as first_id
+            select case
+                       when orders.alias_of is null then orders.order_id
+                       -- The first order may be of a day that is no longer kept.
+                       else coalesce(
+                           (select first.order_id from orders as first where first.order_id = orders.alias_of),
+                           orders.order_id
+                       )
+                   end as first_id,
+                   orders.reason is not distinct from 'replayed' as replayed
             from orders
             where orders.order_id = asked.order_id
             limit 1
@@ -186,15 +200,18 @@ pub async fn known(
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            (
+    let mut known = Known::default();
+    for row in rows {
+        if row.replayed {
+            known.replayed.push(row.order_id);
+        } else {
+            known.first.insert(
                 OrderId::trusted(row.order_id),
                 OrderId::trusted(row.first_id),
-            )
-        })
-        .collect())
+            );
+        }
+    }
+    Ok(known)
 }
 
 /// Newly decided orders, a column each: what `unnest` makes rows of.
@@ -267,14 +284,14 @@ pub async fn write(
 /// An alias has no items and no price of its own: it moves no stock and counts for nothing.
 ///
 /// # Errors
-/// See [`StoreError`].
+/// See [`StoreError`]; among them that an order is gone, which is then decided anew.
 pub async fn write_aliases(
     connection: &mut PgConnection,
     settled_at: DateTime<Utc>,
     aliases: &[(Uuid, Uuid)],
 ) -> Result<(), StoreError> {
     let (ids, firsts): (Vec<_>, Vec<_>) = aliases.iter().copied().unzip();
-    sqlx::query!(
+    let written = sqlx::query!(
         r#"
         insert into orders (order_id, status, reason, customer_id, items, accepted_at, settled_at, alias_of)
         select alias.order_id, orders.status, orders.reason, orders.customer_id, '[]', orders.accepted_at, $1, orders.order_id
@@ -287,7 +304,14 @@ pub async fn write_aliases(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    if written.rows_affected() == aliases.len() as u64 {
+        Ok(())
+    } else {
+        Err(StoreError::Transient {
+            cause: RetryCause::Serialization,
+            source: sqlx::Error::RowNotFound,
+        })
+    }
 }
 
 /// Notes that an order is in the dead-letter queue, unless it is settled.
@@ -305,7 +329,7 @@ pub async fn write_failed(
         r#"
         insert into orders (order_id, status, reason, customer_id, items, accepted_at)
         values ($1, $2, $3, $4, $5::text::json, $6)
-        on conflict on constraint orders_pkey do nothing
+        on conflict on constraint orders_pkey do update set reason = excluded.reason where orders.status = 'failed'
         "#,
         id,
         Status::Failed.as_str(),
@@ -319,17 +343,34 @@ pub async fn write_failed(
     Ok(())
 }
 
-/// Forgets that an order failed, so that it can be settled after all.
+/// Notes that a failed order is queued again. Its row stays until it is settled, because later names
+/// of the order may point at it.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub async fn forget_failed(executor: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
+pub async fn mark_replayed(executor: impl PgExecutor<'_>, id: Uuid) -> Result<(), StoreError> {
     sqlx::query!(
-        "delete from orders where order_id = $1 and status = $2",
+        "update orders set reason = 'replayed' where order_id = $1 and status = 'failed'",
         id,
-        Status::Failed.as_str()
     )
     .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Removes the rows of replayed orders that are being settled now.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn remove_replayed(
+    connection: &mut PgConnection,
+    ids: &[Uuid],
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from orders where order_id = any($1) and reason = 'replayed'",
+        ids
+    )
+    .execute(connection)
     .await?;
     Ok(())
 }

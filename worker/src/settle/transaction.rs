@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     decision::{Candidate, Sold, Stock, Verdict, decide},
-    store::{self, OrderRows, StoreError},
+    store::{self, Known, OrderRows, StoreError},
 };
 use crate::document::{PricedItems, accepted_at};
 
@@ -59,13 +59,16 @@ pub async fn settle(
     let mut stock = store::lock(&mut transaction, &skus).await?;
     let locked = Instant::now();
     let known = store::known(&mut transaction, &ids).await?;
-    let decision = decide(candidates, &known, &stock);
+    let decision = decide(candidates, &known.first, &stock);
     let at = Utc::now();
+    if !known.replayed.is_empty() {
+        store::remove_replayed(&mut transaction, &known.replayed).await?;
+    }
     let rows = rows(candidates, &decision.verdicts, &stock);
     if !rows.ids.is_empty() {
         store::write(&mut transaction, at, &decision.sold, &rows).await?;
     }
-    let aliases = aliases(candidates, &decision.verdicts);
+    let aliases = aliases(candidates, &decision.verdicts, &known);
     if !aliases.is_empty() {
         store::write_aliases(&mut transaction, at, &aliases).await?;
     }
@@ -129,7 +132,7 @@ pub fn outcome(verdict: Verdict) -> Option<(Status, Option<Reason>)> {
 ///
 /// That repeat may ask for other products, and be settled at this moment behind other locks. Whoever takes the
 /// name first stops the other, who then finds the purchase settled.
-fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict]) -> Vec<(Uuid, Uuid)> {
+fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict], known: &Known) -> Vec<(Uuid, Uuid)> {
     let mut aliases = BTreeMap::new();
     for (Candidate { order, twins }, verdict) in candidates.iter().zip(verdicts) {
         match verdict {
@@ -138,6 +141,8 @@ fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict]) -> Vec<(Uuid, Uui
             }
             Verdict::Confirmed { .. } | Verdict::Rejected(_) => {
                 let later = twins.iter().filter(|twin| twin.day() > order.id.day());
+                // A replayed order may have its later name already.
+                let later = later.filter(|twin| !known.first.contains_key(twin));
                 aliases.extend(later.map(|twin| (twin.uuid(), order.id.uuid())));
             }
             Verdict::Duplicate => {}
