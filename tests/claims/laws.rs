@@ -1,0 +1,143 @@
+//! Claims about the judge: the conservation check finds what is wrong with the books.
+
+use std::path::Path;
+
+use hotrow_tests::{Place, law::Verdict};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, migrate::Migrator};
+use uuid::Uuid;
+
+const FIRST: Uuid = Uuid::from_u128(1);
+const SECOND: Uuid = Uuid::from_u128(2);
+
+#[tokio::test]
+async fn books_in_order_pass() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    let verdict = Verdict::read(&mut database, &[FIRST, SECOND]).await?;
+    assert!(verdict.holds(), "{verdict}");
+    assert_eq!(
+        (verdict.outcomes.confirmed, verdict.outcomes.sold_out),
+        (1, 1)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_order_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    let lost = Uuid::from_u128(3);
+    let verdict = Verdict::read(&mut database, &[FIRST, lost, SECOND]).await?;
+    assert_eq!(verdict.lost, [lost]);
+    assert!(!verdict.holds());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_effect_that_came_twice_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    settle(&mut database, 3, 4).await?;
+    let verdict = Verdict::read(&mut database, &[FIRST]).await?;
+    assert_eq!(
+        verdict.doubled(),
+        3,
+        "the ledger took 3 chairs for no order"
+    );
+    assert!(!verdict.holds());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_id_given_to_two_orders_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    let verdict = Verdict::read(&mut database, &[FIRST, FIRST]).await?;
+    assert_eq!(verdict.doubled(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_promised_than_there_was_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    confirm(&mut database, Uuid::from_u128(4), 9, None).await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert_eq!(verdict.oversold(), 2, "3 and 9 of 10");
+    assert!(!verdict.holds());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_balance_that_does_not_follow_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    database
+        .execute("update inventory_ledger set balance = 8 where kind = 'settlement'")
+        .await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert!(!verdict.holds());
+    assert_eq!(verdict.accounts[0].wrong_balances, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_name_of_an_order_has_no_effect() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    let alias = Uuid::from_u128(5);
+    confirm(&mut database, alias, 3, Some(FIRST)).await?;
+    let verdict = Verdict::read(&mut database, &[FIRST, SECOND, alias]).await?;
+    assert!(verdict.holds(), "{verdict}");
+    Ok(())
+}
+
+/// Ten chairs, three of them sold to the first order, none to the second.
+async fn books() -> anyhow::Result<(Place, PgConnection)> {
+    let place = Place::new().await?;
+    let mut database = place.database().await?;
+    Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations"))
+        .await?
+        .run(&mut database)
+        .await?;
+    database
+        .execute(
+            "create table orders_of_any_day partition of orders default;
+             insert into inventory (sku, title, unit_price_minor, currency, available)
+             values ('chair', 'Chair', 4990, 'EUR', 10);
+             insert into inventory_ledger (sku, kind, delta, balance) values ('chair', 'put', 10, 10)",
+        )
+        .await?;
+    confirm(&mut database, FIRST, 3, None).await?;
+    settle(&mut database, 3, 7).await?;
+    let sold_out = "insert into orders (order_id, status, reason, customer_id, items, accepted_at)
+                    values ($1, 'rejected', 'sold_out', 'c', '[{\"sku\": \"chair\", \"quantity\": 8}]', now())";
+    sqlx::query(sold_out)
+        .bind(SECOND)
+        .execute(&mut database)
+        .await?;
+    Ok((place, database))
+}
+
+async fn confirm(
+    database: &mut PgConnection,
+    order_id: Uuid,
+    quantity: u32,
+    alias_of: Option<Uuid>,
+) -> anyhow::Result<()> {
+    let items =
+        format!(r#"[{{"sku": "chair", "quantity": {quantity}, "unit_price_minor": 4990}}]"#);
+    sqlx::query(
+        "insert into orders (order_id, status, customer_id, items, accepted_at, alias_of)
+         values ($1, 'confirmed', 'c', $2::json, now(), $3)",
+    )
+    .bind(order_id)
+    .bind(items)
+    .bind(alias_of)
+    .execute(database)
+    .await?;
+    Ok(())
+}
+
+/// One order's row write: `units` taken, `left` left.
+async fn settle(database: &mut PgConnection, units: i64, left: i64) -> anyhow::Result<()> {
+    let statement = format!(
+        "insert into inventory_ledger (sku, kind, delta, balance, orders) values ('chair', 'settlement', -{units}, {left}, 1);
+         update inventory set available = {left}"
+    );
+    database.execute(AssertSqlSafe(statement)).await?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The claims: one binary, one module per topic, each test's name a sentence that has to hold.
+
+mod guardians;
+mod http;
+mod laws;
+mod loads;
+mod places;
+mod proxies;
+mod worker;

@@ -1,0 +1,19 @@
+//! What the claims, the demo and the measurements stand on: real servers, the real binaries, load,
+//! faults, and the conservation law read from the database.
+
+pub mod client;
+pub mod lag;
+pub mod law;
+pub mod load;
+pub mod metrics;
+pub mod place;
+pub mod processes;
+pub mod proxy;
+pub mod servers;
+pub mod wait;
+
+pub use client::Client;
+pub use load::Load;
+pub use place::Place;
+pub use processes::{Process, Settings};
+pub use proxy::{Mode, Proxy};

@@ -1,0 +1,306 @@
+//! A closed-loop load generator: buyers at keep-alive connections, each sending its next order when
+//! the last one was answered.
+//!
+//! It parts the machine with what it measures, so it is made to need little of a processor: requests are
+//! copied from templates, answers are searched rather than understood, and each thread has its own
+//! connections, runtime and tally.
+
+mod answer;
+mod buyer;
+mod limits;
+mod order;
+mod report;
+
+use std::{
+    cell::RefCell,
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, ensure};
+use tokio::{
+    runtime,
+    sync::oneshot,
+    task::{JoinSet, LocalSet},
+};
+
+use self::buyer::Buyer;
+pub use self::{
+    order::{Basket, Choice},
+    report::{Refusal, Report},
+};
+
+/// A load to be: what is ordered where, how often, and by how many at once.
+#[derive(Debug, Clone)]
+pub struct Load {
+    targets: Vec<SocketAddr>,
+    baskets: Vec<Basket>,
+    choice: Choice,
+    orders: u64,
+    first_order: u64,
+    customers: Option<u64>,
+    key_prefix: Option<String>,
+    connections: usize,
+    threads: usize,
+}
+
+impl Load {
+    /// Orders of one `basket` at `targets`, which share the connections evenly: 10,000 orders over
+    /// 64 connections by 2 threads, each order by a customer of its own and without a key.
+    #[must_use]
+    pub fn of(basket: Basket, targets: &[SocketAddr]) -> Self {
+        Self {
+            targets: targets.to_vec(),
+            baskets: vec![basket],
+            choice: Choice::InTurn,
+            orders: 10_000,
+            first_order: 0,
+            customers: None,
+            key_prefix: None,
+            connections: 64,
+            threads: 2,
+        }
+    }
+
+    /// Several baskets, and how each order gets one of them.
+    #[must_use]
+    pub fn baskets(mut self, baskets: Vec<Basket>, choice: Choice) -> Self {
+        self.baskets = baskets;
+        self.choice = choice;
+        self
+    }
+
+    /// How many orders there are; `u64::MAX` for a load that is stopped by hand.
+    #[must_use]
+    pub fn orders(mut self, orders: u64) -> Self {
+        self.orders = orders;
+        self
+    }
+
+    /// The number of the first order. Customers and keys follow from the number, so the same
+    /// numbers again are the same requests again.
+    #[must_use]
+    pub fn first_order(mut self, number: u64) -> Self {
+        self.first_order = number;
+        self
+    }
+
+    /// So many customers take turns, instead of one per order.
+    #[must_use]
+    pub fn customers(mut self, customers: u64) -> Self {
+        self.customers = Some(customers);
+        self
+    }
+
+    /// Each order has an idempotency key that starts like this.
+    #[must_use]
+    pub fn keys(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = Some(prefix.into());
+        self
+    }
+
+    /// How many connections there are over all targets.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How many threads drive the connections.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Opens all connections, then lets the buyers loose.
+    ///
+    /// # Errors
+    /// When the load makes no sense, or its connections cannot be opened: the message says which
+    /// limit to raise or who refused.
+    pub fn start(self) -> anyhow::Result<Running> {
+        ensure!(!self.targets.is_empty(), "a load needs a target");
+        ensure!(!self.baskets.is_empty(), "a load needs a basket");
+        ensure!(
+            self.connections > 0 && self.threads > 0,
+            "a load needs a connection and a thread"
+        );
+        limits::allow_open_files(self.connections)?;
+        let connections = (0..self.connections)
+            .map(|number| connect(self.targets[number % self.targets.len()]))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+
+        let threads = self.threads.min(self.connections);
+        let shared = Arc::new(Shared::new(self));
+        let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+        for (number, connection) in connections.into_iter().enumerate() {
+            parts[number % threads].push(connection);
+        }
+        let started = Instant::now();
+        let tallies = parts
+            .into_iter()
+            .map(|share| {
+                let (tally, finished) = oneshot::channel();
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name("buyers".into())
+                    .spawn(move || {
+                        // Nobody receives it when the load was dropped.
+                        let _ = tally.send(drive(share, &shared, started));
+                    })?;
+                Ok(finished)
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Running { shared, tallies })
+    }
+
+    /// Runs the load to its end.
+    ///
+    /// # Errors
+    /// See [`Load::start`].
+    pub async fn run(self) -> anyhow::Result<Report> {
+        self.start()?.finish().await
+    }
+}
+
+/// A load under way. Dropped, it stops.
+pub struct Running {
+    shared: Arc<Shared>,
+    tallies: Vec<oneshot::Receiver<anyhow::Result<Report>>>,
+}
+
+/// How far a load is; for a display, so the numbers may be of slightly different moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Orders with a 202.
+    pub accepted: u64,
+    /// Orders with another answer.
+    pub refused: u64,
+    /// Orders whose connection broke before they had an answer.
+    pub unanswered: u64,
+}
+
+impl Running {
+    /// A view of the load that lasts longer than it.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View(Arc::clone(&self.shared))
+    }
+
+    /// Sends no further orders; those under way are still answered.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the last answer.
+    ///
+    /// # Errors
+    /// When a target cannot be reached any more.
+    pub async fn finish(mut self) -> anyhow::Result<Report> {
+        let mut sum = Report::new()?;
+        for tally in &mut self.tallies {
+            sum.add(tally.await.context("a thread of the load panicked")??)?;
+        }
+        Ok(sum)
+    }
+}
+
+/// A view of a load, for a display beside it.
+#[derive(Clone)]
+pub struct View(Arc<Shared>);
+
+impl View {
+    /// How far the load is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Progress {
+            accepted: count(&self.0.accepted),
+            refused: count(&self.0.refused),
+            unanswered: count(&self.0.unanswered),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What the threads share: what there is to order, and the counters of the display.
+struct Shared {
+    load: Load,
+    next_order: AtomicU64,
+    stop: AtomicBool,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+impl Shared {
+    fn new(load: Load) -> Self {
+        Self {
+            next_order: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            load,
+        }
+    }
+
+    /// The number of the next order to send, while there is one.
+    fn next_order(&self) -> Option<u64> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let number = self.next_order.fetch_add(1, Ordering::Relaxed);
+        (number < self.load.orders).then(|| self.load.first_order.wrapping_add(number))
+    }
+}
+
+fn connect(target: SocketAddr) -> anyhow::Result<(SocketAddr, TcpStream)> {
+    let stream = TcpStream::connect(target).with_context(|| format!("connect to {target}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok((target, stream))
+}
+
+/// One thread's part: its connections on a runtime of its own, counted in one tally.
+fn drive(
+    part: Vec<(SocketAddr, TcpStream)>,
+    shared: &Arc<Shared>,
+    started: Instant,
+) -> anyhow::Result<Report> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tally = Rc::new(RefCell::new(Report::new()?));
+    let mut buyers = JoinSet::new();
+    LocalSet::new().block_on(&runtime, async {
+        for (target, stream) in part {
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            let buyer = Buyer::new(
+                target,
+                stream,
+                Arc::clone(shared),
+                Rc::clone(&tally),
+                started,
+            );
+            buyers.spawn_local(buyer.buy());
+        }
+        while let Some(finished) = buyers.join_next().await {
+            finished??;
+        }
+        anyhow::Ok(())
+    })?;
+    let tally = Rc::into_inner(tally).context("a buyer is still there")?;
+    Ok(tally.into_inner())
+}

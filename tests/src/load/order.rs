@@ -1,0 +1,132 @@
+//! Requests: one template per basket, into which an order's number is written.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use crate::client;
+
+/// What one order asks for.
+#[derive(Debug, Clone)]
+pub struct Basket(Vec<(String, u32)>);
+
+impl Basket {
+    /// One item.
+    #[must_use]
+    pub fn one(sku: impl Into<String>, quantity: u32) -> Self {
+        Self(vec![(sku.into(), quantity)])
+    }
+
+    /// Several items, pairs of SKU and quantity.
+    #[must_use]
+    pub fn several(items: Vec<(String, u32)>) -> Self {
+        Self(items)
+    }
+}
+
+/// Which basket an order gets.
+#[derive(Clone)]
+pub enum Choice {
+    /// One after the other.
+    InTurn,
+    /// The one whose index this gives for the order's number.
+    By(Arc<dyn Fn(u64) -> usize + Send + Sync>),
+}
+
+impl Choice {
+    /// The index of the basket for an order, one of `baskets`.
+    pub(super) fn basket(&self, order: u64, baskets: usize) -> usize {
+        match self {
+            Self::InTurn => usize::try_from(order % baskets as u64).unwrap_or_default(),
+            Self::By(choose) => choose(order),
+        }
+    }
+}
+
+impl fmt::Debug for Choice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::InTurn => "InTurn",
+            Self::By(_) => "By(…)",
+        })
+    }
+}
+
+/// As many digits as any number has in hexadecimal, so that all requests of a template are equally long.
+const DIGITS: usize = 16;
+/// Stands in a template for a number; nothing else in a request looks like it.
+const PLACE: &str = "################";
+
+/// A request with places for the customer's number and, where there is a key, the order's.
+pub(super) struct Template {
+    bytes: Vec<u8>,
+    customer_at: usize,
+    key_at: Option<usize>,
+}
+
+impl Template {
+    pub(super) fn new(target: SocketAddr, basket: &Basket, key_prefix: Option<&str>) -> Self {
+        let items: Vec<_> = basket
+            .0
+            .iter()
+            .map(|(sku, quantity)| (sku.as_str(), *quantity))
+            .collect();
+        let body = client::order(&format!("c-{PLACE}"), &items).to_string();
+        let key = key_prefix
+            .map(|prefix| format!("idempotency-key: {prefix}{PLACE}\r\n"))
+            .unwrap_or_default();
+        let length = body.len();
+        let head = format!(
+            "POST /v1/orders HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\n{key}content-length: {length}\r\n\r\n"
+        );
+        Self {
+            customer_at: head.len() + body.find(PLACE).unwrap_or_default(),
+            key_at: head.find(PLACE),
+            bytes: [head, body].concat().into_bytes(),
+        }
+    }
+
+    /// Writes the request of an order over what is in `request`.
+    pub(super) fn write(&self, request: &mut Vec<u8>, order: u64, customer: u64) {
+        request.clear();
+        request.extend_from_slice(&self.bytes);
+        write_number(&mut request[self.customer_at..], customer);
+        if let Some(key_at) = self.key_at {
+            write_number(&mut request[key_at..], order);
+        }
+    }
+}
+
+fn write_number(place: &mut [u8], number: u64) {
+    const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+    for (digit, byte) in place[..DIGITS].iter_mut().enumerate() {
+        *byte = HEXADECIMAL[(number >> (4 * (DIGITS - 1 - digit)) & 0xf) as usize];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_says_who_orders_what_under_which_key() -> anyhow::Result<()> {
+        let basket = Basket::several(vec![("chair".into(), 2), ("table".into(), 1)]);
+        let template = Template::new("127.0.0.1:80".parse()?, &basket, Some("run-"));
+        let mut request = Vec::new();
+        template.write(&mut request, 0xabc, 7);
+        let request = String::from_utf8(request)?;
+        let (head, body) = request.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(
+            head.contains("idempotency-key: run-0000000000000abc"),
+            "{head}"
+        );
+        assert!(
+            head.ends_with(&format!("content-length: {}", body.len())),
+            "{head}"
+        );
+        let items = [("chair", 2), ("table", 1)];
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(body)?,
+            client::order("c-0000000000000007", &items)
+        );
+        Ok(())
+    }
+}

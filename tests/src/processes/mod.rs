@@ -1,0 +1,172 @@
+//! The product as black boxes: its binaries, built, started with settings and asked over HTTP.
+
+mod binaries;
+mod logs;
+mod process;
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+
+pub use self::process::Process;
+use crate::Place;
+
+/// The secret that all processes of the tests make order ids with.
+pub const ORDER_ID_SECRET: &str = "a-secret-for-tests-of-more-than-32-characters";
+/// The token that the tests' ingest processes know their admin by.
+pub const ADMIN_TOKEN: &str = "an-admin-token-for-tests";
+
+/// A start on a busy machine, with the broker's queues to be declared.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The settings of a process to be: what a test needs, on free ports, and else the defaults.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    role: Role,
+    environment: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Ingest,
+    Worker,
+}
+
+impl Role {
+    const fn binary(self) -> &'static str {
+        match self {
+            Self::Ingest => "hotrow-ingest",
+            Self::Worker => "hotrow-worker",
+        }
+    }
+}
+
+impl Settings {
+    /// An ingest process at a place.
+    #[must_use]
+    pub fn ingest(place: &Place) -> Self {
+        Self::new(Role::Ingest, place)
+            .set("LISTEN_ADDR", "127.0.0.1:0")
+            .set("ADMIN_TOKEN", ADMIN_TOKEN)
+    }
+
+    /// A worker at a place.
+    #[must_use]
+    pub fn worker(place: &Place) -> Self {
+        Self::new(Role::Worker, place)
+    }
+
+    fn new(role: Role, place: &Place) -> Self {
+        Self {
+            role,
+            environment: BTreeMap::new(),
+        }
+        .set("DATABASE_URL", &place.database_url)
+        .set("AMQP_URL", &place.amqp_url)
+        .set("METRICS_ADDR", "127.0.0.1:0")
+        .set("ORDER_ID_SECRET", ORDER_ID_SECRET)
+    }
+
+    /// The same with a setting of design section 4 set.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same with a setting left at its default.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
+    /// The same without any rate limit.
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        ["RATE_LIMIT_IP", "RATE_LIMIT_CUSTOMER", "RATE_LIMIT_GLOBAL"]
+            .into_iter()
+            .fold(self, |settings, limit| settings.set(limit, "off"))
+    }
+
+    /// Starts the process and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not build, or does not get ready; with its last log lines.
+    pub async fn start(&self) -> anyhow::Result<Process> {
+        let mut process = self.spawn().await?;
+        process.ready(READY_WITHIN).await?;
+        Ok(process)
+    }
+
+    /// Starts the process without waiting for anything.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub async fn spawn(&self) -> anyhow::Result<Process> {
+        let health_listener = match self.role {
+            Role::Ingest => "listening",
+            Role::Worker => "metrics listening",
+        };
+        let admin_token = self
+            .environment
+            .get("ADMIN_TOKEN")
+            .cloned()
+            .unwrap_or_default();
+        Process::spawn(
+            self.role.binary(),
+            self.command().await?,
+            health_listener,
+            admin_token,
+        )
+    }
+
+    /// Runs the program with these arguments to its end and gives its output and status.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = self.command().await?;
+        command.args(arguments).stdin(Stdio::null());
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
+    async fn command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(binaries::binary(self.role.binary()).await?);
+        // Nothing of our own environment may act as a setting.
+        command
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("RUST_BACKTRACE", "1").envs(&self.environment);
+        Ok(command)
+    }
+}
+
+/// Builds the binaries, which the first start of a process does otherwise.
+///
+/// # Errors
+/// When they do not build.
+pub async fn build() -> anyhow::Result<()> {
+    binaries::binary(Role::Ingest.binary()).await.map(drop)
+}
+
+/// Brings the schema of a place's database up to date.
+///
+/// # Errors
+/// When `hotrow-worker migrate` fails; with its output.
+pub async fn migrate(place: &Place) -> anyhow::Result<()> {
+    let output = Settings::worker(place)
+        .run(&["migrate"])
+        .await
+        .context("migrate")?;
+    ensure!(
+        output.status.success(),
+        "migrate failed\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
