@@ -1,0 +1,71 @@
+//! The live display on standard error: two bars on a terminal, a line per second elsewhere.
+
+use std::{
+    cell::Cell,
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use hotrow_tests::load::Progress;
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Display {
+    answered: ProgressBar,
+    settled: ProgressBar,
+    is_terminal: bool,
+    last_line: Cell<Instant>,
+}
+
+impl Display {
+    pub(crate) fn new(orders: u64) -> Self {
+        let bars = MultiProgress::new();
+        let bar = |name: &'static str| {
+            let template = "{prefix:>10} {bar:32} {human_pos:>9} of {human_len:<9} {msg}";
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            bars.add(ProgressBar::new(orders).with_prefix(name).with_style(style))
+        };
+        Self {
+            answered: bar("answered"),
+            settled: bar("settled"),
+            is_terminal: stderr().is_terminal(),
+            last_line: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Shows how far the buyers and the workers are.
+    pub(crate) fn show(&self, progress: Progress, settled: u64) {
+        let Progress {
+            accepted,
+            refused,
+            unanswered,
+        } = progress;
+        let answered = accepted + refused;
+        self.answered.set_position(answered + unanswered);
+        let words = format!(
+            "accepted {}, refused {}",
+            HumanCount(accepted),
+            HumanCount(refused)
+        );
+        self.answered.set_message(words.clone());
+        // Only what was accepted can be settled.
+        self.settled.set_length(accepted);
+        self.settled.set_position(settled);
+        if !self.is_terminal && self.last_line.get().elapsed() >= LINE_EVERY {
+            self.last_line.set(Instant::now());
+            eprintln!(
+                "answered {}: {words}; settled {}",
+                HumanCount(answered),
+                HumanCount(settled)
+            );
+        }
+    }
+
+    /// Leaves the last state of the bars on the screen.
+    pub(crate) fn close(&self) {
+        self.answered.abandon();
+        self.settled.abandon();
+    }
+}

@@ -1,0 +1,83 @@
+//! `cargo demo`: a flash sale on this machine, from an empty database to the audited result.
+
+mod display;
+mod figures;
+mod stage;
+mod stampede;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::ctrl_c;
+
+use self::{display::Display, figures::Figures, stage::Stage};
+
+/// Starts the servers and Hotrow, lets a stampede of buyers in, and tells what happened.
+///
+/// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own.
+#[derive(Debug, Clone, Copy, Parser)]
+#[command(name = "cargo demo", version)]
+struct Arguments {
+    /// Orders, one item each, all for the same product
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    orders: u64,
+    /// Units of the product that are for sale
+    #[arg(long, default_value_t = 10_000)]
+    stock: u32,
+    /// Connections that the orders come in by
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// Print the result as one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+    /// Leave everything running, and print what to try, until Ctrl-C
+    #[arg(long)]
+    stay: bool,
+}
+
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let shown = tokio::select! {
+        shown = show(arguments) => shown,
+        // Dropping the show ends its processes and servers.
+        _ = ctrl_c() => return ExitCode::from(INTERRUPTED),
+    };
+    match shown {
+        Ok((stage, is_right)) => {
+            if arguments.stay {
+                // An error here is that Ctrl-C cannot be waited for: then nothing can stay.
+                let _ = ctrl_c().await;
+            }
+            drop(stage);
+            if is_right {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays it through, and gives what is still running and whether all was right.
+async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
+    let stage = Stage::set(arguments.stock).await?;
+    let report = stampede::run(&stage, arguments, &Display::new(arguments.orders)).await?;
+    let figures = Figures::read(&stage, arguments, &report).await?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        println!("{figures}");
+    }
+    if arguments.stay {
+        eprintln!("{}", stage.what_to_try(report.accepted.first().copied())?);
+    }
+    Ok((stage, figures.is_right()))
+}
