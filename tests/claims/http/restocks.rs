@@ -1,0 +1,88 @@
+//! Claims about selling out and restocking: the crowd is refused at the door, and let in again within
+//! a second.
+
+use std::time::{Duration, Instant};
+
+use hotrow_tests::{Client, wait};
+use sqlx::Executor;
+
+use super::{CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, settled, worker};
+
+/// The contract of a restock.
+const REOPENED_WITHIN: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_restock_reopens_a_sold_out_sku_at_every_process_within_a_second() -> anyhow::Result<()> {
+    let place = place().await?;
+    let settings = ingest(&place);
+    let (here, there, _worker) = (
+        settings.start().await?,
+        settings.start().await?,
+        worker(&place).start().await?,
+    );
+    put_up(&here, CHAIR, 1).await?;
+    put_up(&here, "table", 5).await?;
+    let (here, there) = (here.client()?, there.client()?);
+    sell_out(&here, &there, 1).await?;
+    // A cart is refused for one of its items, and the others are for sale.
+    let cart = here.order("c-2", &[("table", 1), (CHAIR, 1)]).await?;
+    let refused = assert_refused(&cart, 409, "sold_out");
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains(CHAIR)),
+        "{refused}"
+    );
+    assert_accepted(&there.order("c-2", &[("table", 1)]).await?);
+
+    here.restock(CHAIR, 2, None).await?.expect(200)?;
+    reopened(&here, &there).await?;
+    sell_out(&here, &there, 0).await?;
+
+    let product = hotrow_tests::client::Product::chairs(2);
+    there.put_inventory(CHAIR, product).await?.expect(200)?;
+    reopened(&here, &there).await?;
+    sell_out(&here, &there, 0).await?;
+
+    // By hand, so that there are no news of it.
+    let mut database = place.database().await?;
+    database
+        .execute(
+            "begin;
+             update inventory set available = 2, version = version + 1 where sku = 'chair';
+             insert into inventory_ledger (sku, kind, delta, balance) values ('chair', 'restock', 2, 2);
+             commit",
+        )
+        .await?;
+    reopened(&here, &there).await
+}
+
+/// Buys what is left, and waits until both doors are closed.
+async fn sell_out(here: &Client, there: &Client, left: u32) -> anyhow::Result<()> {
+    if left > 0 {
+        let last = assert_accepted(&here.order("c-1", &[(CHAIR, left)]).await?);
+        settled(here, last).await?;
+    }
+    for client in [here, there] {
+        wait::until("the door to be closed", SOON, async || {
+            let late = client.order("c-1", &[(CHAIR, 1)]).await.ok()?;
+            (late.code()? == "sold_out").then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Checks that both doors are open within a second from now; one piece is bought at each.
+async fn reopened(here: &Client, there: &Client) -> anyhow::Result<()> {
+    let restocked = Instant::now();
+    for client in [here, there] {
+        let left = REOPENED_WITHIN.saturating_sub(restocked.elapsed());
+        wait::until("the door to be open", left, async || {
+            let answer = client.order("c-1", &[(CHAIR, 1)]).await.ok()?;
+            (answer.status == 202).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}

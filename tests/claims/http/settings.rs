@@ -1,0 +1,247 @@
+//! Claims about the start: a process that cannot work says why, and everything that is wrong at once.
+
+use std::time::Duration;
+
+use hotrow_tests::{Mode, Place, Proxy, Settings, processes::migrate, wait};
+use sqlx::Executor;
+use tokio::net::TcpListener;
+
+use super::{PARTITIONS, SOON, ingest, place, worker};
+
+/// Time enough to find out that a server is not there.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let wrong = Settings::ingest(&place)
+        .unset("DATABASE_URL")
+        .set("AMQP_URL", "http://localhost")
+        .set("LISTEN_ADDR", "8080")
+        .set("METRICS_ADDR", "localhost")
+        .set("PARTITIONS", "0")
+        .set("ORDER_ID_SECRET", "too short")
+        .set("CORS_ORIGINS", "https://shop.example/cart")
+        .set("TRUSTED_PROXIES", "10.0.0.0/8,everybody")
+        .set("RATE_LIMIT_IP", "many")
+        .set("RATE_LIMIT_CUSTOMER", "0/s")
+        .set("RATE_LIMIT_GLOBAL", "10/day")
+        .set("RATE_LIMIT_CUSTOMERS", "10/s")
+        .set("QUEUED_ORDERS_MAX", "-1")
+        .set("ENVELOPE_ORDERS_MAX", "0")
+        .set("DATABASE_CONNECTIONS", "1")
+        .set("SHUTDOWN_GRACE", "fifteen")
+        .set("LOG_FORMAT", "xml")
+        .set("ADMIN_TOKEN", "two words");
+    let message = refused(&wrong).await?;
+    let named = [
+        "DATABASE_URL",
+        "AMQP_URL",
+        "LISTEN_ADDR",
+        "METRICS_ADDR",
+        "PARTITIONS",
+        "ORDER_ID_SECRET",
+        "CORS_ORIGINS",
+        "TRUSTED_PROXIES",
+        "RATE_LIMIT_IP",
+        "RATE_LIMIT_CUSTOMER:",
+        "RATE_LIMIT_GLOBAL",
+        "RATE_LIMIT_CUSTOMERS is not a setting",
+        "QUEUED_ORDERS_MAX",
+        "ENVELOPE_ORDERS_MAX",
+        "DATABASE_CONNECTIONS",
+        "SHUTDOWN_GRACE",
+        "LOG_FORMAT",
+        "ADMIN_TOKEN",
+    ];
+    for name in named {
+        assert!(message.contains(name), "{name}: {message}");
+    }
+    assert!(
+        message.contains(&format!("{} found", named.len())),
+        "{message}"
+    );
+    for secret in ["too short", "two words", "http://localhost"] {
+        assert!(!message.contains(secret), "{message}");
+    }
+
+    let contradictory = Settings::ingest(&place)
+        .set("LISTEN_ADDR", "127.0.0.1:9464")
+        .set("METRICS_ADDR", "127.0.0.1:9464")
+        .set(
+            "ORDER_ID_SECRET_PREVIOUS",
+            hotrow_tests::processes::ORDER_ID_SECRET,
+        );
+    let message = refused(&contradictory).await?;
+    for name in [
+        "METRICS_ADDR: must differ",
+        "ORDER_ID_SECRET_PREVIOUS: must differ",
+    ] {
+        assert!(message.contains(name), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_processes_refuse_an_older_schema_and_say_what_to_do() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    for settings in [ingest(&place), worker(&place)] {
+        let message = refused(&settings).await?;
+        assert!(message.contains("version 0"), "{message}");
+        assert!(message.contains("hotrow-worker migrate"), "{message}");
+    }
+    migrate(&place).await?;
+    let mut database = place.database().await?;
+    let newest =
+        "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
+    database.execute(newest).await?;
+    for settings in [ingest(&place), worker(&place)] {
+        let message = refused(&settings).await?;
+        assert!(message.contains("hotrow-worker migrate"), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_than_the_brokers_is_refused() -> anyhow::Result<()> {
+    let place = place().await?;
+    drop(ingest(&place).start().await?);
+    for other in [PARTITIONS - 1, PARTITIONS + 1] {
+        for settings in [ingest(&place), worker(&place)] {
+            let message = refused(&settings.set("PARTITIONS", other.to_string())).await?;
+            assert!(
+                message.contains(&format!("PARTITIONS is {other}")),
+                "{message}"
+            );
+        }
+    }
+    ingest(&place).start().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_out_of_reach_at_the_start_is_named() -> anyhow::Result<()> {
+    let place = place().await?;
+    let gone = Proxy::in_front_of(&place.amqp_url).await?;
+    gone.set(Mode::Refuse).await?;
+    let (no_database, no_broker) = (gone.url(&place.database_url)?, gone.url(&place.amqp_url)?);
+    let starts = async |setting: &'static str, url: String, named: &'static str| {
+        for settings in [ingest(&place), worker(&place)] {
+            let message = refused(&settings.set(setting, &*url)).await?;
+            assert!(message.contains(named), "{message}");
+            assert!(!message.contains("panicked"), "{message}");
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(
+        starts("DATABASE_URL", no_database, "database"),
+        starts("AMQP_URL", no_broker, "broker"),
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_its_setting() -> anyhow::Result<()> {
+    let place = place().await?;
+    let taken = TcpListener::bind("127.0.0.1:0").await?;
+    let address = taken.local_addr()?.to_string();
+    for setting in ["LISTEN_ADDR", "METRICS_ADDR"] {
+        let message = refused(&ingest(&place).set(setting, &*address)).await?;
+        assert!(
+            message.contains(setting) && message.contains(&address),
+            "{message}"
+        );
+        assert!(message.to_lowercase().contains("in use"), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let both = [
+        ("DATABASE_URL", ""),
+        ("AMQP_URL", ""),
+        ("PARTITIONS", "16"),
+        ("ORDER_ID_SECRET", ""),
+        ("ORDER_ID_SECRET_PREVIOUS", ""),
+        ("DATABASE_CONNECTIONS", "20"),
+        ("SHUTDOWN_GRACE", "15s"),
+        ("LOG_FORMAT", "json"),
+    ];
+    let ingest = [
+        ("LISTEN_ADDR", "127.0.0.1:8080"),
+        ("METRICS_ADDR", "127.0.0.1:9464"),
+        ("ADMIN_TOKEN", ""),
+        ("CORS_ORIGINS", ""),
+        ("TRUSTED_PROXIES", ""),
+        ("RATE_LIMIT_IP", "100/s burst 200"),
+        ("RATE_LIMIT_CUSTOMER", "10/s burst 20"),
+        ("RATE_LIMIT_GLOBAL", "off"),
+        ("QUEUED_ORDERS_MAX", "1000000"),
+        ("ENVELOPE_ORDERS_MAX", "512"),
+    ];
+    let worker = [
+        ("METRICS_ADDR", "127.0.0.1:9465"),
+        ("BATCH_ORDERS_MAX", "4000"),
+        ("BATCH_WAIT", "0ms"),
+        ("RETENTION_DAYS", "30"),
+    ];
+    // Nothing is set, so that what is shown is the default.
+    let all = |settings: Settings| {
+        [
+            "DATABASE_URL",
+            "AMQP_URL",
+            "METRICS_ADDR",
+            "ORDER_ID_SECRET",
+            "LISTEN_ADDR",
+            "ADMIN_TOKEN",
+        ]
+        .into_iter()
+        .fold(settings, Settings::unset)
+    };
+    let processes = [
+        (all(Settings::ingest(&place)), &ingest[..]),
+        (all(Settings::worker(&place)), &worker[..]),
+    ];
+    for (settings, own) in processes {
+        let output = settings.run(&["--help"]).await?;
+        assert!(output.status.success());
+        let help = String::from_utf8(output.stdout)?;
+        assert!(help.contains("RUST_LOG"), "{help}");
+        for (variable, default) in both.iter().chain(own) {
+            let flag = format!("--{} ", variable.to_lowercase().replace('_', "-"));
+            let start = help.find(&flag);
+            let start = start.unwrap_or_else(|| panic!("no {flag}in {help}"));
+            let entry = help[start + 2..]
+                .split("\n      --")
+                .next()
+                .unwrap_or_default();
+            let variables = [format!("[env: {variable}="), format!("[env: {variable}]")];
+            assert!(
+                variables.iter().any(|variable| entry.contains(variable)),
+                "{variable}: {entry}"
+            );
+            if !default.is_empty() {
+                assert!(
+                    entry.contains(&format!("[default: {default}]"))
+                        || entry.contains(&format!("[default: \"{default}\"]")),
+                    "{variable}: {entry}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Starts a process that must not run, and gives what it says.
+async fn refused(settings: &Settings) -> anyhow::Result<String> {
+    let mut process = settings.spawn().await?;
+    let ended = process.ended(ENDED_WITHIN).await?;
+    // What it wrote last may still be on its way.
+    let told = async || process.has_logged("error: ").then_some(());
+    wait::until("its last words", SOON, told).await?;
+    let message = process.log_tail();
+    assert_eq!(ended.code(), Some(1), "{message}");
+    Ok(message)
+}

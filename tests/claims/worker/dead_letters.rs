@@ -1,0 +1,341 @@
+//! Claims about what cannot be settled: it is kept with its reason, and holds up nobody else.
+
+use std::process::Output;
+
+use anyhow::ensure;
+use futures_util::StreamExt;
+use hotrow_shared::{
+    envelope::{self, Order},
+    id::Day,
+    topology::{self, DEAD_QUEUE},
+};
+use hotrow_tests::wait;
+use lapin::{
+    options::{BasicConsumeOptions, BasicNackOptions},
+    types::FieldTable,
+};
+use serde_json::{Value, json};
+
+use super::{
+    shop::{A_WHILE, Shop, counts},
+    stream::in_sequence,
+};
+
+/// The database refuses the orders of one customer.
+const CURSE: &str = "
+    create function refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'orders of % are refused', new.customer_id; end $$;
+    create trigger cursed before insert on orders for each row
+        when (new.customer_id = 'cursed' and new.status <> 'failed') execute function refuse()";
+const LIFT_THE_CURSE: &str = "drop trigger cursed on orders";
+/// Enough for those who were refused.
+const RESTOCK: &str = "
+    update inventory set available = available + 10;
+    insert into inventory_ledger (sku, kind, delta, balance)
+    select sku, 'restock', 10, available from inventory";
+
+#[tokio::test]
+async fn what_is_no_envelope_and_no_order_is_dead_lettered_and_its_neighbours_settle_in_sequence()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("scarce", 20).await?;
+    let orders: Vec<_> = (0..12)
+        .map(|number| shop.order("c", &[("scarce", 1 + number * 3 % 4)]))
+        .collect();
+    let encoded: Vec<_> = orders.iter().map(Order::encode).collect();
+    let sealed = |range: std::ops::Range<usize>| envelope::seal(&encoded[range]);
+    let broken_between = |range| {
+        let body = String::from_utf8(sealed(range)).unwrap_or_default();
+        body.replacen(
+            "},{\"id\"",
+            "},{\"customer_id\":\"nobody\",\"items\":7},{\"id\"",
+            1,
+        )
+    };
+    shop.publish_bytes(0, &sealed(0..3)).await?;
+    shop.publish_bytes(0, b"\xff\x00 neither JSON nor text")
+        .await?;
+    shop.publish_bytes(0, &sealed(3..6)).await?;
+    shop.publish_bytes(0, broken_between(6..9).as_bytes())
+        .await?;
+    shop.publish_bytes(0, br#"{"v":7,"orders":[]}"#).await?;
+    shop.publish_bytes(0, &sealed(9..12)).await?;
+    let worker = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    in_sequence(&shop, &orders, 20).await?;
+    shop.books(&orders).await?;
+    let malformed = [("reason", "malformed")];
+    counts(&worker, "hotrow_dead_letters_total", &malformed, 3).await?;
+
+    let listed = list(&shop, &[]).await?;
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    for letter in &listed {
+        assert_eq!(letter["reason"], "malformed");
+        assert_eq!(letter["partition"], 0);
+        assert_eq!(letter["order_ids"], json!([]));
+    }
+    let detail = |at: usize| listed[at]["detail"].as_str().unwrap_or_default();
+    assert!(detail(0).contains("not an envelope"), "{}", detail(0));
+    let text = listed[0]["text"].as_str().unwrap_or_default();
+    assert!(text.contains("neither JSON nor text"), "{text}");
+    assert!(detail(1).contains("not an order"), "{}", detail(1));
+    let piece = json!({ "customer_id": "nobody", "items": 7 });
+    assert_eq!(listed[1]["body"], json!({ "v": 1, "orders": [piece] }));
+    assert!(detail(2).contains("version 7"), "{}", detail(2));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_the_database_refuses_fails_alone_and_settles_once_it_is_replayed()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("scarce", 30).await?;
+    shop.sql(CURSE).await?;
+    let order = |number: u32| {
+        let customer = if [5, 6, 13].contains(&number) {
+            "cursed"
+        } else {
+            "c"
+        };
+        shop.order(customer, &[("scarce", 1 + number * 3 % 4)])
+    };
+    let orders: Vec<_> = (0..18).map(order).collect();
+    let (cursed, sound): (Vec<_>, Vec<_>) = orders
+        .iter()
+        .cloned()
+        .partition(|order| order.customer_id.as_str() == "cursed");
+    // One batch of three envelopes.
+    for gathered in orders.chunks(6) {
+        shop.publish(gathered).await?;
+    }
+    let (worker, ingest) = (shop.worker(), shop.ingest());
+    let (worker, ingest) = tokio::try_join!(worker.start(), ingest.start())?;
+    shop.settled(&orders, A_WHILE).await?;
+
+    // The neighbours are settled as if the refused ones had never come.
+    in_sequence(&shop, &sound, 30).await?;
+    let verdict = shop.books(&orders).await?;
+    assert_eq!(verdict.outcomes.failed, 3);
+    let refused = [("reason", "refused")];
+    counts(&worker, "hotrow_dead_letters_total", &refused, 3).await?;
+    let failed = [("status", "failed"), ("reason", "dead_lettered")];
+    counts(&worker, "hotrow_orders_settled_total", &failed, 3).await?;
+    let told = ingest.client()?.status(cursed[0].id.uuid()).await?;
+    let told = told.expect(200)?.json()?;
+    assert_eq!(
+        (&told["status"], &told["reason"], &told["total_minor"]),
+        (&json!("failed"), &json!("dead_lettered"), &json!(null))
+    );
+
+    // A person sees them in the sequence of their failure, and finds one by its id.
+    let listed = list(&shop, &[]).await?;
+    let ids: Vec<_> = listed
+        .iter()
+        .map(|letter| &letter["order_ids"][0])
+        .collect();
+    assert_eq!(
+        ids,
+        cursed
+            .iter()
+            .map(|order| json!(order.id))
+            .collect::<Vec<_>>()
+            .iter()
+            .collect::<Vec<_>>()
+    );
+    for letter in &listed {
+        assert_eq!(letter["reason"], "refused");
+        let detail = letter["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("orders of cursed are refused"), "{detail}");
+    }
+    let (first, last) = (cursed[0].id.to_string(), cursed[2].id.to_string());
+    assert_eq!(list(&shop, &["--order-id", &last]).await?, listed[2..]);
+    assert_eq!(list(&shop, &["--reason", "malformed"]).await?.len(), 0);
+
+    // Replayed too early, it comes back.
+    let replayed = command(&shop, &["replay", "--order-id", &first]).await?;
+    assert_eq!(out(&replayed), "replayed: 1\n");
+    counts(&worker, "hotrow_dead_letters_total", &refused, 4).await?;
+    shop.settled(&orders, A_WHILE).await?;
+
+    // One is given up; the others are replayed when the trouble is gone.
+    let discarded = command(&shop, &["discard", "--order-id", &last]).await?;
+    assert_eq!(out(&discarded), "discarded: 1\n");
+    shop.sql(LIFT_THE_CURSE).await?;
+    shop.sql(RESTOCK).await?;
+    let replayed = command(&shop, &["replay", "--all"]).await?;
+    assert_eq!(out(&replayed), "replayed: 2\n");
+    shop.settled(&orders, A_WHILE).await?;
+    assert_eq!(
+        shop.outcomes(&cursed).await?,
+        ["confirmed", "confirmed", "dead_lettered"]
+    );
+    assert_eq!(list(&shop, &[]).await?.len(), 0);
+    shop.books(&orders).await?;
+    wait::until("the client to read the new outcome", A_WHILE, async || {
+        let told = ingest.client().ok()?.status(cursed[0].id.uuid()).await;
+        (told.ok()?.json().ok()?["status"] == "confirmed").then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn dead_letters_stay_however_often_they_are_listed_and_go_only_on_a_clear_word()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.publish_bytes(0, b"one").await?;
+    shop.publish_bytes(0, b"two").await?;
+    let worker = shop.worker().start().await?;
+    let malformed = [("reason", "malformed")];
+    counts(&worker, "hotrow_dead_letters_total", &malformed, 2).await?;
+
+    let listed = list(&shop, &[]).await?;
+    assert_eq!(listed.len(), 2);
+    // More often than a quorum queue of RabbitMQ 4 lets a message come back by default.
+    for _ in 0..25 {
+        assert_eq!(list(&shop, &[]).await?, listed);
+    }
+    for action in ["replay", "discard"] {
+        let vague = command(&shop, &[action]).await?;
+        assert!(!vague.status.success(), "{action} of nothing in particular");
+        let error = String::from_utf8_lossy(&vague.stderr);
+        for option in ["--order-id", "--reason", "--all"] {
+            assert!(error.contains(option), "{error}");
+        }
+        let contradictory = command(&shop, &[action, "--all", "--reason", "malformed"]).await?;
+        assert!(!contradictory.status.success());
+        let unheard_of = shop.order("c", &[("chair", 1)]).id.to_string();
+        let missing = command(&shop, &[action, "--order-id", &unheard_of]).await?;
+        assert!(
+            !missing.status.success(),
+            "{action} of a letter that is not there"
+        );
+    }
+    assert_eq!(list(&shop, &[]).await?, listed);
+
+    // What is no envelope comes straight back from a replay.
+    let replayed = command(&shop, &["replay", "--reason", "malformed"]).await?;
+    assert_eq!(out(&replayed), "replayed: 2\n");
+    counts(&worker, "hotrow_dead_letters_total", &malformed, 4).await?;
+    assert_eq!(list(&shop, &[]).await?, listed);
+    let discarded = command(&shop, &["discard", "--all"]).await?;
+    assert_eq!(out(&discarded), "discarded: 2\n");
+    assert_eq!(list(&shop, &[]).await?.len(), 0);
+    let none = command(&shop, &["discard", "--all"]).await?;
+    assert!(none.status.success());
+    assert_eq!(out(&none), "discarded: 0\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_envelope_that_comes_back_too_often_is_kept_by_the_broker_and_can_be_replayed()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 5).await?;
+    let orders = [
+        shop.order("a", &[("chair", 1)]),
+        shop.order("b", &[("chair", 9)]),
+    ];
+    shop.publish(&orders).await?;
+    // A worker that it kills again and again, in short.
+    let channel = shop.channel().await?;
+    let passive = lapin::options::QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let mut deliveries = channel
+        .basic_consume(
+            topology::queue(0).into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    let watch = shop.channel().await?;
+    let give_back = async {
+        while let Some(delivery) = deliveries.next().await {
+            let again = BasicNackOptions {
+                requeue: true,
+                ..Default::default()
+            };
+            delivery?.acker.nack(again).await?;
+        }
+        anyhow::Ok(())
+    };
+    let is_dead = wait::until("the broker to give up", A_WHILE, async || {
+        let queue = watch.queue_declare(DEAD_QUEUE.into(), passive, FieldTable::default());
+        (queue.await.ok()?.message_count() == 1).then_some(())
+    });
+    tokio::select! {
+        dead = is_dead => dead?,
+        ended = give_back => ended?,
+    }
+    channel.close(200, "done".into()).await?;
+
+    let ids = json!([orders[0].id, orders[1].id]);
+    let listed = list(&shop, &[]).await?;
+    assert_eq!(
+        (
+            &listed[0]["reason"],
+            &listed[0]["partition"],
+            &listed[0]["order_ids"]
+        ),
+        (&json!("delivery_limit"), &json!(0), &ids)
+    );
+    let _worker = shop.worker().start().await?;
+    let replayed = command(&shop, &["replay", "--reason", "delivery_limit"]).await?;
+    assert_eq!(out(&replayed), "replayed: 1\n");
+    shop.settled(&orders, A_WHILE).await?;
+    assert_eq!(shop.outcomes(&orders).await?, ["confirmed", "sold_out"]);
+    assert_eq!(list(&shop, &[]).await?.len(), 0);
+    shop.books(&orders).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_of_a_day_that_is_no_longer_kept_is_dead_lettered_and_its_neighbours_settle()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 5).await?;
+    let mut orders: Vec<_> = (0..5).map(|_| shop.order("c", &[("chair", 2)])).collect();
+    let long_ago = Day(hotrow_worker::days::today().0 - 400);
+    orders[1].id = shop.mint.mint(long_ago.start_ms());
+    shop.publish(&orders).await?;
+    let worker = shop.worker().start().await?;
+    let old = orders.remove(1);
+    shop.settled(&orders, A_WHILE).await?;
+    assert_eq!(
+        shop.outcomes(&orders).await?,
+        ["confirmed", "confirmed", "sold_out", "sold_out"]
+    );
+    let refused = [("reason", "refused")];
+    counts(&worker, "hotrow_dead_letters_total", &refused, 1).await?;
+    let listed = list(&shop, &["--order-id", &old.id.to_string()]).await?;
+    let detail = listed[0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("no partition"), "{detail}");
+    shop.books(&orders).await?;
+    Ok(())
+}
+
+/// Runs `hotrow-worker dead-letters` with these arguments.
+async fn command(shop: &Shop, arguments: &[&str]) -> anyhow::Result<Output> {
+    let arguments = [&["dead-letters"], arguments].concat();
+    shop.worker().run(&arguments).await
+}
+
+/// The dead letters, as the command shows them.
+async fn list(shop: &Shop, selection: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let listed = command(shop, &[&["list"], selection].concat()).await?;
+    ensure!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    out(&listed)
+        .lines()
+        .map(|line| Ok(serde_json::from_str(line)?))
+        .collect()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

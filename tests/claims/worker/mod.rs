@@ -1,0 +1,18 @@
+//! Claims about settling: what a worker makes of the queue, and what no fault makes it do.
+
+mod shop;
+mod stream;
+
+mod audits;
+mod batches;
+mod carts;
+mod days;
+mod dead_letters;
+mod drains;
+mod faults;
+mod figures;
+mod ownership;
+mod repeats;
+mod sequence;
+mod stampede;
+mod starts;

@@ -1,0 +1,158 @@
+//! Claims about who consumes which partition: shared evenly, handed over soon, and never at the cost
+//! of a sequence.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use hotrow_tests::{Process, wait};
+
+use super::{
+    shop::{A_WHILE, Shop},
+    stream::Stream,
+};
+
+/// The time of the contract for sharing and for taking over.
+const HANDED_OVER: Duration = Duration::from_secs(5);
+/// Two looks of a worker, on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn workers_share_the_partitions_evenly_within_five_seconds_of_coming_and_going()
+-> anyhow::Result<()> {
+    let shop = Shop::open(16).await?;
+    let worker = shop.worker();
+    let first = worker.start().await?;
+    share(&[&first], &[16], HANDED_OVER).await?;
+    let second = worker.start().await?;
+    share(&[&first, &second], &[8, 8], HANDED_OVER).await?;
+    let mut third = worker.start().await?;
+    share(&[&first, &second, &third], &[5, 5, 6], HANDED_OVER).await?;
+    every_queue_has_one_consumer(&shop).await?;
+
+    second.kill()?;
+    share(&[&first, &third], &[8, 8], HANDED_OVER).await?;
+    third.terminate()?;
+    let ended = third.ended(A_WHILE).await?;
+    assert!(ended.success(), "{ended}");
+    share(&[&first], &[16], AT_ONCE).await?;
+    every_queue_has_one_consumer(&shop).await
+}
+
+#[tokio::test]
+async fn the_orders_of_a_killed_and_of_a_stopped_worker_are_settled_by_the_next_at_once()
+-> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let skus = shop.sku_of_each_partition();
+    for sku in &skus {
+        shop.stock(sku, 100).await?;
+    }
+    let orders = || {
+        let order = |sku: &String| shop.order("c", &[(sku, 1)]);
+        skus.iter().map(order).collect::<Vec<_>>()
+    };
+    let worker = shop.worker();
+    let (last, mut stopped, killed) =
+        tokio::try_join!(worker.start(), worker.start(), worker.start())?;
+    share(&[&last, &stopped, &killed], &[1, 1, 2], HANDED_OVER).await?;
+
+    killed.kill()?;
+    let while_killed = orders();
+    shop.publish_each(&while_killed).await?;
+    shop.settled(&while_killed, HANDED_OVER).await?;
+
+    stopped.terminate()?;
+    let while_stopped = orders();
+    shop.publish_each(&while_stopped).await?;
+    shop.settled(&while_stopped, AT_ONCE).await?;
+    let ended = stopped.ended(A_WHILE).await?;
+    assert!(ended.success(), "{ended}");
+    shop.books(&[while_killed, while_stopped].concat()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_sequence_is_broken_while_workers_come_and_go() -> anyhow::Result<()> {
+    let shop = Shop::open(8).await?;
+    let worker = shop.worker().set("BATCH_ORDERS_MAX", "50");
+    let first = worker.start().await?;
+    let stream = Stream::start(&shop).await?;
+    stream.flows(300).await?;
+    let mut second = worker.start().await?;
+    share(&[&first, &second], &[4, 4], A_WHILE).await?;
+    stream.flows(300).await?;
+    first.kill()?;
+    let third = worker.start().await?;
+    share(&[&second, &third], &[4, 4], A_WHILE).await?;
+    second.terminate()?;
+    stream.flows(300).await?;
+    let fourth = worker.start().await?;
+    share(&[&third, &fourth], &[4, 4], A_WHILE).await?;
+    assert!(second.ended(A_WHILE).await?.success());
+    stream.flows(300).await?;
+    stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_loses_the_session_of_its_locks_goes_on() -> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let worker = shop.worker();
+    let (first, second) = tokio::try_join!(worker.start(), worker.start())?;
+    share(&[&first, &second], &[2, 2], A_WHILE).await?;
+    let stream = Stream::start(&shop).await?;
+    for _ in 0..3 {
+        stream.flows(200).await?;
+        let lost = sessions(&shop).await?;
+        assert_eq!(lost.len(), 2);
+        shop.end_sessions("hotrow-worker ownership").await?;
+        wait::until("two new sessions", A_WHILE, async || {
+            let sessions = sessions(&shop).await.ok()?;
+            let new = |pid| !lost.contains(pid);
+            (sessions.len() == 2 && sessions.iter().all(new)).then_some(())
+        })
+        .await?;
+    }
+    share(&[&first, &second], &[2, 2], A_WHILE).await?;
+    stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+/// The sessions that hold the workers' locks.
+async fn sessions(shop: &Shop) -> anyhow::Result<Vec<i32>> {
+    let sessions = "select pid from pg_stat_activity
+         where datname = current_database() and application_name = 'hotrow-worker ownership'";
+    Ok(sqlx::query_scalar(sessions)
+        .fetch_all(&shop.database)
+        .await?)
+}
+
+/// Waits until the workers own these numbers of partitions, whoever has which.
+async fn share(workers: &[&Process], shares: &[u64], within: Duration) -> anyhow::Result<()> {
+    let mut owned = Vec::new();
+    let settled_down = wait::until("fair shares", within, async || {
+        owned.clear();
+        for worker in workers {
+            let metrics = worker.metrics().await.ok()?;
+            owned.push(metrics.count("hotrow_partitions_owned", &[]));
+        }
+        owned.sort_unstable();
+        (owned == shares).then_some(())
+    });
+    settled_down
+        .await
+        .with_context(|| format!("owned are {owned:?} instead of {shares:?}"))
+}
+
+/// Waits until nobody consumes beside the owner of a partition, and nobody is missing.
+async fn every_queue_has_one_consumer(shop: &Shop) -> anyhow::Result<()> {
+    let channel = shop.channel().await?;
+    for partition in 0..16 {
+        let what = format!("queue {partition} to have one consumer");
+        wait::until(&what, HANDED_OVER, async || {
+            let depth = hotrow_shared::topology::depth(&channel, partition).await;
+            (depth.ok()??.consumers == 1).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
