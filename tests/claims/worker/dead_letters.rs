@@ -292,6 +292,36 @@ async fn an_envelope_that_comes_back_too_often_is_kept_by_the_broker_and_can_be_
 }
 
 #[tokio::test]
+async fn a_replayed_order_settles_although_a_repeat_of_its_key_is_another_name_of_it()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 3).await?;
+    shop.sql(CURSE).await?;
+    let (worker, ingest) = (shop.worker(), shop.ingest());
+    let (_worker, ingest) = tokio::try_join!(worker.start(), ingest.start())?;
+    let today = hotrow_worker::days::today();
+    let keyed = |day| shop.keyed("cursed", &[("chair", 1)], "key", day);
+    let orders = [keyed(Day(today.0 - 1)), keyed(today)];
+    for order in orders.chunks(1) {
+        shop.publish(order).await?;
+        shop.settled(order, A_WHILE).await?;
+    }
+    let [first, repeat] = &orders;
+    assert_eq!(shop.row(repeat).await?.alias_of, Some(first.id.uuid()));
+
+    shop.sql(LIFT_THE_CURSE).await?;
+    let replayed = command(&shop, &["replay", "--all"]).await?;
+    assert_eq!(out(&replayed), "replayed: 1\n");
+    shop.settled(&orders, A_WHILE).await?;
+    assert_eq!(shop.outcomes(&orders[..1]).await?, ["confirmed"]);
+    assert_eq!(shop.left("chair").await?, 2);
+    shop.books(&orders).await?;
+    let told = ingest.client()?.settled(repeat.id.uuid(), 10).await?;
+    assert_eq!(told.expect(200)?.json()?["status"], "confirmed");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_order_of_a_day_that_is_no_longer_kept_is_dead_lettered_and_its_neighbours_settle()
 -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
