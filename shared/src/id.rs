@@ -19,6 +19,7 @@
 
 use std::{fmt, str::FromStr};
 
+use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -35,6 +36,12 @@ const TAG_START: usize = 13;
 pub struct Day(pub u64);
 
 impl Day {
+    /// The current day, by this machine's clock.
+    #[must_use]
+    pub fn today() -> Self {
+        Self::of_ms(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default())
+    }
+
     /// The day that holds a time in milliseconds since 1970.
     #[must_use]
     pub fn of_ms(ms: u64) -> Self {

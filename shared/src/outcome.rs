@@ -8,12 +8,9 @@ use serde::{Serialize, Serializer};
 
 use crate::id::OrderId;
 
-/// The state of an order as clients see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// What an order came to. One that is not settled has no status of its own: it is queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
-    /// Accepted, and not settled yet.
-    Queued,
     /// The customer has the goods.
     Confirmed,
     /// The customer does not, and [`Reason`] says why.
@@ -23,8 +20,7 @@ pub enum Status {
 }
 
 /// Why an order did not get its goods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Too few were left when its turn came.
     SoldOut,
@@ -41,7 +37,6 @@ impl Status {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Queued => "queued",
             Self::Confirmed => "confirmed",
             Self::Rejected => "rejected",
             Self::Failed => "failed",

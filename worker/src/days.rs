@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 use hotrow_shared::id::Day;
 use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::sleep;
@@ -23,7 +23,7 @@ const DAYS_LOCK: i64 = 0x686f_7472_6f77_0002;
 /// Looks after the days until `shutdown`.
 pub async fn keep(pool: PgPool, retention_days: u64, shutdown: CancellationToken) {
     loop {
-        let looked = look_after(&pool, today(), retention_days).await;
+        let looked = look_after(&pool, Day::today(), retention_days).await;
         let pause = if looked.is_ok() {
             INTERVAL
         } else {
@@ -36,12 +36,6 @@ pub async fn keep(pool: PgPool, retention_days: u64, shutdown: CancellationToken
             return;
         }
     }
-}
-
-/// The current UTC day.
-#[must_use]
-pub fn today() -> Day {
-    Day::of_ms(u64::try_from(Utc::now().timestamp_millis()).unwrap_or_default())
 }
 
 /// Makes the coming days, and those that are missing since the last one: after a long pause

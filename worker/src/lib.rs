@@ -22,7 +22,7 @@ pub mod settle;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
+use hotrow_shared::{broker::Broker, database, id::Day, telemetry::Readiness, topology};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -53,7 +53,7 @@ pub async fn run(
         "hotrow-worker",
     );
     database::require_schema(&common.database).await?;
-    days::make_coming(&pool, days::today(), settings.retention_days)
+    days::make_coming(&pool, Day::today(), settings.retention_days)
         .await
         .context("cannot make the days of the orders table")?;
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hotrow_shared::{
-    database, metrics, shutdown,
+    database,
+    id::Day,
+    metrics, shutdown,
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
@@ -48,7 +50,7 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         "hotrow-worker migrate",
     );
     database::MIGRATIONS.run(&pool).await?;
-    days::make_coming(&pool, days::today(), settings.retention_days).await?;
+    days::make_coming(&pool, Day::today(), settings.retention_days).await?;
     println!("the schema is up to date");
     Ok(())
 }

@@ -14,7 +14,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use hotrow_shared::{order::Sku, outcome::timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
@@ -148,10 +148,7 @@ pub async fn put(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    authorize(&desk, &headers)?;
-    let content = body::read(&headers, content).await?;
-    let sku = sku_of(path)?;
-    let product: PutBody = body::parse(&content)?;
+    let (sku, product): (_, PutBody) = admit(&desk, path, &headers, content).await?;
     let title_length = product.title.chars().count();
     require((1..=TITLE_LENGTH_MAX).contains(&title_length), || {
         format!("title: must be 1 to {TITLE_LENGTH_MAX} characters")
@@ -203,11 +200,8 @@ pub async fn restock(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    authorize(&desk, &headers)?;
-    let content = body::read(&headers, content).await?;
+    let (sku, RestockBody { quantity }) = admit(&desk, path, &headers, content).await?;
     let key = body::idempotency_key(&headers)?;
-    let sku = sku_of(path)?;
-    let RestockBody { quantity } = body::parse(&content)?;
     let fits = quantity != 0 && (-AVAILABLE_MAX..=AVAILABLE_MAX).contains(&quantity);
     require(fits, || {
         format!("quantity: must be 1 to {AVAILABLE_MAX}, or the negative of it")
@@ -235,6 +229,18 @@ pub async fn restock(
 }
 
 const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
+
+/// What every change begins with: an administrator, a product, and what is to become of it.
+async fn admit<T: DeserializeOwned>(
+    desk: &InventoryDesk,
+    path: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    content: Body,
+) -> Result<(Sku, T), Problem> {
+    authorize(desk, headers)?;
+    let content = body::read(headers, content).await?;
+    Ok((sku_of(path)?, body::parse(&content)?))
+}
 
 /// Lets administrators in. The comparison takes as long for a wrong token as for the right one.
 fn authorize(desk: &InventoryDesk, headers: &HeaderMap) -> Result<(), Problem> {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hotrow_shared::order::Sku;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 /// A row of the inventory as it was at a time.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Product<'a> {
 ///
 /// # Errors
 /// The database is out of reach.
-pub async fn read(pool: &PgPool, sku: &Sku) -> Result<Option<Row>, sqlx::Error> {
+pub async fn read(executor: impl PgExecutor<'_>, sku: &Sku) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         r#"
@@ -50,7 +50,7 @@ pub async fn read(pool: &PgPool, sku: &Sku) -> Result<Option<Row>, sqlx::Error> 
         "#,
         sku.as_str(),
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await
 }
 
@@ -191,17 +191,7 @@ pub async fn restock(
             .await?;
         }
     }
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select sku, title, unit_price_minor, currency, available, version, clock_timestamp() as "as_of!"
-        from inventory
-        where sku = $1
-        "#,
-        sku.as_str(),
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
+    let row = read(&mut *transaction, sku).await?;
     transaction.commit().await?;
-    Ok(Restocked::Done(row))
+    Ok(row.map_or(Restocked::UnknownSku, Restocked::Done))
 }

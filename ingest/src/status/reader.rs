@@ -158,8 +158,7 @@ async fn note_dropped(
     ids: &[OrderId],
     found: &mut HashMap<OrderId, Found>,
 ) -> Result<(), sqlx::Error> {
-    let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or_default();
-    let surely = Day::of_ms(now_ms).0.saturating_sub(KEPT_DAYS_SURELY);
+    let surely = Day::today().0.saturating_sub(KEPT_DAYS_SURELY);
     let old = ids
         .iter()
         .filter(|id| id.day().0 < surely && !found.contains_key(id))

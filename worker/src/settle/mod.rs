@@ -95,10 +95,10 @@ impl Settler {
         let attempt = || self.attempt(partition, orders);
         attempt
             .retry(retry::for_ever())
-            .when(|error| matches!(error, StoreError::Transient { .. }))
+            .when(|error| error.retry_cause().is_some())
             .notify(|error, pause| {
-                if let StoreError::Transient { cause, .. } = error {
-                    self.metrics.retry(*cause);
+                if let Some(cause) = error.retry_cause() {
+                    self.metrics.retry(cause);
                 }
                 tracing::warn!(partition, orders = orders.len(), ?pause, %error, "settling is tried again");
             })
@@ -113,7 +113,7 @@ impl Settler {
         let Ok(settlement) = timeout(SETTLE_MAX, settling).await else {
             // Whether it was committed is not known; the next attempt finds out by reading.
             connection.close_on_drop();
-            return Err(StoreError::timeout());
+            return Err(StoreError::NoAnswer(SETTLE_MAX));
         };
         let settlement = settlement?;
         drop(connection);
@@ -190,7 +190,7 @@ impl Settler {
         let mark = || self.mark_failed(order);
         let marked = mark
             .retry(retry::for_ever())
-            .when(|error| matches!(error, StoreError::Transient { .. }))
+            .when(|error| error.retry_cause().is_some())
             .await;
         if let Err(error) = marked {
             tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");

@@ -4,7 +4,10 @@
 //! settled already is read *after* the lock, in a statement of its own. Whoever held the lock
 //! before us has committed by then, so two workers with the same envelope cannot both miss it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
@@ -21,13 +24,19 @@ use super::decision::{Sold, Stock};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Nothing is wrong with the orders: the same again may work.
-    #[error("not settled, to be tried again: {source}")]
+    #[error("not settled: {source}")]
     Transient {
         /// The kind of trouble, for the metric.
         cause: RetryCause,
         /// What the database said.
         source: sqlx::Error,
     },
+    /// Whether it happened is not known: there was no answer in this time.
+    #[error("no answer from the database within {0:?}")]
+    NoAnswer(Duration),
+    /// An order that a repeat is another name of was removed meanwhile.
+    #[error("the order that a repeat names is gone")]
+    Vanished,
     /// The database does not take one of the orders, and never will.
     #[error("refused by the database: {0}")]
     Refused(sqlx::Error),
@@ -84,12 +93,14 @@ impl RetryCause {
 }
 
 impl StoreError {
-    /// No answer came in time.
+    /// Why the same again may work; none if it never will.
     #[must_use]
-    pub fn timeout() -> Self {
-        Self::Transient {
-            cause: RetryCause::Timeout,
-            source: sqlx::Error::PoolTimedOut,
+    pub fn retry_cause(&self) -> Option<RetryCause> {
+        match self {
+            Self::Transient { cause, .. } => Some(*cause),
+            Self::NoAnswer(_) => Some(RetryCause::Timeout),
+            Self::Vanished => Some(RetryCause::Serialization),
+            Self::Refused(_) => None,
         }
     }
 }
@@ -307,10 +318,7 @@ pub async fn write_aliases(
     if written.rows_affected() == aliases.len() as u64 {
         Ok(())
     } else {
-        Err(StoreError::Transient {
-            cause: RetryCause::Serialization,
-            source: sqlx::Error::RowNotFound,
-        })
+        Err(StoreError::Vanished)
     }
 }
 
