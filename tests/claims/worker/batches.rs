@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hotrow_shared::topology;
 use hotrow_tests::{Process, wait};
 
 use super::shop::{A_WHILE, Shop};
@@ -97,10 +98,9 @@ async fn a_batch_that_waits_is_closed_and_settled_by_the_end_of_its_worker() -> 
     // Held, so that the worker can be asked while it drains.
     let held = shop.hold(&["hot"]).await?;
     shop.publish(&orders).await?;
-    let channel = shop.channel().await?;
     wait::until("the order to be in hand", A_WHILE, async || {
-        let depth = hotrow_shared::topology::depth(&channel, 0).await;
-        (depth.ok()??.ready_envelopes == 0).then_some(())
+        let (ready, _) = shop.depth(&topology::queue(0)).await.ok()?;
+        (ready == 0).then_some(())
     })
     .await?;
     worker.terminate()?;

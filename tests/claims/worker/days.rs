@@ -27,7 +27,7 @@ async fn the_coming_days_have_a_table_before_they_begin() -> anyhow::Result<()> 
     // An order of tomorrow, by a clock that is ahead, settles like any other.
     shop.stock("chair", 1).await?;
     let mut order = shop.order("c", &[("chair", 1)]);
-    let tomorrow = Day(hotrow_worker::days::today().0 + 1);
+    let tomorrow = Day(Day::today().0 + 1);
     order.id = shop.mint.mint(tomorrow.start_ms() + 1);
     let orders = [order];
     shop.publish(&orders).await?;

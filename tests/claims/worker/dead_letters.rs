@@ -238,10 +238,6 @@ async fn an_envelope_that_comes_back_too_often_is_kept_by_the_broker_and_can_be_
     shop.publish(&orders).await?;
     // A worker that it kills again and again, in short.
     let channel = shop.channel().await?;
-    let passive = lapin::options::QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
     let mut deliveries = channel
         .basic_consume(
             topology::queue(0).into(),
@@ -250,7 +246,6 @@ async fn an_envelope_that_comes_back_too_often_is_kept_by_the_broker_and_can_be_
             FieldTable::default(),
         )
         .await?;
-    let watch = shop.channel().await?;
     let give_back = async {
         while let Some(delivery) = deliveries.next().await {
             let again = BasicNackOptions {
@@ -262,8 +257,7 @@ async fn an_envelope_that_comes_back_too_often_is_kept_by_the_broker_and_can_be_
         anyhow::Ok(())
     };
     let is_dead = wait::until("the broker to give up", A_WHILE, async || {
-        let queue = watch.queue_declare(DEAD_QUEUE.into(), passive, FieldTable::default());
-        (queue.await.ok()?.message_count() == 1).then_some(())
+        (shop.depth(DEAD_QUEUE).await.ok()? == (1, 0)).then_some(())
     });
     tokio::select! {
         dead = is_dead => dead?,
@@ -299,7 +293,7 @@ async fn a_replayed_order_settles_although_a_repeat_of_its_key_is_another_name_o
     shop.sql(CURSE).await?;
     let (worker, ingest) = (shop.worker(), shop.ingest());
     let (_worker, ingest) = tokio::try_join!(worker.start(), ingest.start())?;
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let keyed = |day| shop.keyed("cursed", &[("chair", 1)], "key", day);
     let orders = [keyed(Day(today.0 - 1)), keyed(today)];
     for order in orders.chunks(1) {
@@ -327,7 +321,7 @@ async fn an_order_of_a_day_that_is_no_longer_kept_is_dead_lettered_and_its_neigh
     let shop = Shop::open(1).await?;
     shop.stock("chair", 5).await?;
     let mut orders: Vec<_> = (0..5).map(|_| shop.order("c", &[("chair", 2)])).collect();
-    let long_ago = Day(hotrow_worker::days::today().0 - 400);
+    let long_ago = Day(Day::today().0 - 400);
     orders[1].id = shop.mint.mint(long_ago.start_ms());
     shop.publish(&orders).await?;
     let worker = shop.worker().start().await?;

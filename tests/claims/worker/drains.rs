@@ -50,9 +50,7 @@ async fn a_drained_worker_leaves_nothing_to_be_delivered_again() -> anyhow::Resu
     shop.settled(&orders, Duration::ZERO).await?;
 
     // All of its envelopes are acknowledged, and not only the last.
-    let channel = shop.channel().await?;
-    let depth = topology::depth(&channel, 0).await?;
-    assert_eq!((depth.ready_envelopes, depth.consumers), (0, 0));
+    assert_eq!(shop.depth(&topology::queue(0)).await?, (0, 0));
     shop.books(&orders).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use hotrow_shared::topology;
 use hotrow_tests::{Process, wait};
 
 use super::{
@@ -145,12 +146,11 @@ async fn share(workers: &[&Process], shares: &[u64], within: Duration) -> anyhow
 
 /// Waits until nobody consumes beside the owner of a partition, and nobody is missing.
 async fn every_queue_has_one_consumer(shop: &Shop) -> anyhow::Result<()> {
-    let channel = shop.channel().await?;
     for partition in 0..16 {
         let what = format!("queue {partition} to have one consumer");
         wait::until(&what, HANDED_OVER, async || {
-            let depth = hotrow_shared::topology::depth(&channel, partition).await;
-            (depth.ok()??.consumers == 1).then_some(())
+            let (_, consumers) = shop.depth(&topology::queue(partition)).await.ok()?;
+            (consumers == 1).then_some(())
         })
         .await?;
     }

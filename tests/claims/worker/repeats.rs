@@ -92,7 +92,7 @@ async fn one_key_has_one_effect_in_one_batch_in_several_and_with_another_body() 
     let shop = Shop::open(1).await?;
     shop.stock("chair", 10).await?;
     shop.stock("table", 10).await?;
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let keyed = |items: &[(&str, u32)]| shop.keyed("buyer", items, "key-1", today);
     let first = keyed(&[("chair", 1)]);
     let others = [
@@ -136,7 +136,7 @@ async fn one_key_sent_at_once_for_products_of_two_partitions_has_one_effect() ->
     for sku in &skus {
         shop.stock(sku, 1_000).await?;
     }
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let worker = shop.worker();
     let (_first, _second) = tokio::try_join!(worker.start(), worker.start())?;
     let of = |sku: &str| -> Vec<Order> {
@@ -170,7 +170,7 @@ async fn one_key_sent_at_once_for_products_of_two_partitions_has_one_effect() ->
 async fn a_key_repeated_after_midnight_is_another_name_of_the_first_order() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("chair", 3).await?;
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let (yesterday, tomorrow) = (Day(today.0 - 1), Day(today.0 + 1));
     let (worker, ingest) = (shop.worker(), shop.ingest());
     let (worker, ingest) = tokio::try_join!(worker.start(), ingest.start())?;
@@ -240,7 +240,7 @@ async fn a_key_repeated_after_midnight_is_another_name_of_the_first_order() -> a
 async fn a_key_repeated_after_the_secret_was_rotated_has_one_effect() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("chair", 3).await?;
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let new_secret = "another-secret-for-tests-of-more-than-32";
     let rotated = IdMint::new(new_secret, Some(ORDER_ID_SECRET));
     let before = shop.keyed("c", &[("chair", 1)], "key", today);
@@ -273,7 +273,7 @@ async fn a_key_sent_with_two_bodies_on_both_sides_of_midnight_at_once_has_one_ef
     for sku in &skus {
         shop.stock(sku, 10).await?;
     }
-    let today = hotrow_worker::days::today();
+    let today = Day::today();
     let before = shop.keyed("c", &[(&skus[0], 1)], "key", Day(today.0 - 1));
     let after = shop.keyed("c", &[(&skus[1], 1)], "key", today);
     let worker = shop.worker();

@@ -19,7 +19,7 @@ use hotrow_tests::{
     processes::{self, ORDER_ID_SECRET},
     wait,
 };
-use lapin::{Channel, types::FieldTable};
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool, Postgres, Transaction, postgres::PgPoolOptions};
 use uuid::Uuid;
@@ -213,6 +213,20 @@ impl Shop {
     /// A channel to the broker of the shop.
     pub async fn channel(&self) -> anyhow::Result<Channel> {
         Ok(self.broker.channel().await?)
+    }
+
+    /// How many messages of a queue no consumer holds, and how many consumers it has.
+    pub async fn depth(&self, queue: &str) -> anyhow::Result<(u32, u32)> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        // A queue that is missing closes the channel.
+        let channel = self.channel().await?;
+        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default());
+        let queue = queue.await?;
+        channel.close(200, "seen".into()).await?;
+        Ok((queue.message_count(), queue.consumer_count()))
     }
 
     /// Waits until every one of these orders has an outcome.
