@@ -40,8 +40,9 @@ async fn the_coming_days_have_a_table_before_they_begin() -> anyhow::Result<()> 
 async fn days_past_their_retention_are_dropped_with_their_orders_while_settling_goes_on()
 -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
+    // One worker that settles and keeps what it finds, and later one that does not.
+    let running = shop.worker().set("RETENTION_DAYS", "1000").start().await?;
     let worker = shop.worker().set("RETENTION_DAYS", "10");
-    let running = worker.start().await?;
     let today = Utc::now().date_naive();
     let [kept, old, left_detached, half_detached] =
         [10, 11, 200, 300].map(|ago| today - Days::new(ago));
