@@ -1,4 +1,4 @@
-//! The ingest process: accepts purchases over HTTP and makes them durable in `RabbitMQ`.
+//! The ingest process: accepts purchases over HTTP and makes them durable in RabbitMQ.
 //!
 //! An order walks through the files in this sequence: [`http`] takes the connection and the
 //! request, [`intake`] asks [`limits`], [`sold_out`] and [`backlog`], and one of the [`lanes`]

@@ -7,7 +7,7 @@ use clap::Parser;
 use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
 use ipnet::IpNet;
 
-/// Accepts purchases over HTTP and makes them durable in `RabbitMQ`.
+/// Accepts purchases over HTTP and makes them durable in RabbitMQ.
 ///
 /// Every flag can be given by the environment variable of the same name. The process runs until SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
@@ -20,7 +20,7 @@ pub struct Cli {
     #[arg(long, env, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen_addr: String,
 
-    /// Where Prometheus finds `/metrics`
+    /// Where Prometheus finds `/metrics`; probes may ask here, too
     #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     metrics_addr: String,
 

@@ -1,4 +1,4 @@
-//! One supervised connection to `RabbitMQ`: whoever needs a channel asks here, and the first to
+//! One supervised connection to RabbitMQ: whoever needs a channel asks here, and the first to
 //! find the connection gone makes the next one.
 //!
 //! lapin's own recovery stays off: with it, a channel that the broker closed would leave its

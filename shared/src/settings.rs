@@ -73,7 +73,7 @@ pub struct CommonArgs {
     #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
 
-    /// `RabbitMQ`, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
+    /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
     /// written `%2f`. Required
     #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
     amqp_url: Option<String>,
@@ -129,7 +129,7 @@ pub struct CommonArgs {
 pub struct Common {
     /// Where PostgreSQL is.
     pub database: PgConnectOptions,
-    /// Where `RabbitMQ` is.
+    /// Where RabbitMQ is.
     pub amqp: AMQPUri,
     /// Number of intake queues.
     pub partitions: u16,

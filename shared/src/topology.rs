@@ -27,7 +27,7 @@ pub const SETTLED_EXCHANGE: &str = "hotrow.settled";
 /// the order of arrival.
 const DELIVERY_LIMIT: i32 = 100;
 
-/// `hotrow-worker dead-letters list` looks at messages and puts them back, and from `RabbitMQ` 4.0
+/// `hotrow-worker dead-letters list` looks at messages and puts them back, and from RabbitMQ 4.0
 /// on a quorum queue without a limit of its own would drop them after 20 looks.
 const DEAD_DELIVERY_LIMIT: i32 = 1_000_000_000;
 
