@@ -5,7 +5,7 @@ use std::time::Duration;
 use hotrow_shared::topology;
 use hotrow_tests::{Process, wait};
 
-use super::shop::{A_WHILE, Shop};
+use super::shop::{A_WHILE, Shop, counts};
 
 const WHY: [&str; 4] = ["full", "drained", "waited", "shutdown"];
 
@@ -29,6 +29,7 @@ async fn a_backlog_is_settled_in_full_batches_and_no_batch_is_larger_than_the_se
             .fetch_one(&shop.database)
             .await?;
     assert_eq!(largest, 8, "the large envelope is settled in parts");
+    counts(&worker, "hotrow_orders_settled_total", &[], 120).await?;
     let metrics = worker.metrics().await?;
     let full = metrics.count("hotrow_batch_orders_count", &[("closed_by", "full")]);
     assert!(full >= 10, "{full} of about 16 batches are full");
@@ -64,6 +65,7 @@ async fn orders_that_come_while_a_batch_is_committed_are_the_next_batch() -> any
     drop(held);
     shop.settled(&orders, A_WHILE).await?;
     shop.books(&orders).await?;
+    counts(&worker, "hotrow_orders_settled_total", &[], 31).await?;
     // The last deliveries may still be on their way when the lock is let go.
     let row_writes = worker.metrics().await?;
     let row_writes = row_writes.count("hotrow_row_writes_total", &[]);
@@ -79,6 +81,7 @@ async fn a_batch_that_may_wait_takes_in_what_comes_until_its_time_is_up() -> any
     let orders: Vec<_> = (0..5).map(|_| shop.order("c", &[("hot", 1)])).collect();
     shop.publish_each(&orders).await?;
     shop.settled(&orders, A_WHILE).await?;
+    counts(&worker, "hotrow_orders_settled_total", &[], 5).await?;
     assert_eq!(closed_by(&worker, 1).await?, [0, 0, 1, 0]);
     let metrics = worker.metrics().await?;
     assert_eq!(metrics.count("hotrow_batch_orders_sum", &[]), 5);

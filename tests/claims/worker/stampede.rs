@@ -92,10 +92,18 @@ async fn of_50_000_orders_for_10_000_units_exactly_10_000_are_confirmed_and_none
     }
 
     // The hot row was written once per batch, and the counters know it.
-    let counted = first.metrics().await?.and(second.metrics().await?);
+    let settled = "hotrow_orders_settled_total";
+    let counted = wait::until("everything to be counted", A_WHILE, async || {
+        let counted = first
+            .metrics()
+            .await
+            .ok()?
+            .and(second.metrics().await.ok()?);
+        (counted.count(settled, &[]) >= accepted.len() as u64).then_some(counted)
+    })
+    .await?;
     let confirmed = [("status", "confirmed"), ("reason", "")];
     let rejected = [("status", "rejected"), ("reason", "sold_out")];
-    let settled = "hotrow_orders_settled_total";
     assert_eq!(counted.count(settled, &confirmed), UNITS.unsigned_abs());
     assert_eq!(counted.count(settled, &rejected), sold_out.unsigned_abs());
     assert_eq!(counted.count(settled, &[]), accepted.len() as u64);
