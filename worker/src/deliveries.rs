@@ -1,6 +1,6 @@
 //! Deliveries: envelopes as the broker hands them out, opened, in order.
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     envelope::{self, Order, Unreadable},
@@ -11,6 +11,8 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 /// One envelope, opened.
 #[derive(Debug)]
@@ -34,7 +36,9 @@ pub struct Arrived {
 
 /// The envelopes of one partition. They end only with the channel.
 pub struct Deliveries {
-    consumer: Consumer,
+    opened: mpsc::Receiver<Result<Delivery, BrokerError>>,
+    /// Ends with this value.
+    _opening: AbortOnDropHandle<()>,
 }
 
 impl Deliveries {
@@ -56,24 +60,37 @@ impl Deliveries {
                 FieldTable::default(),
             )
             .await?;
-        Ok((channel, Self { consumer }))
+        // Never full: the broker hands out no more until some are acknowledged.
+        let (sender, opened) = mpsc::channel(PREFETCH_ENVELOPES.into());
+        let deliveries = Self {
+            opened,
+            _opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, sender))),
+        };
+        Ok((channel, deliveries))
     }
 
     /// The next envelope, or none when the channel has ended.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        let delivery = self.consumer.next().await?;
-        Some(
-            delivery
-                .map(|delivery| open(&delivery))
-                .map_err(BrokerError::from),
-        )
+        self.opened.recv().await
     }
 
     /// The next envelope, if it is here already.
     pub fn ready(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        self.next().now_or_never().flatten()
+        self.opened.try_recv().ok()
+    }
+}
+
+/// Opens envelopes while the batch before them is being committed.
+async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, BrokerError>>) {
+    while let Some(delivery) = consumer.next().await {
+        let delivery = delivery
+            .map(|delivery| open(&delivery))
+            .map_err(BrokerError::from);
+        if opened.send(delivery).await.is_err() {
+            return;
+        }
     }
 }
 

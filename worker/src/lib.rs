@@ -67,12 +67,12 @@ pub async fn run(
         mint: common.mint.clone(),
         orders_max: settings.batch.orders_max,
         dead_letters: DeadLetters::new(Arc::clone(&publishing), Arc::clone(&metrics)),
-        announcer,
         metrics: Arc::clone(&metrics),
     };
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
         settler,
+        announcer,
         limits: settings.batch,
         partitions: common.partitions,
     });

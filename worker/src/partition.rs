@@ -11,7 +11,8 @@ use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acknowledge, batch::Batches, deliveries::Deliveries, settings::BatchLimits, settle::Settler,
+    acknowledge, announce::Announcer, batch::Batches, deliveries::Deliveries,
+    settings::BatchLimits, settle::Settler,
 };
 
 /// What every partition of a worker works with.
@@ -20,6 +21,8 @@ pub struct Workshop {
     pub broker: Arc<Broker>,
     /// Settles what was consumed.
     pub settler: Settler,
+    /// Tells what became of it.
+    pub announcer: Announcer,
     /// When a batch is closed.
     pub limits: BatchLimits,
     /// Number of intake queues.
@@ -57,8 +60,11 @@ async fn consume(
     let (channel, deliveries) = started?;
     let mut batches = Batches::of(deliveries, workshop.limits);
     while let Some(batch) = batches.next(stop).await? {
-        workshop.settler.settle(partition, &batch).await;
-        acknowledge::up_to(&channel, batch.last_tag).await?;
+        let last_tag = batch.last_tag;
+        let settled = workshop.settler.settle(partition, batch).await;
+        let acknowledged = acknowledge::up_to(&channel, last_tag).await;
+        workshop.announcer.announce(settled);
+        acknowledged?;
         *settled_any = true;
     }
     // Closing, and not cancelling the consumer first: that would let the next one begin while we

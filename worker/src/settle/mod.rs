@@ -5,13 +5,13 @@ pub mod decision;
 pub mod store;
 pub mod transaction;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use backon::Retryable;
 use chrono::{TimeDelta, Utc};
 use hotrow_shared::{
     envelope::Order,
-    id::{Day, IdMint},
+    id::{Day, IdMint, OrderId},
     outcome::{Reason, Status},
     retry,
 };
@@ -24,7 +24,6 @@ use self::{
     transaction::{Settlement, outcome},
 };
 use crate::{
-    announce::Announcer,
     batch::Batch,
     dead_letters::{DeadLetter, DeadLetters},
     deliveries::Arrived,
@@ -48,41 +47,59 @@ pub struct Settler {
     pub orders_max: usize,
     /// Where what cannot be settled goes.
     pub dead_letters: DeadLetters,
-    /// Tells what became of the orders.
-    pub announcer: Announcer,
     /// What is counted.
     pub metrics: Arc<WorkerMetrics>,
 }
 
+/// A batch that has come to its end.
+#[derive(Debug)]
+pub struct Settled {
+    /// Whose it was.
+    pub partition: u16,
+    /// Its orders, in order of arrival.
+    pub orders: Vec<Arrived>,
+    /// What was committed, each with the part of the orders that it is about.
+    pub settlements: Vec<(Range<usize>, Settlement)>,
+    /// Orders that went to the dead letters and are marked as failed.
+    pub failed: Vec<OrderId>,
+}
+
 impl Settler {
-    /// Brings every order of a batch to its end, however long the servers are away.
-    pub async fn settle(&self, partition: u16, batch: &Batch) {
+    /// Brings every order of a batch to its end, in their sequence, however long the servers are away.
+    ///
+    /// When the database refuses a part of them for what they are, it is halved until the culprit
+    /// stands alone and is dead-lettered.
+    pub async fn settle(&self, partition: u16, batch: Batch) -> Settled {
         self.metrics.batch(batch.closed_by, batch.orders.len());
         for piece in &batch.unreadable {
             self.dead_letters
                 .bury(&DeadLetter::unreadable(partition, piece))
                 .await;
         }
-        // A single envelope may hold more than a batch may, if the settings of the processes differ.
-        for orders in batch.orders.chunks(self.orders_max) {
-            self.settle_or_bisect(partition, orders).await;
-        }
-    }
-
-    /// Settles orders in their sequence. When the database refuses them for what they are, they are
-    /// halved until the culprit stands alone and is dead-lettered.
-    async fn settle_or_bisect(&self, partition: u16, orders: &[Arrived]) {
-        let mut parts = vec![orders];
+        let orders = batch.orders;
+        let (mut settlements, mut failed) = (Vec::new(), Vec::new());
+        let mut parts = parts(orders.len(), self.orders_max);
         while let Some(part) = parts.pop() {
-            let Err(refusal) = self.settle_until_answered(partition, part).await else {
-                continue;
-            };
-            if let [culprit] = part {
-                self.bury(partition, &culprit.order, &refusal).await;
-            } else {
-                let (earlier, later) = part.split_at(part.len() / 2);
-                parts.extend([later, earlier]);
+            match self
+                .settle_until_answered(partition, &orders[part.clone()])
+                .await
+            {
+                Ok(settlement) => settlements.push((part, settlement)),
+                Err(refusal) if part.len() == 1 => {
+                    let order = &orders[part.start].order;
+                    failed.extend(self.bury(partition, order, &refusal).await);
+                }
+                Err(_) => {
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                }
             }
+        }
+        Settled {
+            partition,
+            orders,
+            settlements,
+            failed,
         }
     }
 
@@ -91,7 +108,7 @@ impl Settler {
         &self,
         partition: u16,
         orders: &[Arrived],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Settlement, StoreError> {
         let attempt = || self.attempt(partition, orders);
         attempt
             .retry(retry::for_ever())
@@ -105,7 +122,7 @@ impl Settler {
             .await
     }
 
-    async fn attempt(&self, partition: u16, orders: &[Arrived]) -> Result<(), StoreError> {
+    async fn attempt(&self, partition: u16, orders: &[Arrived]) -> Result<Settlement, StoreError> {
         let started = Instant::now();
         let candidates = self.candidates(orders);
         let mut connection = self.pool.acquire().await?;
@@ -119,14 +136,13 @@ impl Settler {
         drop(connection);
         self.metrics.settle.record(started.elapsed());
         self.count(orders, &settlement);
-        self.announcer.announce(partition, orders, &settlement);
         tracing::debug!(
             partition,
             orders = orders.len(),
             row_writes = settlement.row_writes,
             "settled"
         );
-        Ok(())
+        Ok(settlement)
     }
 
     /// The orders with the other ids to look for.
@@ -179,11 +195,12 @@ impl Settler {
         }
     }
 
-    /// Sends an order that the database refuses to the dead letters and marks it as failed.
+    /// Sends an order that the database refuses to the dead letters and marks it as failed. Gives its
+    /// id, if that was possible.
     ///
     /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
     /// is replayed, instead of a failed order that nobody can replay.
-    async fn bury(&self, partition: u16, order: &Order, refusal: &StoreError) {
+    async fn bury(&self, partition: u16, order: &Order, refusal: &StoreError) -> Option<OrderId> {
         self.dead_letters
             .bury(&DeadLetter::refused(partition, order, refusal))
             .await;
@@ -194,11 +211,11 @@ impl Settler {
             .await;
         if let Err(error) = marked {
             tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
-            return;
+            return None;
         }
         self.metrics
             .settled(Status::Failed, Some(Reason::DeadLettered), 1);
-        self.announcer.announce_failed(order);
+        Some(order.id)
     }
 
     /// Marks an order as failed, if need be without the parts that the database may have refused.
@@ -225,6 +242,16 @@ impl Settler {
             marked => marked,
         }
     }
+}
+
+/// So many orders in transactions of at most `orders_max`, the first of them last: a single envelope may
+/// hold more than a batch may, if the settings of the processes differ.
+fn parts(orders: usize, orders_max: usize) -> Vec<Range<usize>> {
+    let starts = (0..orders).step_by(orders_max);
+    starts
+        .map(|start| start..orders.min(start + orders_max))
+        .rev()
+        .collect()
 }
 
 /// How an order came in twice. A replayed dead letter without a key counts as redelivered.
