@@ -3,8 +3,13 @@
 //! Whatever arrived while the last batch was being committed goes into the next one. Idle, an
 //! order is a batch of its own; under load, batches grow by themselves.
 
+use std::{sync::Arc, time::Duration};
+
 use hotrow_shared::{broker::BrokerError, envelope::Unreadable};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +28,44 @@ pub struct Batch {
     pub last_tag: u64,
     /// Why no more came in.
     pub closed_by: ClosedBy,
+    /// Until it is settled, it is its turn.
+    pub turn: Turn,
+}
+
+/// How many partitions of a worker settle at a time. While one does, the batches of the others grow, and
+/// a commit costs the same for hundreds of orders as for one; where carts share SKUs, several would only
+/// wait for each other's row locks. More workers settle more at a time. What it gives:
+/// docs/performance.md.
+const SETTLING_MAX: usize = 1;
+/// How long a partition waits for its turn, before it settles out of turn: a row that somebody holds
+/// locked delays the orders of its partition only.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The turns of a worker's partitions to settle.
+#[derive(Debug, Clone)]
+pub struct Turns(Arc<Semaphore>);
+
+/// One partition's turn; it passes to the next that waits when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SETTLING_MAX)))
+    }
+}
+
+impl Turns {
+    async fn next(&self) -> Turn {
+        let permit = Arc::clone(&self.0).acquire_owned();
+        let permit = timeout(TURN_WAIT_MAX, permit).await;
+        Turn {
+            // The semaphore is never closed.
+            _permit: permit.ok().and_then(Result::ok),
+        }
+    }
 }
 
 /// Why a batch was closed.
@@ -58,6 +101,7 @@ impl ClosedBy {
 pub struct Batches {
     deliveries: Deliveries,
     limits: BatchLimits,
+    turns: Turns,
     /// An envelope that did not fit into the batch before.
     held: Option<Delivery>,
 }
@@ -65,10 +109,11 @@ pub struct Batches {
 impl Batches {
     /// Batches from deliveries.
     #[must_use]
-    pub fn of(deliveries: Deliveries, limits: BatchLimits) -> Self {
+    pub fn of(deliveries: Deliveries, limits: BatchLimits, turns: Turns) -> Self {
         Self {
             deliveries,
             limits,
+            turns,
             held: None,
         }
     }
@@ -82,12 +127,15 @@ impl Batches {
         let Some(first) = self.first(stop).await? else {
             return Ok(None);
         };
+        // What arrives while others settle goes into this batch.
+        let turn = self.turns.next().await;
         let deadline = Instant::now() + self.limits.wait;
         let mut batch = Batch {
             orders: first.orders,
             unreadable: first.unreadable,
             last_tag: first.tag,
             closed_by: ClosedBy::Full,
+            turn,
         };
         while batch.orders.len() < self.limits.orders_max {
             let next = match self.deliveries.ready() {

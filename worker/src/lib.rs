@@ -26,8 +26,8 @@ use hotrow_shared::{broker::Broker, database, id::Day, telemetry::Readiness, top
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce::Announcer, dead_letters::DeadLetters, metrics::WorkerMetrics, ownership::Ownership,
-    partition::Workshop, settings::Settings, settle::Settler,
+    announce::Announcer, batch::Turns, dead_letters::DeadLetters, metrics::WorkerMetrics,
+    ownership::Ownership, partition::Workshop, settings::Settings, settle::Settler,
 };
 
 /// What a worker needs to do its work.
@@ -74,6 +74,7 @@ pub async fn run(
         settler,
         announcer,
         limits: settings.batch,
+        turns: Turns::default(),
         partitions: common.partitions,
     });
 

@@ -11,8 +11,12 @@ use lapin::Channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    acknowledge, announce::Announcer, batch::Batches, deliveries::Deliveries,
-    settings::BatchLimits, settle::Settler,
+    acknowledge,
+    announce::Announcer,
+    batch::{Batches, Turns},
+    deliveries::Deliveries,
+    settings::BatchLimits,
+    settle::Settler,
 };
 
 /// What every partition of a worker works with.
@@ -25,6 +29,8 @@ pub struct Workshop {
     pub announcer: Announcer,
     /// When a batch is closed.
     pub limits: BatchLimits,
+    /// Whose turn it is.
+    pub turns: Turns,
     /// Number of intake queues.
     pub partitions: u16,
 }
@@ -58,7 +64,7 @@ async fn consume(
         return Ok(());
     };
     let (channel, deliveries) = started?;
-    let mut batches = Batches::of(deliveries, workshop.limits);
+    let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
     while let Some(batch) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
         let settled = workshop.settler.settle(partition, batch).await;
