@@ -22,6 +22,11 @@ const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
 /// otherwise with `?heartbeat=`.
 const HEARTBEAT_SECONDS: u16 = 10;
 
+/// The largest frame, in bytes, unless `AMQP_URL` says otherwise with `?frame_max=`. lapin has room for
+/// 32 frames in each direction of each connection: of the usual 128 KiB, 8 MiB. Larger messages travel
+/// in several.
+const FRAME_MAX: u32 = 16 * 1024;
+
 /// The broker cannot be used now.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -55,6 +60,7 @@ impl Broker {
     pub fn new(uri: &AMQPUri, name: &str) -> Self {
         let mut uri = uri.clone();
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         Self {
             uri,
             name: name.to_owned(),

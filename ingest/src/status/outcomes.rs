@@ -13,8 +13,9 @@ use bytes::Bytes;
 use hotrow_shared::id::OrderId;
 use tokio::sync::oneshot;
 
-/// Outcomes in a generation. Two full generations of some 400 bytes each are about 50 MB.
-const GENERATION_MAX: usize = 50_000;
+/// Outcomes in a generation. Two full generations of some 450 bytes each are about 22 MB: of a sale at
+/// full speed half a second, of a usual one all day. What is older, the database tells.
+const GENERATION_MAX: usize = 25_000;
 /// Clients that may wait at the same time; beyond, an order is answered as it is.
 const WAITING_MAX: usize = 100_000;
 
