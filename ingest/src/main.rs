@@ -7,6 +7,7 @@ use clap::Parser;
 use hotrow_ingest::{
     NEEDS,
     clock::Clock,
+    http,
     settings::{Cli, Settings},
 };
 use hotrow_shared::{
@@ -14,7 +15,6 @@ use hotrow_shared::{
     telemetry::{self, Readiness},
 };
 use mimalloc::MiMalloc;
-use tokio::net::TcpListener;
 
 /// An order is allocated by the thread that reads its request and freed by the one that publishes it, which
 /// the C library's allocator pays for with locks. What it gives: docs/performance.md.
@@ -37,8 +37,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
     let readiness = Readiness::of(&NEEDS);
     let address = settings.listen_addr.0;
-    let listener = TcpListener::bind(address)
-        .await
+    let listener = http::server::listen(address)
         .with_context(|| format!("LISTEN_ADDR: cannot listen on {address}"))?;
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
     let grace = settings.common.shutdown_grace;

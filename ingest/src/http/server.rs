@@ -1,6 +1,6 @@
 //! The server: connections, their limits, and the drain.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
@@ -9,7 +9,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,8 +22,27 @@ use super::peer::Peer;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
 /// At the end, how long connections may linger before and after the last request is answered.
 const LINGER_MAX: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted, where the system allows as many (`net.core.somaxconn`).
+/// With the usual 128, a crowd that comes in the same instant is let in by handfuls: whom the queue has
+/// no room for tries again after a second.
+const BACKLOG: u32 = 4_096;
 /// The pause after the operating system had no connection to give (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens at an address.
+///
+/// # Errors
+/// The address is taken, or not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // As `TcpListener::bind` does: else a process that was just killed keeps the port for a minute.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves connections until `shutdown`, then lets each finish the request it is in.
 ///
@@ -93,4 +112,27 @@ fn service(
         request.extensions_mut().insert(peer);
         requests.track_future(router.clone().oneshot(request))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_is_let_in_that_comes_before_anybody_is_accepted() -> anyhow::Result<()> {
+        /// Whom the queue has no room for would try for minutes.
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
+        let crowd = allowed.trim().parse::<usize>()?.min(500);
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        let mut waiting = Vec::new();
+        for _ in 0..crowd {
+            waiting.push(tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await??);
+        }
+        assert_eq!(waiting.len(), crowd);
+        Ok(())
+    }
 }
