@@ -30,12 +30,14 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// All statements but the audit's are key look-ups, and their plans are kept. A plan that was
 /// made while today's partition was still empty would read it from end to end for ever after, so
 /// sequential scans are the last resort, and the same plan for every set of parameters is fine.
+/// The audit takes one core at most, and leaves the others to the sale.
 /// A statement that waits for a lock or an answer gives up and is tried again, instead of holding
 /// a hot row; a peer that vanished frees its locks within seconds.
-const SESSION: [(&str, &str); 8] = [
+const SESSION: [(&str, &str); 9] = [
     ("enable_seqscan", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    ("max_parallel_workers_per_gather", "0"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "30s"),
     ("tcp_keepalives_idle", "5"),
