@@ -28,8 +28,6 @@ pub struct Batch {
     pub last_tag: u64,
     /// Why no more came in.
     pub closed_by: ClosedBy,
-    /// Until it is settled, it is its turn.
-    pub turn: Turn,
 }
 
 /// How many partitions of a worker settle at a time. While one does, the batches of the others grow, and
@@ -118,47 +116,75 @@ impl Batches {
         }
     }
 
-    /// The next batch, or none once `stop` is asked for: what was delivered and not batched by then
-    /// goes back to the queue with the channel, at its front.
+    /// The next batch, with the turn to settle it, or none once `stop` is asked for: what was delivered
+    /// and not batched by then goes back to the queue with the channel, at its front.
     ///
     /// # Errors
     /// The channel has ended.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Result<Option<Batch>, BrokerError> {
+    pub async fn next(
+        &mut self,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Batch, Turn)>, BrokerError> {
         let Some(first) = self.first(stop).await? else {
             return Ok(None);
         };
-        // What arrives while others settle goes into this batch.
-        let turn = self.turns.next().await;
-        let deadline = Instant::now() + self.limits.wait;
         let mut batch = Batch {
             orders: first.orders,
             unreadable: first.unreadable,
             last_tag: first.tag,
             closed_by: ClosedBy::Full,
-            turn,
         };
-        while batch.orders.len() < self.limits.orders_max {
-            let next = match self.deliveries.ready() {
-                Some(next) => next?,
-                None if self.limits.wait.is_zero() => {
-                    batch.closed_by = ClosedBy::Drained;
-                    break;
-                }
-                None => tokio::select! {
-                    next = self.deliveries.next() => next.ok_or_else(channel_ended)??,
-                    () = sleep_until(deadline) => { batch.closed_by = ClosedBy::Waited; break }
-                    () = stop.cancelled() => { batch.closed_by = ClosedBy::Shutdown; break }
-                },
-            };
-            if batch.orders.len() + next.orders.len() > self.limits.orders_max {
-                self.held = Some(next);
-                break;
-            }
-            batch.last_tag = next.tag;
-            batch.orders.extend(next.orders);
-            batch.unreadable.extend(next.unreadable);
+        if let Some(closed_by) = self.gather(&mut batch, stop).await? {
+            batch.closed_by = closed_by;
         }
-        Ok(Some(batch))
+        let turn = self.turns.next().await;
+        // What arrived while others settled goes into this batch, too.
+        if self.take_ready(&mut batch)? {
+            batch.closed_by = ClosedBy::Full;
+        }
+        Ok(Some((batch, turn)))
+    }
+
+    /// Takes in what comes until the wait is over; says why, if not because the batch is full.
+    async fn gather(
+        &mut self,
+        batch: &mut Batch,
+        stop: &CancellationToken,
+    ) -> Result<Option<ClosedBy>, BrokerError> {
+        let deadline = Instant::now() + self.limits.wait;
+        while !self.take_ready(batch)? {
+            if self.limits.wait.is_zero() {
+                return Ok(Some(ClosedBy::Drained));
+            }
+            tokio::select! {
+                next = self.deliveries.next() => self.add(batch, next.ok_or_else(channel_ended)??),
+                () = sleep_until(deadline) => return Ok(Some(ClosedBy::Waited)),
+                () = stop.cancelled() => return Ok(Some(ClosedBy::Shutdown)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes in what is here already. Gives whether the batch is full.
+    fn take_ready(&mut self, batch: &mut Batch) -> Result<bool, BrokerError> {
+        while self.held.is_none() && batch.orders.len() < self.limits.orders_max {
+            let Some(next) = self.deliveries.ready() else {
+                return Ok(false);
+            };
+            self.add(batch, next?);
+        }
+        Ok(true)
+    }
+
+    /// Adds an envelope, or holds it for the next batch if it does not fit.
+    fn add(&mut self, batch: &mut Batch, next: Delivery) {
+        if batch.orders.len() + next.orders.len() > self.limits.orders_max {
+            self.held = Some(next);
+            return;
+        }
+        batch.last_tag = next.tag;
+        batch.orders.extend(next.orders);
+        batch.unreadable.extend(next.unreadable);
     }
 
     async fn first(&mut self, stop: &CancellationToken) -> Result<Option<Delivery>, BrokerError> {

@@ -65,9 +65,10 @@ async fn consume(
     };
     let (channel, deliveries) = started?;
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
-    while let Some(batch) = batches.next(stop).await? {
+    while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
         let settled = workshop.settler.settle(partition, batch).await;
+        drop(turn);
         let acknowledged = acknowledge::up_to(&channel, last_tag).await;
         workshop.announcer.announce(settled);
         acknowledged?;

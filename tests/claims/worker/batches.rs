@@ -74,6 +74,33 @@ async fn orders_that_come_while_a_batch_is_committed_are_the_next_batch() -> any
 }
 
 #[tokio::test]
+async fn orders_that_come_while_another_partition_settles_are_one_batch() -> anyhow::Result<()> {
+    let shop = Shop::open(2).await?;
+    let [held, hot] = &shop.sku_of_each_partition()[..] else {
+        anyhow::bail!("a shop of two partitions");
+    };
+    shop.stock(held, 100).await?;
+    shop.stock(hot, 100).await?;
+    let worker = shop.worker().start().await?;
+    let first = [shop.order("c", &[(held, 1)])];
+    let orders: Vec<_> = (0..30).map(|_| shop.order("c", &[(hot, 1)])).collect();
+    let row = shop.hold(&[held]).await?;
+    shop.publish(&first).await?;
+    shop.waits_for_a_lock(1).await?;
+    shop.publish_each(&orders).await?;
+    drop(row);
+    shop.settled(&first, A_WHILE).await?;
+    shop.settled(&orders, A_WHILE).await?;
+    shop.books(&orders).await?;
+    counts(&worker, "hotrow_orders_settled_total", &[], 31).await?;
+    // As above, and a slow publisher may see a turn go by.
+    let row_writes = worker.metrics().await?;
+    let row_writes = row_writes.count("hotrow_row_writes_total", &[]);
+    assert!(row_writes < 7, "{row_writes} row writes for 31 orders");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_batch_that_may_wait_takes_in_what_comes_until_its_time_is_up() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("hot", 10).await?;
