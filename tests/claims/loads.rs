@@ -1,11 +1,13 @@
 //! Claims about the load generator, against a small server that answers as told.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use anyhow::Context;
 use hotrow_tests::load::{Basket, Choice, Load, Refusal};
 use serde_json::Value;
 use tokio::{
@@ -51,7 +53,7 @@ async fn every_order_is_sent_once_and_every_answer_counted() -> anyhow::Result<(
         report.refused.into_iter().collect::<Vec<_>>(),
         [(sold_out, 1_000)]
     );
-    assert_eq!(report.accept_times.len(), 2_000);
+    assert_eq!(report.accept_times.count(), 2_000);
     Ok(())
 }
 
@@ -111,9 +113,91 @@ async fn a_refused_connection_is_told_at_the_start() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn an_open_loop_counts_waiting_from_when_an_order_was_due() -> anyhow::Result<()> {
+    let answer_takes = Duration::from_millis(20);
+    let shop = Shop::open(move |_| Reply::AcceptAfter(answer_takes)).await?;
+    // Twice as many as one connection gets through.
+    let length = Duration::from_millis(500);
+    let report = Load::of(Basket::one("chair", 1), &shop.addresses[..1])
+        .connections(1)
+        .lasting(Duration::ZERO, length)
+        .per_second(100.0)
+        .run()
+        .await?;
+
+    // The last one was due before the end, and was answered when all of them were.
+    let orders = u32::try_from(report.accepted.len())?;
+    let waited = (answer_takes * orders).saturating_sub(length);
+    assert!(orders > 30, "{orders}");
+    assert!(report.accept_times.ms(1.0) >= waited.as_secs_f64() * 1_000.0);
+    assert_eq!(report.accept_times.count(), u64::from(orders));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_answered_in_a_warm_up_is_not_measured() -> anyhow::Result<()> {
+    let shop = Shop::open(|_| Reply::Accept).await?;
+    let part = Duration::from_millis(200);
+    let report = Load::of(Basket::one("chair", 1), &shop.addresses)
+        .connections(2)
+        .lasting(part, part)
+        .run()
+        .await?;
+
+    let (measured, all) = (report.accept_times.count(), report.accepted.len() as u64);
+    assert!(0 < measured && measured < all, "{measured} of {all}");
+    assert_eq!(shop.seen().requests, all);
+    assert_eq!(report.window.map(|window| window.length()), Some(part));
+    let per_second = report.accepted_per_second();
+    assert_eq!(
+        (per_second * part.as_secs_f64()).round().to_string(),
+        measured.to_string()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn reads_go_through_their_orders_in_turn() -> anyhow::Result<()> {
+    let shop = Shop::open(|_| Reply::Accept).await?;
+    let orders = [1, 2, 3].map(Uuid::from_u128);
+    let report = Load::reads(orders.to_vec(), &shop.addresses)
+        .orders(30)
+        .connections(4)
+        .run()
+        .await?;
+
+    // The shop says "queued" to whoever asks first.
+    let shown = [("confirmed".to_owned(), 27), ("queued".to_owned(), 3)];
+    assert_eq!(report.shown, BTreeMap::from(shown));
+    assert_eq!(shop.seen().reads, orders.map(|id| (id, 10)).into());
+    assert_eq!(report.show_times.count(), 30);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_buyer_who_waits_asks_until_the_order_is_settled() -> anyhow::Result<()> {
+    let shop = Shop::open(|_| Reply::Accept).await?;
+    let report = Load::of(Basket::one("chair", 1), &shop.addresses)
+        .and_wait(Duration::from_secs(7))
+        .orders(40)
+        .connections(4)
+        .run()
+        .await?;
+
+    let seen = shop.seen();
+    assert_eq!(report.accepted.len(), 40);
+    assert_eq!(report.told, [("confirmed".to_owned(), 40)].into());
+    let asked_twice = seen.accepted.iter().map(|id| (*id, 2));
+    assert_eq!(seen.reads, asked_twice.collect());
+    assert_eq!(seen.preferences, ["wait=7".to_owned()].into());
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 enum Reply {
     Accept,
+    AcceptAfter(Duration),
     SoldOut,
     HangUp,
 }
@@ -131,6 +215,9 @@ struct Seen {
     keys: BTreeSet<String>,
     bodies: BTreeSet<String>,
     accepted: BTreeSet<Uuid>,
+    /// How often each order was asked for.
+    reads: BTreeMap<Uuid, u64>,
+    preferences: BTreeSet<String>,
 }
 
 impl Shop {
@@ -164,47 +251,99 @@ async fn serve(
     reply: impl Fn(u64) -> Reply,
 ) -> anyhow::Result<()> {
     let mut connection = BufReader::new(connection);
-    loop {
-        let (mut length, mut key) = (0, None);
-        loop {
-            let mut line = String::new();
-            if connection.read_line(&mut line).await? == 0 {
-                return Ok(());
-            }
-            match line.trim_end().split_once(": ") {
-                Some(("content-length", value)) => length = value.parse()?,
-                Some(("idempotency-key", value)) => key = Some(value.to_owned()),
-                Some(_) => {}
-                None if line == "\r\n" => break,
-                None => assert_eq!(line, "POST /v1/orders HTTP/1.1\r\n"),
-            }
-        }
-        let mut body = vec![0; length];
-        connection.read_exact(&mut body).await?;
-        let answer = {
+    while let Some(request) = Request::read(&mut connection).await? {
+        let reply = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let order: Value = serde_json::from_slice(&body)?;
-            let number = seen.requests;
             seen.requests += 1;
-            seen.customers
-                .extend(order["customer_id"].as_str().map(str::to_owned));
-            seen.keys.extend(key);
-            seen.bodies.insert(order.to_string());
-            match reply(number) {
-                Reply::HangUp => return Ok(()),
-                Reply::SoldOut => answer("409 Conflict", r#"{"code":"sold_out"}"#),
-                Reply::Accept => {
-                    let order_id = Uuid::new_v4();
-                    seen.accepted.insert(order_id);
-                    answer(
-                        "202 Accepted",
-                        &format!(r#"{{"order_id":"{order_id}","status":"queued"}}"#),
-                    )
+            seen.note(&request);
+            reply(seen.requests - 1)
+        };
+        let answer = match (request.order, reply) {
+            (Some(id), _) => {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                let asked = seen.reads.entry(id).or_default();
+                *asked += 1;
+                let status = if *asked == 1 { "queued" } else { "confirmed" };
+                answer("200 OK", &format!(r#"{{"status":"{status}"}}"#))
+            }
+            (None, Reply::HangUp) => return Ok(()),
+            (None, Reply::SoldOut) => answer("409 Conflict", r#"{"code":"sold_out"}"#),
+            (None, Reply::Accept | Reply::AcceptAfter(_)) => {
+                if let Reply::AcceptAfter(time) = reply {
+                    tokio::time::sleep(time).await;
                 }
+                let order_id = Uuid::new_v4();
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.accepted.insert(order_id);
+                answer(
+                    "202 Accepted",
+                    &format!(r#"{{"order_id":"{order_id}","status":"queued"}}"#),
+                )
             }
         };
         connection.write_all(answer.as_bytes()).await?;
     }
+    Ok(())
+}
+
+impl Seen {
+    fn note(&mut self, request: &Request) {
+        self.keys.extend(request.key.clone());
+        self.preferences.extend(request.preference.clone());
+        if request.order.is_none() {
+            let customer = request.body["customer_id"].as_str();
+            self.customers.extend(customer.map(str::to_owned));
+            self.bodies.insert(request.body.to_string());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Request {
+    /// The order that is asked for; none where one is placed.
+    order: Option<Uuid>,
+    key: Option<String>,
+    preference: Option<String>,
+    body: Value,
+}
+
+impl Request {
+    /// The next request, or none at the end of the connection.
+    async fn read(connection: &mut BufReader<TcpStream>) -> anyhow::Result<Option<Self>> {
+        let (mut request, mut length) = (Self::default(), 0);
+        loop {
+            let mut line = String::new();
+            if connection.read_line(&mut line).await? == 0 {
+                return Ok(None);
+            }
+            match line.trim_end().split_once(": ") {
+                Some(("content-length", value)) => length = value.parse()?,
+                Some(("idempotency-key", value)) => request.key = Some(value.to_owned()),
+                Some(("prefer", value)) => request.preference = Some(value.to_owned()),
+                Some(_) => {}
+                None if line == "\r\n" => break,
+                None => request.order = order_asked_for(&line)?,
+            }
+        }
+        if length > 0 {
+            let mut body = vec![0; length];
+            connection.read_exact(&mut body).await?;
+            request.body = serde_json::from_slice(&body)?;
+        }
+        Ok(Some(request))
+    }
+}
+
+fn order_asked_for(line: &str) -> anyhow::Result<Option<Uuid>> {
+    let Some(path) = line.strip_prefix("GET /v1/orders/") else {
+        assert_eq!(line, "POST /v1/orders HTTP/1.1\r\n");
+        return Ok(None);
+    };
+    let id = path
+        .split_once(' ')
+        .context("a request line without a version")?
+        .0;
+    Ok(Some(id.parse()?))
 }
 
 fn answer(status: &str, body: &str) -> String {

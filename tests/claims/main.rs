@@ -4,6 +4,7 @@ mod guardians;
 mod http;
 mod laws;
 mod loads;
+mod meters;
 mod places;
 mod proxies;
 mod worker;

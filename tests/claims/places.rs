@@ -2,10 +2,11 @@
 
 use hotrow_tests::Place;
 use lapin::{
+    Connection, ConnectionProperties,
     options::{BasicGetOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use sqlx::Executor;
+use sqlx::{Connection as _, Executor, PgConnection};
 
 #[tokio::test]
 async fn two_places_do_not_see_each_other() -> anyhow::Result<()> {
@@ -31,6 +32,20 @@ async fn two_places_do_not_see_each_other() -> anyhow::Result<()> {
         .basic_get("mine".into(), BasicGetOptions::default())
         .await;
     assert!(seen.is_err(), "a queue is seen from another place");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_removed_place_is_gone_from_both_servers() -> anyhow::Result<()> {
+    let (removed, other) = tokio::try_join!(Place::new(), Place::new())?;
+    let (database_url, amqp_url) = (removed.database_url.clone(), removed.amqp_url.clone());
+    removed.remove().await?;
+
+    assert!(PgConnection::connect(&database_url).await.is_err());
+    let properties = ConnectionProperties::default();
+    assert!(Connection::connect(&amqp_url, properties).await.is_err());
+    other.database().await?;
+    other.broker().await?;
     Ok(())
 }
 

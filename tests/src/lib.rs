@@ -5,6 +5,7 @@ pub mod client;
 pub mod lag;
 pub mod law;
 pub mod load;
+pub mod meter;
 pub mod metrics;
 pub mod place;
 pub mod processes;

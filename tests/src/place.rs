@@ -16,6 +16,7 @@ pub struct Place {
     pub amqp_url: String,
     name: String,
     servers: Servers,
+    is_removed: bool,
 }
 
 impl Place {
@@ -64,6 +65,7 @@ impl Place {
             amqp_url: servers.rabbitmq.url_of(&name),
             name,
             servers,
+            is_removed: false,
         };
         let Self { name, servers, .. } = &place;
         // Both to their end, so that dropping the place finds whatever was made if one fails.
@@ -95,6 +97,17 @@ impl Place {
             .context("connect to the test's virtual host")
     }
 
+    /// Removes both at once, on our own servers too: what a measurement leaves behind must not cost
+    /// the next one anything.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn remove(mut self) -> anyhow::Result<()> {
+        self.is_removed = true;
+        remove_database(&self.servers.postgres, &self.name).await?;
+        self.servers.rabbitmq.delete_virtual_host(&self.name).await
+    }
+
     /// The servers that this place is on.
     #[must_use]
     pub fn servers(&self) -> &Servers {
@@ -105,7 +118,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let Servers { postgres, rabbitmq } = self.servers.clone();
-        if postgres.is_ours() && rabbitmq.is_ours() {
+        if self.is_removed || (postgres.is_ours() && rabbitmq.is_ours()) {
             return;
         }
         let name = self.name.clone();
@@ -116,11 +129,7 @@ impl Drop for Place {
                 .build()?
                 .block_on(async {
                     if !postgres.is_ours() {
-                        on_database(
-                            &postgres,
-                            format!("drop database if exists {name} with (force)"),
-                        )
-                        .await?;
+                        remove_database(&postgres, &name).await?;
                     }
                     if !rabbitmq.is_ours() {
                         rabbitmq.delete_virtual_host(&name).await?;
@@ -132,6 +141,11 @@ impl Drop for Place {
             eprintln!("could not remove {}: {error:#}", self.name);
         }
     }
+}
+
+async fn remove_database(postgres: &Postgres, name: &str) -> anyhow::Result<()> {
+    let statement = format!("drop database if exists {name} with (force)");
+    on_database(postgres, statement).await
 }
 
 async fn on_database(postgres: &Postgres, statement: String) -> anyhow::Result<()> {

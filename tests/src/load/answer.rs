@@ -10,8 +10,10 @@ const HEADERS_MAX: usize = 32;
 /// What an answer means to a buyer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// 202 with the order's id.
+    /// 202 with the order's id; 201 from a shop that settles before it answers.
     Accepted(Uuid),
+    /// 200 with the `status` of an order.
+    Shown(String),
     /// Anything else, with the `code` of its body.
     Refused { status: u16, code: String },
 }
@@ -38,17 +40,20 @@ pub(super) fn read(bytes: &[u8]) -> anyhow::Result<Option<(Answer, bool)>> {
     if body.len() > body_length {
         bail!("more than one answer to one request");
     }
-    let answer = if status == 202 {
-        let id = text_of(body, br#""order_id":""#).context("a 202 without order_id")?;
-        Answer::Accepted(
-            id.parse()
-                .with_context(|| format!("not an order_id: {id}"))?,
-        )
-    } else {
-        Answer::Refused {
-            status,
-            code: text_of(body, br#""code":""#).unwrap_or_default().to_owned(),
+    let answer = match status {
+        201 | 202 => {
+            let id = text_of(body, br#""order_id":""#)
+                .with_context(|| format!("a {status} without order_id"))?;
+            let id = id
+                .parse()
+                .with_context(|| format!("not an order_id: {id}"))?;
+            Answer::Accepted(id)
         }
+        200 => Answer::Shown(word(body, br#""status":""#)),
+        _ => Answer::Refused {
+            status,
+            code: word(body, br#""code":""#),
+        },
     };
     Ok(Some((answer, keep_alive)))
 }
@@ -66,6 +71,11 @@ fn text_of<'a>(body: &'a [u8], opening: &[u8]) -> Option<&'a str> {
     let start = memmem::find(body, opening)? + opening.len();
     let length = memchr::memchr(b'"', &body[start..])?;
     std::str::from_utf8(&body[start..start + length]).ok()
+}
+
+/// The same; empty where there is none.
+fn word(body: &[u8], opening: &[u8]) -> String {
+    text_of(body, opening).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -94,6 +104,13 @@ mod tests {
     }
 
     #[test]
+    fn a_201_accepts_as_a_202_does() -> anyhow::Result<()> {
+        let answer = String::from_utf8(accepted())?.replace("202 Accepted", "201 Created");
+        assert_eq!(read(answer.as_bytes())?, Some((Answer::Accepted(ID), true)));
+        Ok(())
+    }
+
+    #[test]
     fn a_refusal_has_its_code() -> anyhow::Result<()> {
         let answer = b"HTTP/1.1 409 Conflict\r\nconnection: close\r\ncontent-length: 19\r\n\r\n{\"code\":\"sold_out\"}";
         assert_eq!(
@@ -105,6 +122,16 @@ mod tests {
                 },
                 false
             ))
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn an_order_is_shown_with_its_status() -> anyhow::Result<()> {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n{\"status\":\"confirmed\"}";
+        assert_eq!(
+            read(answer)?,
+            Some((Answer::Shown("confirmed".to_owned()), true))
         );
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! One buyer: a connection that sends an order, waits for its answer, and sends the next.
+//! One buyer: a connection that sends a request, waits for its answer, and sends the next.
 
 use std::{
     cell::RefCell,
@@ -11,27 +11,47 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::sleep_until,
 };
+use uuid::Uuid;
 
 use super::{
-    Shared,
+    Shared, Turn,
     answer::{self, Answer},
-    order::Template,
-    report::Report,
+    order::{ReadTemplate, Template, in_turn},
+    report::{Moment, Report},
 };
 use crate::wait;
 
 /// How long a target may be away, between the end of one process and the start of the next.
 const AWAY_MAX: Duration = Duration::from_secs(30);
+/// How often a buyer who waits asks again while the order is queued.
+const ASKS_MAX: usize = 3;
+
+/// What the buyers of one thread share who order at the same target.
+pub(super) struct Templates {
+    pub orders: Vec<Template>,
+    pub read: ReadTemplate,
+}
+
+impl Templates {
+    pub(super) fn new(shared: &Shared, target: SocketAddr) -> Self {
+        let load = &shared.load;
+        let order = |basket| Template::new(target, basket, load.key_prefix.as_deref());
+        Self {
+            orders: load.baskets.iter().map(order).collect(),
+            read: ReadTemplate::new(target, load.wait),
+        }
+    }
+}
 
 pub(super) struct Buyer {
     target: SocketAddr,
     stream: TcpStream,
-    templates: Vec<Template>,
+    templates: Rc<Templates>,
     shared: Arc<Shared>,
     /// Shared by the buyers of one thread.
     tally: Rc<RefCell<Report>>,
-    started: Instant,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -40,16 +60,10 @@ impl Buyer {
     pub(super) fn new(
         target: SocketAddr,
         stream: TcpStream,
+        templates: Rc<Templates>,
         shared: Arc<Shared>,
         tally: Rc<RefCell<Report>>,
-        started: Instant,
     ) -> Self {
-        let load = &shared.load;
-        let templates = load
-            .baskets
-            .iter()
-            .map(|basket| Template::new(target, basket, load.key_prefix.as_deref()))
-            .collect();
         let (request, answer) = (Vec::with_capacity(1024), Vec::with_capacity(4096));
         Self {
             target,
@@ -57,28 +71,95 @@ impl Buyer {
             templates,
             shared,
             tally,
-            started,
             request,
             answer,
         }
     }
 
-    /// Sends orders while there are any.
+    /// Sends requests while there are any.
     pub(super) async fn buy(mut self) -> anyhow::Result<()> {
-        while let Some(order) = self.shared.next_order() {
-            let load = &self.shared.load;
-            let basket = load.choice.basket(order, self.templates.len());
-            let customer = load.customers.map_or(order, |customers| order % customers);
-            self.templates[basket].write(&mut self.request, order, customer);
-
-            let sent = Instant::now();
-            let answer = self.exchange().await?;
-            let is_open = self.count(order, sent, answer);
+        while let Some(Turn { number, due }) = self.shared.next_turn() {
+            let since = match due {
+                None => Instant::now(),
+                // Tokio's clock rings up to a millisecond late, which counts as waiting: an open
+                // loop's times are too long by half a millisecond in the mean, and never too short.
+                Some(due) => {
+                    sleep_until(due.into()).await;
+                    due
+                }
+            };
+            let is_open = match self.shared.load.reads.as_ref() {
+                Some(ids) => {
+                    self.read(number, ids[in_turn(number, ids.len())], since)
+                        .await?
+                }
+                None => self.order(number, since).await?,
+            };
             if !is_open {
                 self.connect_again().await?;
             }
         }
         Ok(())
+    }
+
+    /// Orders, and waits for the outcome if the load says so. Gives whether the connection is open.
+    async fn order(&mut self, number: u64, since: Instant) -> anyhow::Result<bool> {
+        let load = &self.shared.load;
+        let basket = load.choice.basket(number, self.templates.orders.len());
+        let customer = load
+            .customers
+            .map_or(number, |customers| number % customers);
+        self.templates.orders[basket].write(&mut self.request, number, customer);
+        let Some((answer, is_open)) = self.exchange().await? else {
+            self.give_up(number);
+            return Ok(false);
+        };
+        self.count(&answer, since);
+        match answer {
+            Answer::Accepted(id) if is_open && self.shared.load.wait.is_some() => {
+                self.await_outcome(number, id, since).await
+            }
+            _ => Ok(is_open),
+        }
+    }
+
+    /// Asks for the outcome of an order until it is there.
+    async fn await_outcome(
+        &mut self,
+        number: u64,
+        id: Uuid,
+        since: Instant,
+    ) -> anyhow::Result<bool> {
+        for asked in 1..=ASKS_MAX {
+            self.templates.read.write(&mut self.request, id);
+            let Some((answer, is_open)) = self.exchange().await? else {
+                self.give_up(number);
+                return Ok(false);
+            };
+            match answer {
+                Answer::Shown(status) if status != "queued" || asked == ASKS_MAX => {
+                    let moment = self.moment(since);
+                    self.tally.borrow_mut().tell(&status, moment);
+                    return Ok(is_open);
+                }
+                Answer::Shown(_) if is_open => {}
+                other => {
+                    self.count(&other, since);
+                    return Ok(is_open);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn read(&mut self, number: u64, id: Uuid, since: Instant) -> anyhow::Result<bool> {
+        self.templates.read.write(&mut self.request, id);
+        let Some((answer, is_open)) = self.exchange().await? else {
+            self.give_up(number);
+            return Ok(false);
+        };
+        self.count(&answer, since);
+        Ok(is_open)
     }
 
     /// Sends the request and reads the answer, and whether the connection stays open. `None` when
@@ -99,23 +180,38 @@ impl Buyer {
         }
     }
 
-    /// Counts an answer, for the display and for the report. Gives whether the connection is open.
-    fn count(&self, order: u64, sent: Instant, answer: Option<(Answer, bool)>) -> bool {
-        let answered = Instant::now();
-        let mut tally = self.tally.borrow_mut();
-        let (counter, is_open) = if let Some((answer, is_open)) = answer {
-            let counter = match answer {
-                Answer::Accepted(_) => &self.shared.accepted,
-                Answer::Refused { .. } => &self.shared.refused,
-            };
-            tally.answer(answer, answered - sent, answered - self.started);
-            (counter, is_open)
-        } else {
-            tally.unanswered.push(order);
-            (&self.shared.unanswered, false)
+    /// Counts an answer, for the display and for the report.
+    fn count(&self, answer: &Answer, since: Instant) {
+        let moment = self.moment(since);
+        let counter = match answer {
+            Answer::Accepted(_) => &self.shared.accepted,
+            Answer::Refused { .. } => &self.shared.refused,
+            Answer::Shown(_) => &self.shared.shown,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        is_open
+        self.tally.borrow_mut().answer(answer, moment);
+    }
+
+    fn moment(&self, since: Instant) -> Moment {
+        let answered = Instant::now();
+        let Shared { started, load, .. } = &*self.shared;
+        // In an open loop what was due then counts, however late it is answered; in a closed one,
+        // where being late only delays the next order, what was answered then.
+        let decisive = if load.per_second.is_some() {
+            since
+        } else {
+            answered
+        };
+        Moment {
+            took: answered.saturating_duration_since(since),
+            at: answered - *started,
+            is_measured: load.is_measured(decisive.saturating_duration_since(*started)),
+        }
+    }
+
+    fn give_up(&self, number: u64) {
+        self.tally.borrow_mut().unanswered.push(number);
+        self.shared.unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn connect_again(&mut self) -> anyhow::Result<()> {

@@ -1,11 +1,13 @@
-//! A closed-loop load generator: buyers at keep-alive connections, each sending its next order when
-//! the last one was answered.
+//! A load generator: buyers at keep-alive connections. In a closed loop each sends its next order when
+//! the last one was answered; in an open one orders are due at their own times, whether or not the
+//! earlier ones were answered, and their waiting counts from then.
 //!
 //! It parts the machine with what it measures, so it is made to need little of a processor: requests are
 //! copied from templates, answers are searched rather than understood, and each thread has its own
 //! connections, runtime and tally.
 
 mod answer;
+mod arrivals;
 mod buyer;
 mod limits;
 mod order;
@@ -13,6 +15,7 @@ mod report;
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     net::{SocketAddr, TcpStream},
     rc::Rc,
     sync::{
@@ -20,20 +23,22 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
+use chrono::{TimeDelta, Utc};
 use tokio::{
     runtime,
     sync::oneshot,
     task::{JoinSet, LocalSet},
 };
+use uuid::Uuid;
 
-use self::buyer::Buyer;
+use self::buyer::{Buyer, Templates};
 pub use self::{
     order::{Basket, Choice},
-    report::{Refusal, Report},
+    report::{Refusal, Report, Times, Window},
 };
 
 /// A load to be: what is ordered where, how often, and by how many at once.
@@ -48,6 +53,17 @@ pub struct Load {
     key_prefix: Option<String>,
     connections: usize,
     threads: usize,
+    reads: Option<Arc<[Uuid]>>,
+    wait: Option<Duration>,
+    span: Option<Span>,
+    per_second: Option<f64>,
+}
+
+/// How long a load lasts.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    warm_up: Duration,
+    measured: Duration,
 }
 
 impl Load {
@@ -65,7 +81,47 @@ impl Load {
             key_prefix: None,
             connections: 64,
             threads: 2,
+            reads: None,
+            wait: None,
+            span: None,
+            per_second: None,
         }
+    }
+
+    /// Reads of `orders`, one after the other and again from the first, instead of orders.
+    #[must_use]
+    pub fn reads(orders: Vec<Uuid>, targets: &[SocketAddr]) -> Self {
+        Self {
+            baskets: Vec::new(),
+            reads: Some(orders.into()),
+            ..Self::of(Basket::several(Vec::new()), targets)
+        }
+    }
+
+    /// Each buyer whose order is accepted asks for its outcome with `Prefer: wait`, and buys again
+    /// when it is told.
+    #[must_use]
+    pub fn and_wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
+    /// The load ends after this time, instead of after a number of orders. Times and rates are
+    /// those of the measured part; what was answered before still counts as answered.
+    #[must_use]
+    pub fn lasting(mut self, warm_up: Duration, measured: Duration) -> Self {
+        self.span = Some(Span { warm_up, measured });
+        self.orders = u64::MAX;
+        self
+    }
+
+    /// An open loop: in the mean so many orders are due per second, at random times. An order waits
+    /// for a free connection if need be, and its time counts from when it was due. The load goes on
+    /// until every order that was due is answered.
+    #[must_use]
+    pub fn per_second(mut self, orders: f64) -> Self {
+        self.per_second = Some(orders);
+        self
     }
 
     /// Several baskets, and how each order gets one of them.
@@ -126,7 +182,17 @@ impl Load {
     /// limit to raise or who refused.
     pub fn start(self) -> anyhow::Result<Running> {
         ensure!(!self.targets.is_empty(), "a load needs a target");
-        ensure!(!self.baskets.is_empty(), "a load needs a basket");
+        ensure!(
+            match &self.reads {
+                Some(orders) => !orders.is_empty(),
+                None => !self.baskets.is_empty(),
+            },
+            "a load needs something to ask for"
+        );
+        ensure!(
+            self.per_second.is_none() || self.span.is_some(),
+            "an open loop needs an end"
+        );
         ensure!(
             self.connections > 0 && self.threads > 0,
             "a load needs a connection and a thread"
@@ -137,12 +203,12 @@ impl Load {
             .collect::<anyhow::Result<Vec<_>>>()?;
 
         let threads = self.threads.min(self.connections);
+        // After the connections, which take their time.
         let shared = Arc::new(Shared::new(self));
         let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
         for (number, connection) in connections.into_iter().enumerate() {
             parts[number % threads].push(connection);
         }
-        let started = Instant::now();
         let tallies = parts
             .into_iter()
             .map(|share| {
@@ -152,7 +218,7 @@ impl Load {
                     .name("buyers".into())
                     .spawn(move || {
                         // Nobody receives it when the load was dropped.
-                        let _ = tally.send(drive(share, &shared, started));
+                        let _ = tally.send(drive(share, &shared));
                     })?;
                 Ok(finished)
             })
@@ -166,6 +232,25 @@ impl Load {
     /// See [`Load::start`].
     pub async fn run(self) -> anyhow::Result<Report> {
         self.start()?.finish().await
+    }
+
+    /// Whether this time after the start is in the measured part.
+    fn is_measured(&self, at: Duration) -> bool {
+        self.span
+            .is_none_or(|Span { warm_up, measured }| (warm_up..warm_up + measured).contains(&at))
+    }
+
+    /// When the load ends, after its start.
+    fn length(&self) -> Option<Duration> {
+        self.span.map(|span| span.warm_up + span.measured)
+    }
+
+    /// The measured part of a load that starts now.
+    fn window(&self) -> Option<Window> {
+        let Span { warm_up, measured } = self.span?;
+        let from = Utc::now() + TimeDelta::from_std(warm_up).ok()?;
+        let to = from + TimeDelta::from_std(measured).ok()?;
+        Some(Window { from, to })
     }
 }
 
@@ -203,7 +288,7 @@ impl Running {
     /// # Errors
     /// When a target cannot be reached any more.
     pub async fn finish(mut self) -> anyhow::Result<Report> {
-        let mut sum = Report::new()?;
+        let mut sum = Report::new(self.shared.window)?;
         for tally in &mut self.tallies {
             sum.add(tally.await.context("a thread of the load panicked")??)?;
         }
@@ -234,35 +319,67 @@ impl Drop for Running {
     }
 }
 
-/// What the threads share: what there is to order, and the counters of the display.
+/// What the threads share: what there is to ask for, and the counters of the display.
 struct Shared {
     load: Load,
-    next_order: AtomicU64,
+    started: Instant,
+    window: Option<Window>,
+    /// When the orders of an open loop are due, after the start.
+    arrivals: Option<Vec<Duration>>,
+    next: AtomicU64,
     stop: AtomicBool,
     accepted: AtomicU64,
     refused: AtomicU64,
+    shown: AtomicU64,
     unanswered: AtomicU64,
+}
+
+/// One request to send.
+struct Turn {
+    /// Its number.
+    number: u64,
+    /// When it is due, in an open loop.
+    due: Option<Instant>,
 }
 
 impl Shared {
     fn new(load: Load) -> Self {
+        let arrivals = load
+            .per_second
+            .zip(load.length())
+            .map(|(rate, length)| arrivals::draw(rate, length));
         Self {
-            next_order: AtomicU64::new(0),
+            arrivals,
+            started: Instant::now(),
+            window: load.window(),
+            next: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            shown: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             load,
         }
     }
 
-    /// The number of the next order to send, while there is one.
-    fn next_order(&self) -> Option<u64> {
+    /// The next request to send, while there is one.
+    fn next_turn(&self) -> Option<Turn> {
         if self.stop.load(Ordering::Relaxed) {
             return None;
         }
-        let number = self.next_order.fetch_add(1, Ordering::Relaxed);
-        (number < self.load.orders).then(|| self.load.first_order.wrapping_add(number))
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = match (&self.arrivals, self.load.length()) {
+            (Some(arrivals), _) => {
+                let due = arrivals.get(usize::try_from(turn).ok()?)?;
+                Some(self.started + *due)
+            }
+            (None, Some(length)) if self.started.elapsed() >= length => return None,
+            (None, _) => None,
+        };
+        (turn < self.load.orders).then(|| Turn {
+            number: self.load.first_order.wrapping_add(turn),
+            due,
+        })
     }
 }
 
@@ -274,25 +391,25 @@ fn connect(target: SocketAddr) -> anyhow::Result<(SocketAddr, TcpStream)> {
 }
 
 /// One thread's part: its connections on a runtime of its own, counted in one tally.
-fn drive(
-    part: Vec<(SocketAddr, TcpStream)>,
-    shared: &Arc<Shared>,
-    started: Instant,
-) -> anyhow::Result<Report> {
+fn drive(part: Vec<(SocketAddr, TcpStream)>, shared: &Arc<Shared>) -> anyhow::Result<Report> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tally = Rc::new(RefCell::new(Report::new()?));
+    let tally = Rc::new(RefCell::new(Report::new(shared.window)?));
     let mut buyers = JoinSet::new();
     LocalSet::new().block_on(&runtime, async {
+        let mut templates = BTreeMap::new();
         for (target, stream) in part {
             let stream = tokio::net::TcpStream::from_std(stream)?;
+            let templates = templates
+                .entry(target)
+                .or_insert_with(|| Rc::new(Templates::new(shared, target)));
             let buyer = Buyer::new(
                 target,
                 stream,
+                Rc::clone(templates),
                 Arc::clone(shared),
                 Rc::clone(&tally),
-                started,
             );
             buyers.spawn_local(buyer.buy());
         }

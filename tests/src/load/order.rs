@@ -1,6 +1,8 @@
-//! Requests: one template per basket, into which an order's number is written.
+//! Requests: templates, into which numbers and ids are written.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use uuid::Uuid;
 
 use crate::client;
 
@@ -35,7 +37,7 @@ impl Choice {
     /// The index of the basket for an order, one of `baskets`.
     pub(super) fn basket(&self, order: u64, baskets: usize) -> usize {
         match self {
-            Self::InTurn => usize::try_from(order % baskets as u64).unwrap_or_default(),
+            Self::InTurn => in_turn(order, baskets),
             Self::By(choose) => choose(order),
         }
     }
@@ -48,6 +50,11 @@ impl fmt::Debug for Choice {
             Self::By(_) => "By(…)",
         })
     }
+}
+
+/// The index of the one of `count` things whose turn it is.
+pub(super) fn in_turn(number: u64, count: usize) -> usize {
+    usize::try_from(number % count as u64).unwrap_or_default()
 }
 
 /// As many digits as any number has in hexadecimal, so that all requests of a template are equally long.
@@ -95,6 +102,34 @@ impl Template {
     }
 }
 
+/// A read with a place for the order's id.
+pub(super) struct ReadTemplate {
+    bytes: Vec<u8>,
+    id_at: usize,
+}
+
+impl ReadTemplate {
+    /// A read that prefers to wait for the outcome, if `wait` is given.
+    pub(super) fn new(target: SocketAddr, wait: Option<Duration>) -> Self {
+        let before = "GET /v1/orders/";
+        let id = Uuid::nil();
+        let prefer = wait
+            .map(|wait| format!("prefer: wait={}\r\n", wait.as_secs()))
+            .unwrap_or_default();
+        Self {
+            id_at: before.len(),
+            bytes: format!("{before}{id} HTTP/1.1\r\nhost: {target}\r\n{prefer}\r\n").into_bytes(),
+        }
+    }
+
+    /// Writes the read of an order over what is in `request`.
+    pub(super) fn write(&self, request: &mut Vec<u8>, id: Uuid) {
+        request.clear();
+        request.extend_from_slice(&self.bytes);
+        id.hyphenated().encode_lower(&mut request[self.id_at..]);
+    }
+}
+
 fn write_number(place: &mut [u8], number: u64) {
     const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
     for (digit, byte) in place[..DIGITS].iter_mut().enumerate() {
@@ -105,6 +140,18 @@ fn write_number(place: &mut [u8], number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_names_its_order_and_how_long_it_waits() -> anyhow::Result<()> {
+        let template = ReadTemplate::new("127.0.0.1:80".parse()?, Some(Duration::from_secs(9)));
+        let mut request = Vec::new();
+        template.write(&mut request, Uuid::from_u128(0xabc));
+        assert_eq!(
+            String::from_utf8(request)?,
+            "GET /v1/orders/00000000-0000-0000-0000-000000000abc HTTP/1.1\r\nhost: 127.0.0.1:80\r\nprefer: wait=9\r\n\r\n"
+        );
+        Ok(())
+    }
 
     #[test]
     fn a_request_says_who_orders_what_under_which_key() -> anyhow::Result<()> {

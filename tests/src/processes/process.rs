@@ -31,6 +31,21 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts another program that behaves like the product's: it logs its listener as JSON with the
+    /// message "listening", and answers `/readyz` there.
+    ///
+    /// # Errors
+    /// When it does not start, or is not ready `within` that time; with its last log lines.
+    pub async fn start(
+        name: &'static str,
+        command: Command,
+        within: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut process = Self::spawn(name, command, "listening", String::new())?;
+        process.ready(within).await?;
+        Ok(process)
+    }
+
     pub(super) fn spawn(
         name: &'static str,
         mut command: Command,
@@ -78,6 +93,12 @@ impl Process {
             ),
             Err(late) => Err(late.context(format!("the log ends with\n{}", self.logs.tail()))),
         }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether `/readyz` answers 200 at this moment.

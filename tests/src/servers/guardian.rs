@@ -66,6 +66,14 @@ impl Guarded {
         self.blocking(Guardian::start).await
     }
 
+    /// The process id of the running server.
+    pub(super) fn process_id(&self) -> anyhow::Result<u32> {
+        let guardian = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = fs::read_to_string(guardian.folder.join("pid"));
+        let text = file.with_context(|| format!("{} is not running", guardian.name))?;
+        Ok(text.trim().parse()?)
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Guardian) -> anyhow::Result<T> + Send + 'static,

@@ -100,6 +100,14 @@ impl Postgres {
         self.guarded.is_some()
     }
 
+    /// The process id of our server, the parent of all its processes; `None` if it is not ours.
+    ///
+    /// # Errors
+    /// When the server does not run.
+    pub fn process_id(&self) -> anyhow::Result<Option<u32>> {
+        self.guarded.as_ref().map(Guarded::process_id).transpose()
+    }
+
     /// Stops the server as a failover would: connections are cut, what was committed stays.
     ///
     /// # Errors

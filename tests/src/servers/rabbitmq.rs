@@ -140,6 +140,17 @@ impl RabbitMq {
         self.ours.is_some()
     }
 
+    /// The process id of our broker, the parent of all its processes; `None` if it is not ours.
+    ///
+    /// # Errors
+    /// When the broker does not run.
+    pub fn process_id(&self) -> anyhow::Result<Option<u32>> {
+        self.ours
+            .as_ref()
+            .map(|ours| ours.guarded.process_id())
+            .transpose()
+    }
+
     /// Makes a virtual host that our user may do everything in.
     ///
     /// # Errors
