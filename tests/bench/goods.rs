@@ -1,0 +1,118 @@
+//! Goods: what is for sale in a round, and what its orders ask for.
+
+use std::sync::Arc;
+
+use hotrow_tests::load::{Basket, Choice};
+use rand::{SeedableRng, rngs::SmallRng};
+use rand_distr::{Distribution, Zipf};
+use sqlx::PgConnection;
+
+/// The hot product.
+pub(crate) const HOT: &str = "chair-123";
+/// So much of each product that no round sells it out.
+pub(crate) const PLENTY: i64 = 100_000_000;
+/// The products of a shop with many.
+const MANY: u32 = 10_000;
+/// The k-th product is asked for 1/k as often as the first: the usual law of popularity.
+const ZIPF_EXPONENT: f32 = 1.0;
+/// Different carts of three.
+const CARTS: usize = 20_000;
+/// Choices that are drawn before the load starts and then repeated.
+const DRAWN: usize = 1 << 17;
+/// Every run draws the same.
+const SEED: u64 = 17;
+
+const PUT_UP: &str = "
+    with put as (
+        insert into inventory (sku, title, unit_price_minor, currency, available)
+        select sku, 'Chair', 4990, 'EUR', $2 from unnest($1::text[]) as product (sku)
+        returning sku, available
+    )
+    insert into inventory_ledger (sku, kind, delta, balance)
+    select sku, 'put', available, available from put";
+
+/// What is for sale.
+pub(crate) struct Goods {
+    skus: Vec<String>,
+    available: i64,
+}
+
+impl Goods {
+    /// One product, with plenty of it.
+    pub(crate) fn one() -> Self {
+        Self::few(PLENTY)
+    }
+
+    /// One product, `available` times.
+    pub(crate) fn few(available: i64) -> Self {
+        Self {
+            skus: vec![HOT.to_owned()],
+            available,
+        }
+    }
+
+    /// 10,000 products, with plenty of each.
+    pub(crate) fn many() -> Self {
+        Self {
+            skus: (0..MANY).map(sku).collect(),
+            available: PLENTY,
+        }
+    }
+
+    /// Writes the goods as an administrator's `PUT` would, all at once.
+    pub(crate) async fn put_up(&self, database: &mut PgConnection) -> anyhow::Result<()> {
+        sqlx::query(PUT_UP)
+            .bind(&self.skus)
+            .bind(self.available)
+            .execute(database)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Orders of one of many products, some far more popular than others.
+pub(crate) fn popular() -> anyhow::Result<(Vec<Basket>, Choice)> {
+    let baskets = (0..MANY).map(|number| Basket::one(sku(number), 1));
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let zipf = zipf()?;
+    let drawn: Vec<_> = (0..DRAWN)
+        .map(|_| draw(zipf, &mut random) as usize)
+        .collect();
+    let choice = move |order: u64| drawn[usize::try_from(order).unwrap_or_default() % DRAWN];
+    Ok((baskets.collect(), Choice::By(Arc::new(choice))))
+}
+
+/// Orders of three of many products.
+pub(crate) fn carts() -> anyhow::Result<(Vec<Basket>, Choice)> {
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let zipf = zipf()?;
+    let cart = |_| {
+        let mut items: Vec<u32> = Vec::with_capacity(3);
+        while items.len() < 3 {
+            let item = draw(zipf, &mut random);
+            if !items.contains(&item) {
+                items.push(item);
+            }
+        }
+        Basket::several(items.into_iter().map(|item| (sku(item), 1)).collect())
+    };
+    Ok(((0..CARTS).map(cart).collect(), Choice::InTurn))
+}
+
+fn zipf() -> anyhow::Result<Zipf<f32>> {
+    #[expect(clippy::cast_precision_loss, reason = "10,000 is exact")]
+    Ok(Zipf::new(MANY as f32, ZIPF_EXPONENT)?)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number from 1 to 10,000"
+)]
+fn draw(zipf: Zipf<f32>, random: &mut SmallRng) -> u32 {
+    zipf.sample(random) as u32 - 1
+}
+
+fn sku(number: u32) -> String {
+    format!("chair-{number:05}")
+}

@@ -1,0 +1,212 @@
+//! A sale over HTTP: purchases at Hotrow, one ingest process and one worker.
+
+use std::net::SocketAddr;
+
+use anyhow::ensure;
+use hotrow_tests::{
+    Load,
+    load::{Basket, Report},
+    metrics::Metrics,
+};
+use uuid::Uuid;
+
+use super::Bench;
+use crate::{
+    costs::Payers,
+    goods::{self, Goods, HOT},
+    report::figures::{Figure, Round},
+    shop::{Distance, Shop, settled},
+};
+
+/// Of what a closed loop got through, so much is asked for by an open one.
+const OPEN_LOOP_SHARE: f64 = 0.8;
+/// Enough that an order that is due finds a free one.
+const OPEN_LOOP_CONNECTIONS: usize = 1_024;
+
+/// What is bought, by how many at once, and how Hotrow is set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sale {
+    demand: Demand,
+    connections: usize,
+    keyed: bool,
+    one_by_one: bool,
+    distance: Distance,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Demand {
+    Hot,
+    Popular,
+    Carts,
+}
+
+impl Sale {
+    /// Everybody wants one product.
+    pub(crate) const fn hot(connections: usize) -> Self {
+        Self {
+            demand: Demand::Hot,
+            connections,
+            keyed: false,
+            one_by_one: false,
+            distance: Distance::Near,
+        }
+    }
+
+    /// Everybody wants one of 10,000 products.
+    pub(crate) const fn popular(connections: usize) -> Self {
+        let mut sale = Self::hot(connections);
+        sale.demand = Demand::Popular;
+        sale
+    }
+
+    /// Everybody wants three of 10,000 products.
+    pub(crate) const fn carts(connections: usize) -> Self {
+        let mut sale = Self::hot(connections);
+        sale.demand = Demand::Carts;
+        sale
+    }
+
+    /// Each order has an idempotency key.
+    pub(crate) const fn keyed(mut self) -> Self {
+        self.keyed = true;
+        self
+    }
+
+    /// Envelopes and batches of one order: a queue without batching.
+    pub(crate) const fn one_by_one(mut self) -> Self {
+        self.one_by_one = true;
+        self
+    }
+
+    /// The database is far away.
+    pub(crate) const fn far(mut self) -> Self {
+        self.distance = Distance::Far;
+        self
+    }
+
+    /// Opens the shop that has what is wanted.
+    pub(super) async fn shop(&self) -> anyhow::Result<Shop> {
+        let goods = match self.demand {
+            Demand::Hot => Goods::one(),
+            Demand::Popular | Demand::Carts => Goods::many(),
+        };
+        Shop::open(self.distance, &goods).await
+    }
+
+    /// The buyers.
+    pub(super) fn load(&self, target: SocketAddr) -> anyhow::Result<Load> {
+        let load = Load::of(Basket::one(HOT, 1), &[target]).connections(self.connections);
+        let load = match self.demand {
+            Demand::Hot => load,
+            Demand::Popular => {
+                let (baskets, choice) = goods::popular()?;
+                load.baskets(baskets, choice)
+            }
+            Demand::Carts => {
+                let (baskets, choice) = goods::carts()?;
+                load.baskets(baskets, choice)
+            }
+        };
+        Ok(if self.keyed {
+            // As long as a UUID with the order's number behind it.
+            load.keys(format!("{}-", &Uuid::new_v4().to_string()[..19]))
+        } else {
+            load
+        })
+    }
+}
+
+/// One round of a closed loop.
+pub(super) async fn round(bench: &mut Bench, sale: Sale) -> anyhow::Result<Round> {
+    let shop = sale.shop().await?;
+    let (round, report) = at(&shop, bench, sale, None).await?;
+    shop.close().await?;
+    let is_plain_hotrow = matches!(sale.demand, Demand::Hot)
+        && !sale.keyed
+        && !sale.one_by_one
+        && sale.distance == Distance::Near;
+    if is_plain_hotrow {
+        let accepted = report.accepted_per_second();
+        bench.best = Some(bench.best.map_or(accepted, |best| best.max(accepted)));
+    }
+    Ok(round)
+}
+
+/// One round of an open loop, at a share of what the closed loops of this pass got through.
+pub(super) async fn open_loop(bench: &mut Bench) -> anyhow::Result<Round> {
+    let sale = Sale::hot(OPEN_LOOP_CONNECTIONS);
+    if bench.best.is_none() {
+        // The only row of a run.
+        round(bench, sale).await?;
+    }
+    let rate = bench.best.unwrap_or_default() * OPEN_LOOP_SHARE;
+    let shop = sale.shop().await?;
+    let (round, _) = at(&shop, bench, sale, Some(rate)).await?;
+    shop.close().await?;
+    Ok(round)
+}
+
+/// Sells at a shop, and measures. `rate` is that of an open loop.
+pub(super) async fn at(
+    shop: &Shop,
+    bench: &Bench,
+    sale: Sale,
+    rate: Option<f64>,
+) -> anyhow::Result<(Round, Report)> {
+    let (mut ingest, mut worker) = (shop.ingest(), shop.worker());
+    if sale.one_by_one {
+        ingest = ingest.set("ENVELOPE_ORDERS_MAX", "1");
+        worker = worker.set("BATCH_ORDERS_MAX", "1");
+    }
+    let (ingest, worker) = tokio::try_join!(ingest.start(), worker.start())?;
+    let payers = Payers {
+        place: &shop.place,
+        ingest: Some(&ingest),
+        worker: Some(&worker),
+    };
+    let conditions = bench.conditions;
+    let mut load = sale
+        .load(ingest.address()?)?
+        .lasting(conditions.warm_up, conditions.measured);
+    if let Some(rate) = rate {
+        load = load.per_second(rate);
+    }
+    let before = payers.costs()?;
+    let report = load.run().await?;
+    settled(&worker, report.accepted.len()).await?;
+    let round = payers.add(Round::default(), &before, report.accepted.len())?;
+    ensure!(
+        report.refusals() == 0,
+        "orders were refused: {:?}",
+        report.refused_by_code()
+    );
+    shop.check(&report).await?;
+
+    let lag = shop.lag(&report).await?;
+    let round = accepted(round, &report)
+        .with(Figure::SettledPerSecond, lag.settled_per_second())
+        .with(Figure::SettledP50Ms, lag.p50_ms)
+        .with(Figure::SettledP99Ms, lag.p99_ms)
+        .with(Figure::SettledP999Ms, lag.p999_ms)
+        .with(
+            Figure::OrdersPerRowWrite,
+            orders_per_row_write(&worker.metrics().await?),
+        );
+    Ok((round, report))
+}
+
+/// Adds what the buyers saw.
+pub(super) fn accepted(round: Round, report: &Report) -> Round {
+    round
+        .with(Figure::AcceptedPerSecond, report.accepted_per_second())
+        .with(Figure::P50Ms, report.accept_times.ms(0.5))
+        .with(Figure::P99Ms, report.accept_times.ms(0.99))
+        .with(Figure::P999Ms, report.accept_times.ms(0.999))
+}
+
+/// The product in one number.
+pub(super) fn orders_per_row_write(worker: &Metrics) -> f64 {
+    let [settled, writes] = ["hotrow_orders_settled_total", "hotrow_row_writes_total"]
+        .map(|name| worker.sum(name, &[]));
+    settled / writes.max(1.0)
+}
