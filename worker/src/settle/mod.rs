@@ -34,7 +34,8 @@ use crate::{
 /// How long one settle transaction may take before its connection counts as dead.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// How long before midnight a repeat may bear the date of the next day: another process's clock may
-/// be ahead, and a transaction may last until then.
+/// be ahead, and a transaction may last until then. Midnight is where the order was accepted, or here,
+/// whichever comes first: the worker's clock may be behind all of them.
 const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);
 
 /// Settles batches. There is one in a worker, and its partitions share it.
@@ -147,14 +148,10 @@ impl Settler {
 
     /// The orders with the other ids to look for.
     fn candidates<'a>(&self, orders: &'a [Arrived]) -> Vec<Candidate<'a>> {
-        let soon_ms = (Utc::now() + MIDNIGHT_MARGIN).timestamp_millis();
-        let today = Day::of_ms(u64::try_from(soon_ms).unwrap_or_default());
-        let newest = orders
-            .iter()
-            .map(|arrived| arrived.order.id.day())
-            .max()
-            .unwrap_or(today);
-        let latest = today.max(newest);
+        let accepted_ms = orders.iter().map(|arrived| arrived.order.accepted_ms);
+        let newest_ms = accepted_ms.fold(Utc::now().timestamp_millis(), i64::max);
+        let latest_ms = newest_ms.saturating_add(MIDNIGHT_MARGIN.num_milliseconds());
+        let latest = Day::of_ms(u64::try_from(latest_ms).unwrap_or_default());
         let candidate = |Arrived { order, .. }: &'a Arrived| {
             let twins = order.key.as_ref().map(|key| {
                 self.mint
