@@ -1,5 +1,6 @@
 //! The claims: one binary, one module per topic, each test's name a sentence that has to hold.
 
+mod aliases;
 mod guardians;
 mod http;
 mod laws;

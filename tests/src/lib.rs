@@ -1,6 +1,7 @@
 //! What the claims, the demo and the measurements stand on: real servers, the real binaries, load,
 //! faults, and the conservation law read from the database.
 
+pub mod alias;
 pub mod client;
 pub mod lag;
 pub mod law;

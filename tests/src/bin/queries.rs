@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use hotrow_tests::servers::Postgres;
+use hotrow_tests::{alias, servers::Postgres};
 use sqlx::{Connection, PgConnection, migrate::Migrator};
 
 /// Writes the offline data of all queries, from a new database with the current schema.
@@ -28,7 +28,7 @@ const PACKAGES: [&str; 3] = ["shared", "ingest", "worker"];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { check } = Arguments::parse();
+    let Arguments { check } = Arguments::parse_from(alias::arguments());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the package is in no workspace")?;

@@ -8,6 +8,7 @@ mod stampede;
 use std::process::ExitCode;
 
 use clap::Parser;
+use hotrow_tests::alias;
 use tokio::signal::ctrl_c;
 
 use self::{display::Display, figures::Figures, stage::Stage};
@@ -40,7 +41,7 @@ const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(alias::arguments());
     let shown = tokio::select! {
         shown = show(arguments) => shown,
         // Dropping the show ends its processes and servers.
