@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
+use super::store::SESSION;
 use crate::goods::HOT;
 
 /// Orders in one transaction.
@@ -52,12 +53,7 @@ pub(crate) async fn settle(
     measured: Duration,
 ) -> anyhow::Result<Settled> {
     let options: PgConnectOptions = database_url.parse()?;
-    let options = options.options([
-        ("enable_seqscan", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
-    ]);
-    let mut database = PgConnection::connect_with(&options).await?;
+    let mut database = PgConnection::connect_with(&options.options(SESSION)).await?;
     let customers: Vec<_> = (0..BATCH)
         .map(|number| format!("c-{number:016x}"))
         .collect();

@@ -27,6 +27,13 @@ const SCHEMA: &str = "
         settled_at timestamptz not null default now()
     )";
 
+/// The same settings as Hotrow's: plans are kept, and none was made for the empty table.
+pub(super) const SESSION: [(&str, &str); 3] = [
+    ("enable_seqscan", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+];
+
 const CONNECTIONS: u32 = 32;
 
 /// What must be true of one product when all is answered.
@@ -77,11 +84,5 @@ pub(super) fn pool() -> anyhow::Result<PgPool> {
         .min_connections(CONNECTIONS)
         // A ping before each use would double the round trips of the faster rival.
         .test_before_acquire(false);
-    // The same settings as Hotrow's: plans are kept, and none was made for the empty table.
-    let options = options.options([
-        ("enable_seqscan", "off"),
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
-    ]);
-    Ok(pool.connect_lazy_with(options))
+    Ok(pool.connect_lazy_with(options.options(SESSION)))
 }

@@ -20,7 +20,7 @@ use crate::{
 const CACHED: u64 = 20_000;
 /// Several times what an ingest process keeps: asked one after the other, each is forgotten before
 /// its turn comes again.
-const NOT_CACHED: u64 = 300_000;
+const NOT_CACHED: u64 = 150_000;
 const CONNECTIONS: usize = 256;
 const WAITING: usize = 5_000;
 /// The longest wait that a client can ask for.
