@@ -1,6 +1,6 @@
-//! Lanes: one task per partition that publishes what has gathered, two envelopes in flight at a time.
+//! Lanes: one task per partition that publishes what has gathered, one envelope in flight at a time.
 //!
-//! Idle, an order travels alone. Under load the orders that come while envelopes are on their way
+//! Idle, an order travels alone. Under load the orders that come while an envelope is on its way
 //! go into the next, and one confirm of the broker answers all of them. A lane owns its channel:
 //! only so are the frames of an envelope and the sequence of the orders one thing.
 
@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream::FuturesOrdered};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     envelope::{self, EncodedOrder},
@@ -29,9 +28,6 @@ use crate::{backlog::Backlog, metrics::LaneMetrics};
 /// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
 /// would wait for at most. Beyond, the lane is overloaded.
 const INBOX_ENVELOPES: usize = 16;
-/// Envelopes that a lane has on their way. With one, an order waits on average for half the way of the
-/// envelope before its own; with three, envelopes only get smaller. What it gives: docs/performance.md.
-const IN_FLIGHT_MAX: usize = 2;
 /// How often a lane with nothing to do looks whether its channel is still there, so that the first
 /// order after an outage of the broker need not find out.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,13 +47,6 @@ pub enum NotAccepted {
 struct Parcel {
     order: EncodedOrder,
     reply: oneshot::Sender<Result<(), NotAccepted>>,
-}
-
-/// An envelope whose way has ended.
-struct Flown {
-    parcels: Vec<Parcel>,
-    outcome: Result<(), PublishError>,
-    took: Duration,
 }
 
 /// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
@@ -159,99 +148,49 @@ impl Lane {
     }
 
     /// Publishes envelopes until the inbox is closed and empty.
-    ///
-    /// When the channel is lost, the orders that are still on their way are answered as unknown by
-    /// being dropped.
     async fn serve(&mut self, channel: &Channel) -> Result<(), BrokerError> {
         let routing_key = routing_key(self.partition);
-        let mut in_flight = FuturesOrdered::new();
-        let mut is_closed = false;
-        while !(is_closed && in_flight.is_empty()) {
-            let has_room = in_flight.len() < IN_FLIGHT_MAX && !is_closed;
-            let parcels = tokio::select! {
-                Some(flown) = in_flight.next() => {
-                    self.land(flown)?;
-                    continue;
-                }
-                parcels = self.gather(channel), if has_room => parcels?,
-            };
-            is_closed = parcels.is_empty();
-            if !is_closed
-                && let Some(flight) = self.dispatch(channel, &routing_key, parcels).await?
-            {
-                in_flight.push_back(flight);
-            }
-        }
-        Ok(())
-    }
-
-    /// What waits in the inbox, as soon as something does; nothing when it is closed.
-    async fn gather(&mut self, channel: &Channel) -> Result<Vec<Parcel>, BrokerError> {
-        let mut parcels = Vec::new();
+        let mut parcels = Vec::with_capacity(self.orders_max);
         loop {
             let gathered = self.inbox.recv_many(&mut parcels, self.orders_max);
             match timeout(LOOK_INTERVAL, gathered).await {
-                Ok(_) => return Ok(parcels),
-                Err(_) if channel.status().connected() => {}
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(_) if channel.status().connected() => continue,
                 Err(_) => return Err(BrokerError::Ended),
             }
-        }
-    }
-
-    /// Sends an envelope, unless the broker takes none now.
-    async fn dispatch(
-        &self,
-        channel: &Channel,
-        routing_key: &str,
-        parcels: Vec<Parcel>,
-    ) -> Result<Option<impl Future<Output = Flown> + use<>>, BrokerError> {
-        if self.broker.blocked() {
-            answer(parcels, Err(NotAccepted::Overloaded));
-            return Ok(None);
-        }
-        let started = Instant::now();
-        let body = envelope::seal(parcels.iter().map(|parcel| &parcel.order));
-        let headers = FieldTable::default();
-        match publish::send(channel, ORDERS_EXCHANGE, routing_key, &body, headers).await {
-            Ok(sent) => Ok(Some(async move {
-                Flown {
-                    outcome: sent.confirmed().await,
-                    parcels,
-                    took: started.elapsed(),
+            if self.broker.blocked() {
+                answer(&mut parcels, Err(NotAccepted::Overloaded));
+                continue;
+            }
+            let started = Instant::now();
+            let body = envelope::seal(parcels.iter().map(|parcel| &parcel.order));
+            match publish::confirmed(
+                channel,
+                ORDERS_EXCHANGE,
+                &routing_key,
+                &body,
+                FieldTable::default(),
+            )
+            .await
+            {
+                Ok(()) => {
+                    self.metrics.confirm.record(started.elapsed());
+                    self.note(parcels.len());
+                    answer(&mut parcels, Ok(()));
                 }
-            })),
-            Err(error) => self.fail(error, parcels).map(|()| None),
-        }
-    }
-
-    /// Answers the orders of an envelope.
-    fn land(&self, flown: Flown) -> Result<(), BrokerError> {
-        match flown.outcome {
-            Ok(()) => {
-                self.metrics.confirm.record(flown.took);
-                self.note(flown.parcels.len());
-                answer(flown.parcels, Ok(()));
-                Ok(())
-            }
-            Err(error) => self.fail(error, flown.parcels),
-        }
-    }
-
-    /// Answers the orders of an envelope that is not safe; an error if the channel is of no more use.
-    fn fail(&self, error: PublishError, parcels: Vec<Parcel>) -> Result<(), BrokerError> {
-        match error {
-            PublishError::NotTaken => {
-                tracing::error!(partition = self.partition, %error, "an envelope was refused");
-                answer(parcels, Err(NotAccepted::Unavailable));
-                Ok(())
-            }
-            PublishError::NotSent(error) => {
-                answer(parcels, Err(NotAccepted::Unavailable));
-                Err(error)
-            }
-            PublishError::Unknown(error) => {
-                answer(parcels, Err(NotAccepted::Unknown));
-                Err(error)
+                Err(error @ PublishError::NotTaken) => {
+                    tracing::error!(partition = self.partition, %error, "an envelope was refused");
+                    answer(&mut parcels, Err(NotAccepted::Unavailable));
+                }
+                Err(PublishError::NotSent(error)) => {
+                    answer(&mut parcels, Err(NotAccepted::Unavailable));
+                    return Err(error);
+                }
+                Err(PublishError::Unknown(error)) => {
+                    answer(&mut parcels, Err(NotAccepted::Unknown));
+                    return Err(error);
+                }
             }
         }
     }
@@ -266,8 +205,8 @@ impl Lane {
     }
 }
 
-fn answer(parcels: Vec<Parcel>, outcome: Result<(), NotAccepted>) {
-    for parcel in parcels {
+fn answer(parcels: &mut Vec<Parcel>, outcome: Result<(), NotAccepted>) {
+    for parcel in parcels.drain(..) {
         // A client that went away does not hear it.
         let _ = parcel.reply.send(outcome);
     }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::broker::{Broker, BrokerError};
 
@@ -41,24 +41,20 @@ pub async fn confirming_channel(broker: &Broker) -> Result<Channel, BrokerError>
     Ok(channel)
 }
 
-/// A message on its way, which the broker has still to confirm.
-#[derive(Debug)]
-pub struct Sent {
-    confirm: PublisherConfirm,
-    deadline: Instant,
-}
-
-/// Sends a message. Messages of one task reach a channel in the sequence in which they were sent.
+/// Publishes a message and returns when it is durable in a queue.
+///
+/// An unroutable message is acknowledged, too, after it was returned: only an acknowledgement with
+/// nothing returned is a yes. (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".)
 ///
 /// # Errors
 /// See [`PublishError`].
-pub async fn send(
+pub async fn confirmed(
     channel: &Channel,
     exchange: &str,
     routing_key: &str,
     body: &[u8],
     headers: FieldTable,
-) -> Result<Sent, PublishError> {
+) -> Result<(), PublishError> {
     // lapin refuses before it sends anything when it knows that the channel is gone.
     if !channel.status().connected() {
         return Err(PublishError::NotSent(BrokerError::Ended));
@@ -71,56 +67,29 @@ pub async fn send(
         .with_delivery_mode(2)
         .with_content_type("application/json".into())
         .with_headers(headers);
-    let deadline = Instant::now() + CONFIRM_MAX;
-    let sending = channel.basic_publish(
-        exchange.into(),
-        routing_key.into(),
-        options,
-        body,
-        persistent,
-    );
-    match timeout_at(deadline, sending).await {
-        Ok(Ok(confirm)) => Ok(Sent { confirm, deadline }),
+    let publish = async {
+        let confirm = channel
+            .basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                body,
+                persistent,
+            )
+            .await?;
+        confirm.await
+    };
+    match timeout(CONFIRM_MAX, publish).await {
+        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::NotTaken),
+        // The broker takes no responsibility, which does not mean that no queue has it.
+        Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
+            Err(PublishError::Unknown(BrokerError::NotConfirmed))
+        }
+
         Ok(Err(error)) => Err(PublishError::Unknown(error.into())),
         Err(_) => Err(PublishError::Unknown(BrokerError::Silent)),
     }
-}
-
-impl Sent {
-    /// Returns when the message is durable in a queue.
-    ///
-    /// An unroutable message is acknowledged, too, after it was returned: only an acknowledgement with
-    /// nothing returned is a yes. (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".)
-    ///
-    /// # Errors
-    /// See [`PublishError`].
-    pub async fn confirmed(self) -> Result<(), PublishError> {
-        match timeout_at(self.deadline, self.confirm).await {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::NotTaken),
-            // The broker takes no responsibility, which does not mean that no queue has it.
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
-                Err(PublishError::Unknown(BrokerError::NotConfirmed))
-            }
-            Ok(Err(error)) => Err(PublishError::Unknown(error.into())),
-            Err(_) => Err(PublishError::Unknown(BrokerError::Silent)),
-        }
-    }
-}
-
-/// Sends a message and returns when it is durable in a queue.
-///
-/// # Errors
-/// See [`PublishError`].
-pub async fn confirmed(
-    channel: &Channel,
-    exchange: &str,
-    routing_key: &str,
-    body: &[u8],
-    headers: FieldTable,
-) -> Result<(), PublishError> {
-    let sent = send(channel, exchange, routing_key, body, headers).await?;
-    sent.confirmed().await
 }
 
 /// Publishes a message that may get lost, and returns when it is on its way.
