@@ -44,7 +44,8 @@ pub async fn confirming_channel(broker: &Broker) -> Result<Channel, BrokerError>
 /// Publishes a message and returns when it is durable in a queue.
 ///
 /// An unroutable message is acknowledged, too, after it was returned: only an acknowledgement with
-/// nothing returned is a yes. (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".)
+/// nothing returned is a yes. (RabbitMQ, "Consumer Acknowledgements and Publisher Confirms".) Which
+/// message was returned lapin does not tell apart, so a channel has one on its way at a time.
 ///
 /// # Errors
 /// See [`PublishError`].

@@ -3,7 +3,7 @@
 //! Whatever arrived while the last batch was being committed goes into the next one. Idle, an
 //! order is a batch of its own; under load, batches grow by themselves.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hotrow_shared::{broker::BrokerError, envelope::Unreadable};
 use tokio::{
@@ -35,17 +35,18 @@ pub struct Batch {
 /// wait for each other's row locks. More workers settle more at a time. What it gives:
 /// docs/performance.md.
 const SETTLING_MAX: usize = 1;
-/// How long a partition waits for its turn, before it settles out of turn: a row that somebody holds
-/// locked delays the orders of its partition only.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a turn lasts: a row that somebody holds locked delays the orders of its partition for as long as
+/// it is, and those of the others once for this long.
+const TURN_MAX: Duration = Duration::from_secs(1);
 
-/// The turns of a worker's partitions to settle.
+/// The turns of a worker's partitions to settle, in the sequence in which they ask.
 #[derive(Debug, Clone)]
 pub struct Turns(Arc<Semaphore>);
 
 /// One partition's turn; it passes to the next that waits when this is dropped.
 #[derive(Debug)]
 pub struct Turn {
+    /// The semaphore is never closed, so it is there.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -57,12 +58,22 @@ impl Default for Turns {
 
 impl Turns {
     async fn next(&self) -> Turn {
-        let permit = Arc::clone(&self.0).acquire_owned();
-        let permit = timeout(TURN_WAIT_MAX, permit).await;
+        let permit = Arc::clone(&self.0).acquire_owned().await;
         Turn {
-            // The semaphore is never closed.
-            _permit: permit.ok().and_then(Result::ok),
+            _permit: permit.ok(),
         }
+    }
+}
+
+impl Turn {
+    /// Does some work in turn. The next need not wait for work that takes longer than a turn lasts.
+    pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(TURN_MAX, &mut work).await {
+            return done;
+        }
+        drop(self);
+        work.await
     }
 }
 

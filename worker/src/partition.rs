@@ -67,8 +67,7 @@ async fn consume(
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
-        let settled = workshop.settler.settle(partition, batch).await;
-        drop(turn);
+        let settled = turn.during(workshop.settler.settle(partition, batch)).await;
         let acknowledged = acknowledge::up_to(&channel, last_tag).await;
         workshop.announcer.announce(settled);
         acknowledged?;

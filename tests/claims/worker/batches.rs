@@ -74,7 +74,7 @@ async fn orders_that_come_while_a_batch_is_committed_are_the_next_batch() -> any
 }
 
 #[tokio::test]
-async fn orders_that_come_while_another_partition_settles_are_one_batch() -> anyhow::Result<()> {
+async fn orders_that_come_while_another_partition_settles_share_batches() -> anyhow::Result<()> {
     let shop = Shop::open(2).await?;
     let [held, hot] = &shop.sku_of_each_partition()[..] else {
         anyhow::bail!("a shop of two partitions");
