@@ -33,7 +33,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own. Writes
 /// report.json and report.svg to the folder bench in cargo's target folder.
 #[derive(Debug, Parser)]
-#[command(name = "cargo bench --", version)]
+#[command(name = "cargo bench --", bin_name = "cargo bench --", version)]
 struct Arguments {
     /// One short round of each row, to see that all is well; its figures are not for quoting
     #[arg(long)]
@@ -77,8 +77,12 @@ const QUICK: Conditions = Conditions {
 const INTERRUPTED: u8 = 130;
 
 fn names() -> clap::builder::PossibleValuesParser {
-    let mut names: Vec<_> = PLAN.iter().map(|entry| entry.name).collect();
-    names.dedup();
+    let mut names = Vec::new();
+    for entry in &PLAN {
+        if !names.contains(&entry.name) {
+            names.push(entry.name);
+        }
+    }
     names.into()
 }
 
@@ -156,9 +160,6 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let report = Report::of(servers, run, rows).await?;
     let folder = report.write()?;
-    println!(
-        "\n{report}\n\nreport.json and report.svg are in {}",
-        folder.display()
-    );
+    println!("\n{report}\n\nThe report is in {}", folder.display());
     Ok(())
 }

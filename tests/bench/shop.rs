@@ -14,6 +14,8 @@ use crate::goods::Goods;
 const FAR: Duration = Duration::from_micros(500);
 /// So long nothing was settled while accepted orders wait: the rest is lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+const CONFIRMED: &str =
+    "select count(*) from orders where order_id = any($1) and status = 'confirmed'";
 /// How often the worker is asked how far it is. Each time costs it a fraction of a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -92,8 +94,9 @@ impl Shop {
         self.place.database().await
     }
 
-    /// Checks the conservation law, with every accepted order in it.
-    pub(crate) async fn check(&self, report: &Report) -> anyhow::Result<()> {
+    /// Checks the conservation law, with every accepted order in it, and that so many of them are
+    /// confirmed.
+    pub(crate) async fn check(&self, report: &Report, confirmed: usize) -> anyhow::Result<()> {
         ensure!(
             report.unanswered.is_empty(),
             "{} requests had no answer",
@@ -101,8 +104,16 @@ impl Shop {
         );
         let mut database = self.database().await?;
         let verdict = Verdict::read(&mut database, &report.accepted).await?;
+        let found: i64 = sqlx::query_scalar(CONFIRMED)
+            .bind(&report.accepted)
+            .fetch_one(&mut database)
+            .await?;
         database.close().await?;
         ensure!(verdict.holds(), "the conservation law is broken: {verdict}");
+        ensure!(
+            found == i64::try_from(confirmed)?,
+            "{found} orders are confirmed instead of {confirmed}"
+        );
         Ok(())
     }
 

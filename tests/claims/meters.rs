@@ -1,31 +1,51 @@
 //! Claims about the meters, against processes whose costs are known.
 
-use std::{process::Command, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
+use anyhow::Context;
 use hotrow_tests::{meter, wait};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 #[tokio::test]
 async fn processor_time_is_that_of_a_process_and_its_children() -> anyhow::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(30);
     const BURNT: Duration = Duration::from_millis(200);
-    let mut child = Command::new("sh")
-        .args(["-c", "while :; do :; done"])
+    // The parent itself does next to nothing.
+    let script = "sh -c 'while :; do :; done' & echo $!; wait; exec sleep 60";
+    let mut parent = Command::new("sh")
+        .args(["-c", script])
+        .stdout(Stdio::piped())
         .spawn()?;
-    let burning = wait::until("the child to burn processor time", PATIENCE, async || {
-        let time = meter::processor_time(child.id()).ok()?;
+    let mut child = String::new();
+    let said = parent.stdout.take().context("the parent's output")?;
+    BufReader::new(said).read_line(&mut child)?;
+    let child = Pid::from_raw(child.trim().parse()?);
+    let burnt = async || {
+        let time = meter::processor_time(parent.id()).ok()?;
         (time >= BURNT).then_some(time)
-    })
-    .await;
-    child.kill()?;
-    let childs = burning?;
-    let ours = meter::processor_time(std::process::id())?;
-    child.wait()?;
-    assert!(ours >= childs, "{ours:?}, of which a child {childs:?}");
-
+    };
+    let while_it_runs = wait::until("the child to burn processor time", PATIENCE, burnt).await;
+    kill(child, Signal::SIGKILL)?;
+    let ended = async || {
+        let name = fs::read_to_string(format!("/proc/{}/comm", parent.id())).ok()?;
+        (name.trim() == "sleep").then_some(())
+    };
+    let ended = wait::until("the child to end", PATIENCE, ended).await;
+    let afterwards = meter::processor_time(parent.id());
+    parent.kill()?;
+    parent.wait()?;
+    ended?;
     // What a child used before it ended stays its parent's.
-    let after = meter::processor_time(std::process::id())?;
-    assert!(after >= ours, "{after:?} after {ours:?}");
-    assert!(meter::processor_time(child.id()).is_err());
+    assert!(afterwards? >= while_it_runs?);
+    assert!(meter::processor_time(parent.id()).is_err());
     Ok(())
 }
 

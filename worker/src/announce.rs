@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Batches that may wait to be told; each is at most a megabyte or two.
+/// Batches that may wait to be told. A batch of single items is a megabyte or two.
 const WAITING_MAX: usize = 16;
 
 /// Hands settled batches to the task that tells of them.
@@ -46,8 +46,11 @@ impl Announcer {
 
     /// Tells what became of a batch.
     pub fn announce(&self, settled: Settled) {
-        // A full inbox means that the broker takes nothing now: these news would be old when it does.
-        let _ = self.waiting.try_send(settled);
+        // A full inbox means that the broker takes nothing now, or that this process is short of time: these
+        // news would be old when they left.
+        if self.waiting.try_send(settled).is_err() {
+            tracing::debug!("news are dropped: listeners read the database");
+        }
     }
 }
 

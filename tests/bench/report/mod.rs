@@ -47,14 +47,14 @@ impl Report {
     pub(crate) async fn of(servers: &Servers, run: Run, rows: Vec<Row>) -> anyhow::Result<Self> {
         let machine = Machine::look(servers).await?;
         Ok(Self {
-            goals: goals::judge(&rows, machine.cores),
+            goals: goals::judge(&rows, run, machine.cores),
             machine,
             run,
             rows,
         })
     }
 
-    /// Writes report.json and, if there is something to draw, report.svg; gives their folder.
+    /// Writes report.json and, if there is something to draw, report.svg; gives the folder.
     pub(crate) fn write(&self) -> anyhow::Result<PathBuf> {
         // Cargo tells only of this sibling.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
@@ -64,8 +64,10 @@ impl Report {
         };
         fs::create_dir_all(&folder)?;
         write("report.json", serde_json::to_string_pretty(self)? + "\n")?;
-        if let Some(chart) = chart::draw(self)? {
-            write("report.svg", chart)?;
+        match chart::draw(self)? {
+            Some(chart) => write("report.svg", chart)?,
+            // Not one of another run beside this run's figures.
+            None => drop(fs::remove_file(folder.join("report.svg"))),
         }
         Ok(folder)
     }

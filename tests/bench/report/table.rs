@@ -13,7 +13,7 @@ use super::{
 
 /// What the heads of the columns leave out.
 pub(super) const LEGEND: &str = "\
-    answer: from sending a request (open loop: from when it was due) to its answer; settle: from accepting an order to its commit;\n\
+    answer: from sending a request (open loop: from when it was due) to its answer; settle: from accepting an order to its settled_at, just before the write and the commit;\n\
     cpu: processor time for each order or answer; peak: most memory; ±: the round that is farthest from the median.";
 
 /// Spaces before a column, and before one that begins something else.

@@ -106,7 +106,7 @@ impl Receipt {
     }
 }
 
-/// What goes wrong behind a rival's handler is told to whoever runs the benchmark.
+/// What goes wrong behind a rival's handler: a refusal, which no round may have.
 struct Failure(sqlx::Error);
 
 impl From<sqlx::Error> for Failure {

@@ -62,15 +62,17 @@ struct Books {
     lost: i64,
 }
 
-/// Checks that every accepted order is there, and that what was sold is what left the stock.
+/// Checks that every accepted order is there and confirmed, one piece each, and that what was sold is
+/// what left the stock.
 pub(crate) async fn check(database_url: &str, stock: i64, accepted: &[Uuid]) -> anyhow::Result<()> {
     let mut database = PgConnection::connect(database_url).await?;
     let law = sqlx::query_as(LAW).bind(accepted);
     let books: Books = law.fetch_one(&mut database).await?;
     database.close().await?;
+    let orders = i64::try_from(accepted.len())?;
     ensure!(
-        books.lost == 0 && books.available >= 0 && books.available + books.sold == stock,
-        "the conservation law is broken: {books:?} of {stock}"
+        books.lost == 0 && books.sold == orders && books.available + books.sold == stock,
+        "the conservation law is broken: {books:?} of {stock}, after {orders} orders"
     );
     Ok(())
 }

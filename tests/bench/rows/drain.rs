@@ -41,7 +41,7 @@ pub(super) async fn round(bench: &mut Bench, sale: Sale) -> anyhow::Result<Round
         ..servers
     };
     let round = payers.add(Round::default(), &before, report.accepted.len())?;
-    shop.check(&report).await?;
+    shop.check(&report, report.accepted.len()).await?;
     let mut database = shop.database().await?;
     let pace = pace(&mut database).await?;
     database.close().await?;

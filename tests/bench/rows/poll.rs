@@ -76,7 +76,7 @@ async fn read(
     payers: Payers<'_>,
     bought: Report,
 ) -> anyhow::Result<Round> {
-    shop.check(&bought).await?;
+    shop.check(&bought, bought.accepted.len()).await?;
     let orders: Vec<Uuid> = bought.accepted;
     let targets = payers
         .ingest
@@ -128,7 +128,7 @@ pub(super) async fn waiting(bench: &mut Bench) -> anyhow::Result<Round> {
         report.told,
         report.refused
     );
-    shop.check(&report).await?;
+    shop.check(&report, report.accepted.len()).await?;
     let lag = shop.lag(&report).await?;
     drop((ingest, worker));
     shop.close().await?;

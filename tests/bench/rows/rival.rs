@@ -1,5 +1,6 @@
 //! What people would build instead, under the same load and with the same durability.
 
+use anyhow::ensure;
 use hotrow_tests::{Load, load::Basket};
 
 use super::{Bench, sale::accepted};
@@ -33,6 +34,12 @@ pub(super) async fn round(
         .run()
         .await?;
     let round = payers.add(Round::default(), &before, report.accepted.len())?;
+    ensure!(
+        report.refusals() == 0 && report.unanswered.is_empty(),
+        "orders were refused or not answered: {:?}, {}",
+        report.refused,
+        report.unanswered.len()
+    );
     rivals::check(&shop.place.database_url, PLENTY, &report.accepted).await?;
     drop(process);
     shop.close().await?;

@@ -180,7 +180,7 @@ pub(super) async fn at(
         "orders were refused: {:?}",
         report.refused_by_code()
     );
-    shop.check(&report).await?;
+    shop.check(&report, report.accepted.len()).await?;
 
     let lag = shop.lag(&report).await?;
     let round = accepted(round, &report)

@@ -42,7 +42,7 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
         report.accepted_per_second() == 0.0,
         "orders were accepted after the stock was gone"
     );
-    shop.check(&report).await?;
+    shop.check(&report, usize::try_from(STOCK)?).await?;
     drop((ingest, worker));
     shop.close().await?;
     Ok(round

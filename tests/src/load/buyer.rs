@@ -184,11 +184,13 @@ impl Buyer {
     fn count(&self, answer: &Answer, since: Instant) {
         let moment = self.moment(since);
         let counter = match answer {
-            Answer::Accepted(_) => &self.shared.accepted,
-            Answer::Refused { .. } => &self.shared.refused,
-            Answer::Shown(_) => &self.shared.shown,
+            Answer::Accepted(_) => Some(&self.shared.accepted),
+            Answer::Refused { .. } => Some(&self.shared.refused),
+            Answer::Shown(_) => None,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
         self.tally.borrow_mut().answer(answer, moment);
     }
 

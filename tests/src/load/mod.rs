@@ -330,7 +330,6 @@ struct Shared {
     stop: AtomicBool,
     accepted: AtomicU64,
     refused: AtomicU64,
-    shown: AtomicU64,
     unanswered: AtomicU64,
 }
 
@@ -356,7 +355,6 @@ impl Shared {
             stop: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            shown: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             load,
         }

@@ -37,7 +37,7 @@ const PANELS: [Panel; 2] = [
             rival(
                 &[QUEUE_PER_ORDER],
                 "queue-per-order",
-                "a queue and a worker, without batches",
+                "Hotrow with messages and batches of one order",
             ),
             hotrow(&[HOTROW_64], "Hotrow, 64 connections"),
             hotrow(&[HOTROW_256], "Hotrow, 256 connections"),
