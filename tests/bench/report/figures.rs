@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use indicatif::HumanFloatCount;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 /// One thing that is measured. Rates are per second of the measured part of a round.
@@ -9,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 pub(crate) enum Figure {
     /// Orders that got a 202 (a rival's: its answer that the order is settled).
     AcceptedPerSecond,
-    /// Orders whose outcome was committed.
+    /// Orders whose `settled_at` lies in it (a rival's: those that it accepted).
     SettledPerSecond,
     /// Other answers: reads, refusals, outcomes told to clients who wait.
     AnsweredPerSecond,
@@ -121,10 +122,17 @@ impl Round {
 impl fmt::Display for Round {
     /// The rates alone: a sign of life while the benchmark runs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (figure, value) in &self.0 {
-            write!(formatter, " {} {value:.3}", figure.as_str())?;
+        let rates = [
+            (Figure::AcceptedPerSecond, "accepted"),
+            (Figure::SettledPerSecond, "settled"),
+            (Figure::AnsweredPerSecond, "answered"),
+        ];
+        for (figure, name) in rates {
+            if let Some(rate) = self.0.get(&figure) {
+                write!(formatter, "  {name} {:.0}", HumanFloatCount(*rate))?;
+            }
         }
-        Ok(())
+        formatter.write_str(" per s")
     }
 }
 

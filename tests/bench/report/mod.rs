@@ -78,7 +78,9 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}\n", table::rows(&self.rows))?;
         writeln!(formatter, "{}\n", table::LEGEND)?;
-        writeln!(formatter, "{}\n", table::goals(&self.goals))?;
+        if self.goals.iter().any(|goal| goal.value.is_some()) {
+            writeln!(formatter, "{}\n", table::goals(&self.goals))?;
+        }
         writeln!(formatter, "{}", self.run)?;
         write!(formatter, "{}", self.machine)
     }

@@ -40,17 +40,19 @@ pub(super) fn rows(rows: &[Row]) -> Table {
     table
 }
 
-/// One line a goal.
+/// One line for each goal that was measured.
 pub(super) fn goals(goals: &[Judgement]) -> Table {
     let mut table = table(["", "figure", "value", "goal"].map(str::to_owned));
     for goal in goals {
+        let Some(value) = goal.value else {
+            continue;
+        };
         let mark = match goal.met {
             Some(true) => "✓",
             Some(false) => "✗",
             None => "–",
         };
-        let value =
-            goal.value.map_or_else(String::new, short) + goal.value.map_or("", |_| goal.unit);
+        let value = short(value) + goal.unit;
         table.add_row([mark, goal.figure, &value, &goal.goal]);
     }
     for (column, (space, alignment)) in table.column_iter_mut().zip([
