@@ -11,7 +11,7 @@ use std::{
 
 use hotrow_shared::{
     broker::{Broker, BrokerError},
-    envelope::{self, EncodedOrder},
+    envelope::{self, EncodedCommand},
     publish::{self, PublishError},
     retry::Pauses,
     topology::{ORDERS_EXCHANGE, routing_key},
@@ -45,7 +45,7 @@ pub enum NotAccepted {
 
 /// An order and whom to answer.
 struct Parcel {
-    order: EncodedOrder,
+    command: EncodedCommand,
     reply: oneshot::Sender<Result<(), NotAccepted>>,
 }
 
@@ -103,14 +103,18 @@ impl Lanes {
     ///
     /// # Errors
     /// See [`NotAccepted`].
-    pub async fn publish(&self, partition: u16, order: EncodedOrder) -> Result<(), NotAccepted> {
+    pub async fn publish(
+        &self,
+        partition: u16,
+        command: EncodedCommand,
+    ) -> Result<(), NotAccepted> {
         let (reply, answer) = oneshot::channel();
         let inbox = self
             .inboxes
             .get(usize::from(partition))
             .ok_or(NotAccepted::Unavailable)?;
         inbox
-            .try_send(Parcel { order, reply })
+            .try_send(Parcel { command, reply })
             .map_err(|_| NotAccepted::Overloaded)?;
         // A lane answers every parcel; one that died had its parcels in hand.
         answer.await.unwrap_or(Err(NotAccepted::Unknown))
@@ -164,7 +168,7 @@ impl Lane {
                 continue;
             }
             let started = Instant::now();
-            let body = envelope::seal(parcels.iter().map(|parcel| &parcel.order));
+            let body = envelope::seal(parcels.iter().map(|parcel| &parcel.command));
             match publish::confirmed(
                 channel,
                 ORDERS_EXCHANGE,

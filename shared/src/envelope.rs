@@ -1,11 +1,12 @@
-//! The envelope: one AMQP message that carries the orders a lane gathered, in order of arrival.
+//! The envelope: one AMQP message that carries the commands a lane gathered, in order of arrival.
 //!
-//! The body is JSON, `{"v":1,"orders":[…]}`, so that a person can read a dead letter. Each order
-//! is encoded by the task that took the request, and the lane only strings the pieces together:
-//! the one task that every order of a hot SKU passes does no work per field.
+//! The body is JSON, `{"v":2,"commands":[{"place":{…}}, …]}`, so that a person can read a dead
+//! letter. Each command is encoded by the task that took the request, and the lane only strings the
+//! pieces together: the one task that every order of a hot SKU passes does no work per field.
 //!
-//! Reading is forgiving towards neighbours: an order that cannot be read is handed back with its
-//! reason and the others are taken.
+//! Reading is forgiving towards neighbours: a command that cannot be read is handed back with its
+//! reason and the others are taken. The envelopes of the release before, `{"v":1,"orders":[…]}`, are
+//! read as well, because workers are upgraded before ingest.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,58 +14,104 @@ use serde_json::value::RawValue;
 use crate::{
     id::{IdempotencyKey, OrderId},
     order::{CustomerId, Items},
+    request_id::RequestId,
 };
 
-/// The version this release writes, and the only one that it reads.
-const VERSION: u32 = 1;
+/// The version this release writes.
+const VERSION: u32 = 2;
+/// The version of the release before, whose envelopes carry bare orders.
+const VERSION_BEFORE: u32 = 1;
+
+/// What a caller wants done. Every change of an order travels as one of these.
+///
+/// Each kind is an object with the kind as its only member: serde reads that form without keeping a
+/// copy of the text first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Settle a new order.
+    Place(Order),
+}
 
 /// One accepted order on its way to a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
-    /// Its name.
+    /// Names the order, everywhere and for good.
     pub id: OrderId,
-    /// Who wants it.
+    /// Who ordered.
     pub customer_id: CustomerId,
-    /// What is wanted.
+    /// What was ordered.
     pub items: Items,
-    /// When the ingest process took the request, in milliseconds since 1970.
+    /// When the order entered its lane, in milliseconds since 1970.
     pub accepted_ms: i64,
     /// The client's own name for the purchase, from which `id` was derived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
+    /// The HTTP request that brought it. Absent from envelopes of the release before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
 }
 
-/// One order as it stands in an envelope.
+/// One command as it stands in an envelope.
 #[derive(Debug)]
-pub struct EncodedOrder(Vec<u8>);
+pub struct EncodedCommand(Vec<u8>);
 
-impl Order {
-    /// Encodes the order for an envelope.
+impl Command {
+    /// Encodes the command for an envelope.
     ///
     /// # Panics
     /// Never: every field has a JSON form.
     #[must_use]
-    pub fn encode(&self) -> EncodedOrder {
-        EncodedOrder(
-            serde_json::to_vec(self).expect("an order has no map keys and no failing field"),
+    pub fn encode(&self) -> EncodedCommand {
+        EncodedCommand(
+            serde_json::to_vec(self).expect("a command has no map keys and no failing field"),
         )
     }
 }
 
-/// Strings encoded orders together to the body of one message.
+impl EncodedCommand {
+    /// Its share of an envelope, in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.0.len() + 1
+    }
+}
+
+impl Order {
+    /// An envelope with nothing but the command to place this order.
+    #[must_use]
+    pub fn seal_alone(&self) -> Vec<u8> {
+        seal([&Command::Place(self.clone()).encode()])
+    }
+}
+
+/// Strings encoded commands together to the body of one message.
 #[must_use]
-pub fn seal<'a>(orders: impl IntoIterator<Item = &'a EncodedOrder, IntoIter: Clone>) -> Vec<u8> {
-    let orders = orders.into_iter();
-    let head = format!(r#"{{"v":{VERSION},"orders":["#);
-    let length: usize = orders.clone().map(|order| order.0.len() + 1).sum();
+pub fn seal<'a>(
+    commands: impl IntoIterator<Item = &'a EncodedCommand, IntoIter: Clone>,
+) -> Vec<u8> {
+    seal_pieces(
+        VERSION,
+        "commands",
+        commands.into_iter().map(|it| it.0.as_slice()),
+    )
+}
+
+fn seal_pieces<'a>(
+    version: u32,
+    member: &str,
+    pieces: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Vec<u8> {
+    let head = format!(r#"{{"v":{version},"{member}":["#);
+    let length: usize = pieces.clone().map(|piece| piece.len() + 1).sum();
     let mut body = Vec::with_capacity(head.len() + length + 2);
     body.extend_from_slice(head.as_bytes());
-    for (at, order) in orders.enumerate() {
+    for (at, piece) in pieces.enumerate() {
         if at > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&order.0);
+        body.extend_from_slice(piece);
     }
     body.extend_from_slice(b"]}");
     body
@@ -73,9 +120,9 @@ pub fn seal<'a>(orders: impl IntoIterator<Item = &'a EncodedOrder, IntoIter: Clo
 /// What was in an envelope, in order of arrival.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// The orders that can be settled.
-    pub orders: Vec<Order>,
-    /// The pieces that cannot be read as an order.
+    /// The commands that can be settled.
+    pub commands: Vec<Command>,
+    /// The pieces that cannot be read as a command.
     pub unreadable: Vec<Unreadable>,
 }
 
@@ -84,13 +131,16 @@ pub struct Opened {
 pub struct Unreadable {
     /// The message as it came, or an envelope of the piece alone, which a later release may read.
     pub body: Vec<u8>,
-    /// What is wrong with them.
+    /// What is wrong with it.
     pub detail: String,
 }
 
 #[derive(Deserialize)]
 struct Whole {
     v: u32,
+    #[serde(default)]
+    commands: Vec<Command>,
+    #[serde(default)]
     orders: Vec<Order>,
 }
 
@@ -98,46 +148,82 @@ struct Whole {
 struct Pieces<'a> {
     v: u32,
     #[serde(borrow)]
-    orders: Vec<&'a RawValue>,
+    commands: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    orders: Option<Vec<&'a RawValue>>,
 }
 
 /// Reads the body of a message.
 #[must_use]
 pub fn open(body: &[u8]) -> Opened {
-    match serde_json::from_slice::<Whole>(body) {
-        Ok(Whole { v: VERSION, orders }) => Opened {
-            orders,
-            unreadable: Vec::new(),
-        },
-        _ => open_piecewise(body),
+    let commands = match serde_json::from_slice::<Whole>(body) {
+        Ok(whole) if whole.v == VERSION && whole.orders.is_empty() => whole.commands,
+        Ok(whole) if whole.v == VERSION_BEFORE && whole.commands.is_empty() => {
+            whole.orders.into_iter().map(Command::Place).collect()
+        }
+        _ => return open_piecewise(body),
+    };
+    if commands.is_empty() {
+        // No lane seals an empty envelope, and a member may be missing or misspelled.
+        return open_piecewise(body);
+    }
+    Opened {
+        commands,
+        unreadable: Vec::new(),
     }
 }
 
-/// The slow way, taken only when something is wrong: every order is read by itself.
+/// The slow way, taken only when something is wrong: every piece is read by itself.
 fn open_piecewise(body: &[u8]) -> Opened {
     let whole_is = |detail: String| Opened {
-        orders: Vec::new(),
+        commands: Vec::new(),
         unreadable: vec![Unreadable {
             body: body.to_vec(),
             detail,
         }],
     };
     let pieces = match serde_json::from_slice::<Pieces<'_>>(body) {
-        Ok(Pieces { v: VERSION, orders }) => orders,
-        Ok(Pieces { v, .. }) => {
-            return whole_is(format!(
-                "envelope version {v}, this worker reads {VERSION}: upgrade the workers first"
-            ));
-        }
+        Ok(pieces) => pieces,
         Err(error) => return whole_is(format!("not an envelope: {error}")),
     };
+    match pieces {
+        Pieces {
+            v: VERSION,
+            commands: Some(commands),
+            orders: None,
+        } => open_each(VERSION, "commands", &commands, |text| {
+            serde_json::from_str(text)
+        }),
+        Pieces {
+            v: VERSION_BEFORE,
+            commands: None,
+            orders: Some(orders),
+        } => open_each(VERSION_BEFORE, "orders", &orders, |text| {
+            serde_json::from_str(text).map(Command::Place)
+        }),
+        Pieces {
+            v: VERSION | VERSION_BEFORE,
+            ..
+        } => whole_is("not an envelope: it carries no commands".to_owned()),
+        Pieces { v, .. } => whole_is(format!(
+            "envelope version {v}, this worker reads {VERSION_BEFORE} and {VERSION}: upgrade the workers first"
+        )),
+    }
+}
+
+fn open_each(
+    version: u32,
+    member: &str,
+    pieces: &[&RawValue],
+    read: impl Fn(&str) -> Result<Command, serde_json::Error>,
+) -> Opened {
     let mut opened = Opened::default();
     for piece in pieces {
-        match serde_json::from_str(piece.get()) {
-            Ok(order) => opened.orders.push(order),
+        match read(piece.get()) {
+            Ok(command) => opened.commands.push(command),
             Err(error) => opened.unreadable.push(Unreadable {
-                body: seal([&EncodedOrder(piece.get().as_bytes().to_vec())]),
-                detail: format!("not an order: {error}"),
+                body: seal_pieces(version, member, [piece.get().as_bytes()].into_iter()),
+                detail: format!("not a command: {error}"),
             }),
         }
     }
@@ -167,6 +253,7 @@ mod tests {
                     items: serde_json::from_value(items.into()).expect("valid items"),
                     accepted_ms,
                     key: key.map(|key| IdempotencyKey::try_from(key).expect("a valid key")),
+                    request_id: None,
                 }
             },
         )
@@ -175,34 +262,57 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_is_sealed_is_opened_unchanged_and_in_order(orders in proptest::collection::vec(order(), 0..20)) {
-            let encoded: Vec<_> = orders.iter().map(Order::encode).collect();
+        fn what_is_sealed_is_opened_unchanged_and_in_order(orders in proptest::collection::vec(order(), 1..20)) {
+            let commands: Vec<_> = orders.into_iter().map(Command::Place).collect();
+            let encoded: Vec<_> = commands.iter().map(Command::encode).collect();
             let opened = open(&seal(&encoded));
-            prop_assert_eq!(opened.orders, orders);
+            prop_assert_eq!(opened.commands, commands);
             prop_assert_eq!(opened.unreadable, vec![]);
         }
 
         #[test]
         fn no_bytes_make_the_reader_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let opened = open(&bytes);
-            prop_assert_eq!(opened.orders.len(), 0);
+            prop_assert_eq!(opened.commands.len(), 0);
             prop_assert_eq!(opened.unreadable.len(), 1);
         }
     }
 
+    const GOOD: &str = r#"{"id":"0199e8b0-0000-8000-8000-000000000000","customer_id":"c","items":[{"sku":"a","quantity":1}],"accepted_ms":1}"#;
+
     #[test]
-    fn a_broken_order_does_not_take_its_neighbours_along() {
-        let good = r#"{"id":"0199e8b0-0000-8000-8000-000000000000","customer_id":"c","items":[{"sku":"a","quantity":1}],"accepted_ms":1}"#;
-        let body = format!(r#"{{"v":1,"orders":[{good},{{"id":7}},{good}]}}"#);
+    fn a_broken_command_does_not_take_its_neighbours_along() {
+        let body = format!(
+            r#"{{"v":2,"commands":[{{"place":{GOOD}}},{{"place":{{"id":7}}}},{{"paint":{{}}}},{{"place":{GOOD}}}]}}"#
+        );
         let opened = open(body.as_bytes());
-        assert_eq!(opened.orders.len(), 2);
-        assert_eq!(opened.unreadable.len(), 1);
+        assert_eq!(opened.commands.len(), 2);
+        assert_eq!(opened.unreadable.len(), 2);
+        assert_eq!(
+            opened.unreadable[0].body,
+            br#"{"v":2,"commands":[{"place":{"id":7}}]}"#
+        );
+    }
+
+    #[test]
+    fn an_envelope_of_the_release_before_is_read() {
+        let opened = open(format!(r#"{{"v":1,"orders":[{GOOD},{{"id":7}}]}}"#).as_bytes());
+        assert_eq!(opened.commands.len(), 1);
         assert_eq!(opened.unreadable[0].body, br#"{"v":1,"orders":[{"id":7}]}"#);
     }
 
     #[test]
-    fn an_envelope_of_another_version_is_kept_whole() {
-        let opened = open(br#"{"v":2,"orders":[]}"#);
-        assert!(opened.unreadable[0].detail.contains("version 2"));
+    fn an_envelope_of_another_version_or_without_commands_is_kept_whole() {
+        for (body, said) in [
+            (r#"{"v":3,"commands":[]}"#, "version 3"),
+            (r#"{"v":2}"#, "no commands"),
+            (r#"{"v":2,"orders":[]}"#, "no commands"),
+        ] {
+            let [unreadable] = &open(body.as_bytes()).unreadable[..] else {
+                panic!("{body} must be kept whole");
+            };
+            assert!(unreadable.detail.contains(said), "{}", unreadable.detail);
+            assert_eq!(unreadable.body, body.as_bytes());
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod news;
 pub mod order;
 pub mod outcome;
 pub mod publish;
+pub mod request_id;
 pub mod retry;
 pub mod settings;
 pub mod shutdown;

@@ -8,8 +8,10 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// The longest SKU or customer id, in characters.
-pub const NAME_LENGTH_MAX: usize = 64;
+/// The longest SKU, in characters.
+pub const SKU_LENGTH_MAX: usize = 64;
+/// The longest customer id, in characters.
+pub const CUSTOMER_ID_LENGTH_MAX: usize = 128;
 /// The most items in one order.
 pub const ITEMS_MAX: usize = 20;
 /// The largest quantity of one item.
@@ -18,9 +20,12 @@ pub const QUANTITY_MAX: u32 = 1_000;
 /// Why a value cannot be part of an order. The message is shown to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfBounds {
-    /// A SKU or customer id of the wrong length or with a foreign character.
-    #[error("must be 1 to {NAME_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : @ -")]
-    Name,
+    /// A SKU of the wrong length or with a foreign character.
+    #[error("must be 1 to {SKU_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : @ -")]
+    Sku,
+    /// A customer id of the wrong length or with a foreign character.
+    #[error("must be 1 to {CUSTOMER_ID_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : @ | + = / ~ -")]
+    CustomerId,
     /// A quantity of nothing, or of too much.
     #[error("must be 1 to {QUANTITY_MAX}")]
     Quantity,
@@ -32,9 +37,9 @@ pub enum OutOfBounds {
     RepeatedSku,
 }
 
-/// Declares a name of 1 to 64 characters of `A-Z a-z 0-9 . _ : @ -`, kept inline when short.
+/// Declares a name of limited length and alphabet, kept inline when short.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $length_max:expr, $punctuation:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(CompactString);
@@ -45,13 +50,20 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            fn allows(text: &str) -> bool {
+                (1..=$length_max).contains(&text.len())
+                    && text
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || $punctuation.contains(&b))
+            }
         }
 
         impl TryFrom<&str> for $name {
             type Error = OutOfBounds;
 
             fn try_from(text: &str) -> Result<Self, OutOfBounds> {
-                if is_name(text) { Ok(Self(text.into())) } else { Err(OutOfBounds::Name) }
+                if Self::allows(text) { Ok(Self(text.into())) } else { Err(OutOfBounds::$name) }
             }
         }
 
@@ -63,44 +75,34 @@ macro_rules! name {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(NameVisitor).map(Self)
+                struct Visitor;
+
+                impl de::Visitor<'_> for Visitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        $name::try_from(text).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Visitor)
             }
         }
     };
 }
 
 name! {
-    /// The product code that names one row of the inventory.
-    Sku
+    /// The product code that names one row of the inventory: 1 to 64 of `A-Z a-z 0-9 . _ : @ -`.
+    Sku, SKU_LENGTH_MAX, b"._:@-"
 }
 name! {
-    /// The shop's own name for a customer.
-    CustomerId
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=NAME_LENGTH_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b))
-}
-
-struct NameVisitor;
-
-impl de::Visitor<'_> for NameVisitor {
-    type Value = CompactString;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<CompactString, E> {
-        if is_name(text) {
-            Ok(text.into())
-        } else {
-            Err(E::custom(OutOfBounds::Name))
-        }
-    }
+    /// The shop's own name for a customer: 1 to 128 of `A-Z a-z 0-9 . _ : @ | + = / ~ -`, so that the
+    /// subjects of common identity providers (`auth0|5f…`) fit.
+    CustomerId, CUSTOMER_ID_LENGTH_MAX, b"._:@|+=/~-"
 }
 
 /// How many of one SKU an order wants: 1 to 1,000.
@@ -234,8 +236,15 @@ mod tests {
     fn a_name_is_bounded_in_length_and_alphabet() {
         assert!(Sku::try_from("chair-123_A.b:c@d").is_ok());
         assert!(Sku::try_from("x".repeat(64).as_str()).is_ok());
-        for wrong in ["", "a b", "é", "a/b", &"x".repeat(65)] {
-            assert_eq!(Sku::try_from(wrong), Err(OutOfBounds::Name), "{wrong:?}");
+        for wrong in ["", "a b", "é", "a/b", "a|b", &"x".repeat(65)] {
+            assert_eq!(Sku::try_from(wrong), Err(OutOfBounds::Sku), "{wrong:?}");
+        }
+        for right in ["auth0|5f7c", "a+b=c/d~e@f", &"x".repeat(128)] {
+            assert!(CustomerId::try_from(right).is_ok(), "{right:?}");
+        }
+        for wrong in ["", "a b", "é", "a\\b", &"x".repeat(129)] {
+            let refused = CustomerId::try_from(wrong);
+            assert_eq!(refused, Err(OutOfBounds::CustomerId), "{wrong:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
-    envelope::{self, Order, Unreadable},
+    envelope::{self, Command, Order, Unreadable},
     topology::{self, PREFETCH_ENVELOPES},
 };
 use lapin::{
@@ -100,9 +100,9 @@ fn open(delivery: &lapin::message::Delivery) -> Delivery {
     Delivery {
         tag: delivery.delivery_tag,
         orders: opened
-            .orders
+            .commands
             .into_iter()
-            .map(|order| Arrived { order, redelivered })
+            .map(|Command::Place(order)| Arrived { order, redelivered })
             .collect(),
         unreadable: opened.unreadable,
     }

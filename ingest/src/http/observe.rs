@@ -9,45 +9,43 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use uuid::Uuid;
+use hotrow_shared::request_id::RequestId;
 
 use super::problem::Problem;
 use crate::metrics::{HttpMetrics, counted_route};
 
 /// The header of the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest request id that is taken over.
-const REQUEST_ID_LENGTH_MAX: usize = 128;
 
 /// Surrounds every request.
 pub async fn observe(
     State(metrics): State<Arc<HttpMetrics>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
+    request.extensions_mut().insert(request_id.clone());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        *response.body_mut() = Body::from(problem.body(request_id.to_str().unwrap_or_default()));
+        *response.body_mut() = Body::from(problem.body(request_id.as_str()));
     }
-    response.headers_mut().insert(REQUEST_ID, request_id);
+    if let Ok(value) = HeaderValue::try_from(request_id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
     let route = counted_route(route.as_ref().map(MatchedPath::as_str));
     metrics.answered(route, &method, response.status(), started.elapsed());
     response
 }
 
 /// The client's request id, if it is one, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(REQUEST_ID).filter(|value| {
-        let bytes = value.as_bytes();
-        (1..=REQUEST_ID_LENGTH_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
-    });
-    given.cloned().unwrap_or_else(|| {
-        let mut text = [0; 36];
-        let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
-        HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-    })
+fn request_id(headers: &HeaderMap) -> RequestId {
+    let given = headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
+    given
+        .and_then(|text| RequestId::try_from(Box::from(text)).ok())
+        .unwrap_or_else(RequestId::random)
 }

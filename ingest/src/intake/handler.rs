@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hotrow_shared::id::IdempotencyKey;
+use hotrow_shared::{id::IdempotencyKey, request_id::RequestId};
 
 use super::{Accepted, Intake, purchase::Purchase};
 use crate::http::{body, peer::Peer, problem::Problem, status_url, whole_seconds};
@@ -36,22 +36,34 @@ pub async fn place(
 }
 
 async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accepted, Problem> {
-    let (purchase, key) = read(intake, peer, request).await?;
-    intake.accept(purchase, key).await
+    let Received {
+        purchase,
+        key,
+        request_id,
+    } = read(intake, peer, request).await?;
+    intake.accept(purchase, key, request_id).await
+}
+
+/// A purchase that could be read, and what came with it.
+struct Received {
+    purchase: Purchase,
+    key: Option<IdempotencyKey>,
+    request_id: Option<RequestId>,
 }
 
 /// Reads a purchase and its idempotency key. By consuming the request it gives the connection's buffer
 /// back before the wait for the broker, which is most of an order's time here.
-async fn read(
-    intake: &Intake,
-    peer: Peer,
-    request: Request,
-) -> Result<(Purchase, Option<IdempotencyKey>), Problem> {
-    let (head, content) = request.into_parts();
+async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received, Problem> {
+    let (mut head, content) = request.into_parts();
+    let request_id = head.extensions.remove();
     intake.admit(intake.proxies.client(peer, &head.headers))?;
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
-    Ok((body::parse(&content)?, key))
+    Ok(Received {
+        purchase: body::parse(&content)?,
+        key,
+        request_id,
+    })
 }
 
 fn receipt(accepted: &Accepted) -> Response {

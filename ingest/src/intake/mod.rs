@@ -8,8 +8,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use hotrow_shared::{
-    envelope::Order,
+    envelope::{Command, Order},
     id::{IdMint, IdempotencyKey, OrderId},
+    request_id::RequestId,
 };
 
 use self::{purchase::Purchase, repeats::Repeats};
@@ -78,6 +79,7 @@ impl Intake {
         &self,
         purchase: Purchase,
         key: Option<IdempotencyKey>,
+        request_id: Option<RequestId>,
     ) -> Result<Accepted, Problem> {
         let Purchase { customer_id, items } = purchase;
         self.limits
@@ -95,13 +97,13 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        let accepted_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-        let order = Order {
+        let mut order = Order {
             id,
             customer_id,
             items,
-            accepted_ms,
+            accepted_ms: 0,
             key,
+            request_id,
         };
         if let Some(sku) = self.sold_out.among(&order.items)
             && !self.may_be_a_repeat(&order).await
@@ -112,7 +114,12 @@ impl Intake {
         if self.backlog.is_full() {
             return Err(Problem::Overloaded(wait));
         }
-        let published = self.lanes.publish(partition, order.encode()).await;
+        // The looks before may have taken a while. An order counts as accepted when it enters its lane.
+        order.accepted_ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
+        let published = self
+            .lanes
+            .publish(partition, Command::Place(order).encode())
+            .await;
         if let (Some(fingerprint), Ok(()) | Err(NotAccepted::Unknown)) = (fingerprint, published) {
             self.repeats.remember(id, fingerprint);
         }

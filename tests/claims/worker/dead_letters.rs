@@ -5,7 +5,6 @@ use std::process::Output;
 use anyhow::ensure;
 use futures_util::StreamExt;
 use hotrow_shared::{
-    envelope::{self, Order},
     id::Day,
     topology::{self, DEAD_QUEUE},
 };
@@ -17,7 +16,7 @@ use lapin::{
 use serde_json::{Value, json};
 
 use super::{
-    shop::{A_WHILE, Shop, counts},
+    shop::{A_WHILE, Shop, counts, sealed},
     stream::in_sequence,
 };
 
@@ -42,13 +41,12 @@ async fn what_is_no_envelope_and_no_order_is_dead_lettered_and_its_neighbours_se
     let orders: Vec<_> = (0..12)
         .map(|number| shop.order("c", &[("scarce", 1 + number * 3 % 4)]))
         .collect();
-    let encoded: Vec<_> = orders.iter().map(Order::encode).collect();
-    let sealed = |range: std::ops::Range<usize>| envelope::seal(&encoded[range]);
+    let sealed = |range: std::ops::Range<usize>| sealed(&orders[range]);
     let broken_between = |range| {
         let body = String::from_utf8(sealed(range)).unwrap_or_default();
         body.replacen(
-            "},{\"id\"",
-            "},{\"customer_id\":\"nobody\",\"items\":7},{\"id\"",
+            "},{\"place\"",
+            "},{\"place\":{\"customer_id\":\"nobody\",\"items\":7}},{\"place\"",
             1,
         )
     };
@@ -78,9 +76,12 @@ async fn what_is_no_envelope_and_no_order_is_dead_lettered_and_its_neighbours_se
     assert!(detail(0).contains("not an envelope"), "{}", detail(0));
     let text = listed[0]["text"].as_str().unwrap_or_default();
     assert!(text.contains("neither JSON nor text"), "{text}");
-    assert!(detail(1).contains("not an order"), "{}", detail(1));
+    assert!(detail(1).contains("not a command"), "{}", detail(1));
     let piece = json!({ "customer_id": "nobody", "items": 7 });
-    assert_eq!(listed[1]["body"], json!({ "v": 1, "orders": [piece] }));
+    assert_eq!(
+        listed[1]["body"],
+        json!({ "v": 2, "commands": [{ "place": piece }] })
+    );
     assert!(detail(2).contains("version 7"), "{}", detail(2));
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
     broker::Broker,
-    envelope::{self, EncodedOrder, Order},
+    envelope::{self, Command, EncodedCommand, Order},
     id::{Day, IdMint, IdempotencyKey},
     order::{CustomerId, Items},
     publish,
@@ -142,6 +142,7 @@ impl Shop {
             items: items_of(items),
             accepted_ms: now_ms,
             key: None,
+            request_id: None,
         }
     }
 
@@ -176,9 +177,7 @@ impl Shop {
     /// Queues orders of one partition as one envelope; when this returns, the broker has it.
     pub async fn publish(&self, orders: &[Order]) -> anyhow::Result<()> {
         let partition = orders[0].items.partition(self.partitions);
-        let encoded: Vec<_> = orders.iter().map(Order::encode).collect();
-        self.publish_bytes(partition, &envelope::seal(&encoded))
-            .await
+        self.publish_bytes(partition, &sealed(orders)).await
     }
 
     /// Queues orders as one envelope each.
@@ -329,6 +328,13 @@ pub struct Publisher {
     partitions: u16,
 }
 
+/// Orders as one envelope.
+pub fn sealed(orders: &[Order]) -> Vec<u8> {
+    let place = |order: &Order| Command::Place(order.clone()).encode();
+    let commands: Vec<EncodedCommand> = orders.iter().map(place).collect();
+    envelope::seal(&commands)
+}
+
 impl Publisher {
     /// The partition of an order.
     pub fn partition(&self, order: &Order) -> u16 {
@@ -337,9 +343,8 @@ impl Publisher {
 
     /// Queues orders of one partition as one envelope.
     pub async fn publish(&self, orders: &[Order]) -> anyhow::Result<()> {
-        let encoded: Vec<EncodedOrder> = orders.iter().map(Order::encode).collect();
         let partition = self.partition(&orders[0]);
-        Ok(self.send(partition, &envelope::seal(&encoded)).await?)
+        Ok(self.send(partition, &sealed(orders)).await?)
     }
 
     async fn send(&self, partition: u16, body: &[u8]) -> Result<(), publish::PublishError> {

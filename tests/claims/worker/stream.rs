@@ -207,5 +207,6 @@ fn order(mint: &IdMint, product: usize, number: usize) -> anyhow::Result<Order> 
         items: Items::try_from(vec![item])?,
         accepted_ms: now_ms,
         key: None,
+        request_id: None,
     })
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use hotrow_shared::{
     broker::Broker,
     database,
-    envelope::{self, Opened},
+    envelope::{self, Command, Opened},
     publish,
     topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
 };
@@ -145,12 +145,15 @@ impl Desk {
     /// Each order goes to the queue that its items have today. What is not an order goes to where it
     /// came from: a newer worker may be able to read it.
     async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
-        let Opened { orders, unreadable } = &letter.opened;
+        let Opened {
+            commands,
+            unreadable,
+        } = &letter.opened;
         let channel = publish::confirming_channel(&self.broker).await?;
-        for order in orders {
+        for Command::Place(order) in commands {
             store::mark_replayed(&self.pool, order.id.uuid()).await?;
-            let body = envelope::seal([&order.encode()]);
-            send(&channel, order.items.partition(self.partitions), &body).await?;
+            let partition = order.items.partition(self.partitions);
+            send(&channel, partition, &order.seal_alone()).await?;
         }
         let partition = letter
             .partition
@@ -166,7 +169,7 @@ impl Desk {
 
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
-        for order in &letter.opened.orders {
+        for Command::Place(order) in &letter.opened.commands {
             let items = PricedItems {
                 items: &order.items,
                 stock: &std::collections::BTreeMap::new(),
@@ -241,9 +244,9 @@ impl Letter {
                 .and_then(|queue| queue.rsplit('.').next()?.parse().ok()),
         };
         let order_ids = opened
-            .orders
+            .commands
             .iter()
-            .map(|order| order.id.to_string())
+            .map(|Command::Place(order)| order.id.to_string())
             .collect();
         Self {
             delivery,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
-    envelope::{self, Order, Unreadable},
+    envelope::{Order, Unreadable},
     publish::{self, PublishError},
     retry,
     topology::DEAD_EXCHANGE,
@@ -86,7 +86,7 @@ impl DeadLetter {
             reason: DeadReason::Refused,
             detail: refusal.to_string(),
             order_id: Some(order.id.to_string()),
-            body: envelope::seal([&order.encode()]),
+            body: order.seal_alone(),
         }
     }
 

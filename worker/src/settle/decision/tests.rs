@@ -74,6 +74,7 @@ fn orders(wishes: &[Wish]) -> Vec<Candidate<'static>> {
             items,
             accepted_ms: 0,
             key: Some(key),
+            request_id: None,
         };
         Candidate {
             order: Box::leak(Box::new(order)),
