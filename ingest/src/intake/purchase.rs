@@ -84,7 +84,7 @@ mod tests {
         refused(
             r#"{"customer_id":"","items":[]}"#,
             "invalid",
-            "customer_id: must be 1 to 64",
+            "customer_id: must be 1 to 128",
         );
         refused(
             r#"{"customer_id":"c","customer_id":"d"}"#,
