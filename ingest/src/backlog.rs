@@ -17,14 +17,13 @@ use std::{
 
 use hotrow_shared::{
     broker::{Broker, BrokerError},
+    metrics as list,
     news::QueueNews,
     topology::{self, Depth, PREFETCH_ENVELOPES},
 };
 use metrics::Gauge;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-
-use crate::metrics::queued_orders;
 
 /// How often the broker is asked.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +41,7 @@ const WAIT_MAX: Duration = Duration::from_hours(1);
 const NEWEST_WEIGHT: f64 = 0.3;
 
 /// What waits in all queues.
-pub struct Backlog {
+pub(crate) struct Backlog {
     partitions: Vec<PartitionBacklog>,
     orders_max: u64,
 }
@@ -71,7 +70,7 @@ struct State {
 impl Backlog {
     /// A backlog of nothing. Above `orders_max` it is full.
     #[must_use]
-    pub fn new(partitions: u16, orders_max: u64) -> Self {
+    pub(crate) fn new(partitions: u16, orders_max: u64) -> Self {
         Self {
             partitions: (0..partitions).map(PartitionBacklog::new).collect(),
             orders_max,
@@ -80,7 +79,7 @@ impl Backlog {
 
     /// Whether more is waiting than may.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.partitions
             .iter()
             .map(|partition| partition.orders.load(Ordering::Relaxed))
@@ -90,7 +89,7 @@ impl Backlog {
 
     /// How long a new order of a partition will wait.
     #[must_use]
-    pub fn wait(&self, partition: u16) -> Duration {
+    pub(crate) fn wait(&self, partition: u16) -> Duration {
         self.partitions
             .get(usize::from(partition))
             .map_or(WAIT_FIRST, PartitionBacklog::wait)
@@ -98,7 +97,7 @@ impl Backlog {
 
     /// How long an order of any partition may have to wait.
     #[must_use]
-    pub fn longest_wait(&self) -> Duration {
+    pub(crate) fn longest_wait(&self) -> Duration {
         self.partitions
             .iter()
             .map(PartitionBacklog::wait)
@@ -107,7 +106,7 @@ impl Backlog {
     }
 
     /// Notes that an envelope is in a queue.
-    pub fn published(&self, partition: u16, orders: usize) {
+    pub(crate) fn published(&self, partition: u16, orders: usize) {
         self.change(partition, |state| {
             state.published += orders as u64;
             state
@@ -120,7 +119,7 @@ impl Backlog {
     }
 
     /// Notes that a worker took orders off a queue.
-    pub fn taken(&self, news: QueueNews) {
+    pub(crate) fn taken(&self, news: QueueNews) {
         self.change(news.partition, |state| {
             state.taken += u64::from(news.taken_orders);
             state.age_ms += NEWEST_WEIGHT * (f64::from(news.age_ms) - state.age_ms);
@@ -138,7 +137,7 @@ impl Backlog {
     }
 
     /// Asks the broker once a second until `shutdown`, and tells whether it answers.
-    pub async fn keep(
+    pub(crate) async fn keep(
         self: Arc<Self>,
         broker: Arc<Broker>,
         answers: impl Fn(bool),
@@ -189,7 +188,7 @@ impl PartitionBacklog {
             age_ms: WAIT_FIRST.as_secs_f64() * 1_000.0,
             pace: PACE_FIRST,
         };
-        let gauge = queued_orders(partition);
+        let gauge = list::QUEUED_ORDERS.gauge(&[("partition", &partition.to_string())]);
         gauge.set(0.0);
         let wait_ms = AtomicU64::new(state.wait_ms());
         Self {

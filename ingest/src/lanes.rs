@@ -12,18 +12,20 @@ use std::{
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     envelope::{self, EncodedCommand},
+    metrics as list,
     publish::{self, PublishError},
     retry::Pauses,
     topology::{ORDERS_EXCHANGE, routing_key},
 };
 use lapin::{Channel, types::FieldTable};
+use metrics::Histogram;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
 
-use crate::{backlog::Backlog, metrics::LaneMetrics};
+use crate::backlog::Backlog;
 
 /// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
 /// would wait for at most. Beyond, the lane is overloaded.
@@ -34,7 +36,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why an order was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotAccepted {
+pub(crate) enum NotAccepted {
     /// The lane is full, or the broker takes no messages now. The order is not queued.
     Overloaded,
     /// The broker is out of reach, or refused the order. The order is not queued.
@@ -50,7 +52,7 @@ struct Parcel {
 }
 
 /// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
-pub struct Lanes {
+pub(crate) struct Lanes {
     inboxes: Vec<mpsc::Sender<Parcel>>,
     open: watch::Receiver<usize>,
 }
@@ -58,13 +60,13 @@ pub struct Lanes {
 impl Lanes {
     /// Starts a lane for each partition.
     #[must_use]
-    pub fn start(
+    pub(crate) fn start(
         broker: &Arc<Broker>,
         partitions: u16,
         envelope_orders_max: usize,
         backlog: &Arc<Backlog>,
-        metrics: &LaneMetrics,
     ) -> (Self, JoinSet<()>) {
+        let metrics = LaneMetrics::new();
         let mut tasks = JoinSet::new();
         let (opened, open) = watch::channel(0);
         let opened = Arc::new(opened);
@@ -93,7 +95,7 @@ impl Lanes {
 
     /// How many lanes have a channel, and by that can take orders.
     #[must_use]
-    pub fn open(&self) -> watch::Receiver<usize> {
+    pub(crate) fn open(&self) -> watch::Receiver<usize> {
         self.open.clone()
     }
 
@@ -103,7 +105,7 @@ impl Lanes {
     ///
     /// # Errors
     /// See [`NotAccepted`].
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         partition: u16,
         command: EncodedCommand,
@@ -118,6 +120,24 @@ impl Lanes {
             .map_err(|_| NotAccepted::Overloaded)?;
         // A lane answers every parcel; one that died had its parcels in hand.
         answer.await.unwrap_or(Err(NotAccepted::Unknown))
+    }
+}
+
+/// Measures envelopes.
+#[derive(Clone)]
+struct LaneMetrics {
+    /// Orders in one envelope.
+    envelope_orders: Histogram,
+    /// Publish to confirm.
+    confirm: Histogram,
+}
+
+impl LaneMetrics {
+    fn new() -> Self {
+        Self {
+            envelope_orders: list::ENVELOPE_ORDERS.histogram(&[]),
+            confirm: list::PUBLISH_CONFIRM.histogram(&[]),
+        }
     }
 }
 

@@ -5,18 +5,19 @@
 //! publishes it. What became of it comes back with the [`news`] and is told by [`status`].
 //! [`inventory`] shows the stock and lets administrators change it.
 
-pub mod backlog;
+mod auth;
+mod backlog;
 pub mod clock;
 pub mod http;
-pub mod intake;
-pub mod inventory;
-pub mod lanes;
-pub mod limits;
-pub mod metrics;
-pub mod news;
+mod intake;
+mod inventory;
+mod lanes;
+mod limits;
+mod news;
+mod routes;
 pub mod settings;
-pub mod sold_out;
-pub mod status;
+mod sold_out;
+mod status;
 
 use std::sync::Arc;
 
@@ -26,14 +27,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::AdminToken,
     backlog::Backlog,
     clock::Clock,
-    http::{peer::TrustedProxies, router::router, server},
-    intake::{Intake, repeats::Repeats},
+    http::{peer::TrustedProxies, server},
+    intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
     limits::Limits,
-    metrics::{HttpMetrics, IntakeMetrics, LaneMetrics},
     news::Listeners,
     settings::Settings,
     sold_out::SoldOut,
@@ -72,13 +73,8 @@ pub async fn run(
     let limits = Arc::new(Limits::new(settings.rate_limits));
     let (reader, read) = Reader::new(pool.clone());
     let orders_max = settings.envelope_orders_max;
-    let (lanes, mut lane_tasks) = Lanes::start(
-        &publishing,
-        common.partitions,
-        orders_max,
-        &backlog,
-        &LaneMetrics::new(),
-    );
+    let (lanes, mut lane_tasks) =
+        Lanes::start(&publishing, common.partitions, orders_max, &backlog);
 
     let listeners = Listeners {
         outcomes: Arc::clone(&outcomes),
@@ -122,7 +118,7 @@ pub async fn run(
     });
     let inventory = InventoryDesk::new(
         pool.clone(),
-        settings.admin_token,
+        AdminToken::new(settings.admin_token),
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
     );
@@ -139,13 +135,11 @@ pub async fn run(
         lanes,
         metrics: IntakeMetrics::new(),
     };
-    let http_metrics = Arc::new(HttpMetrics::new());
-    let router = router(
+    let router = routes::router(
         Arc::new(intake),
-        status,
-        Arc::new(inventory),
+        &status,
+        &Arc::new(inventory),
         readiness,
-        http_metrics,
         &settings.cors_origins,
     );
     tracing::info!(address = %listener.local_addr()?, "listening");

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use axum::http::HeaderValue;
 use governor::{
     DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter,
     clock::{Clock, DefaultClock, QuantaInstant},
@@ -20,7 +19,7 @@ use hotrow_shared::order::CustomerId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{peer::counted_part, whole_seconds},
+    http::{exceeded::Exceeded, peer::counted_part},
     settings::{RateLimit, RateLimits},
 };
 
@@ -30,39 +29,8 @@ const CALLERS_MAX: usize = 500_000;
 /// How often callers that have their full allowance again are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A limit that was reached.
-#[derive(Debug, Clone)]
-pub struct Exceeded {
-    /// Whose limit: the name of the policy.
-    policy: &'static str,
-    /// The same for a person.
-    pub whose: &'static str,
-    limit: RateLimit,
-    /// When the next purchase is possible.
-    pub wait: Duration,
-}
-
-impl Exceeded {
-    /// The headers of draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy` names the quota and its window,
-    /// `RateLimit` what remains of it and for how long.
-    #[must_use]
-    pub fn headers(&self) -> [(&'static str, HeaderValue); 2] {
-        let Self { policy, limit, .. } = self;
-        let window = limit.period * limit.burst.get() / limit.count.get();
-        let policy_text = format!("\"{policy}\";q={};w={}", limit.burst, whole_seconds(window));
-        let state_text = format!("\"{policy}\";r=0;t={}", whole_seconds(self.wait));
-        let value = |text: String| {
-            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
-        };
-        [
-            ("ratelimit-policy", value(policy_text)),
-            ("ratelimit", value(state_text)),
-        ]
-    }
-}
-
 /// The limits of this process.
-pub struct Limits {
+pub(crate) struct Limits {
     ip: Option<Keyed>,
     customer: Option<Keyed>,
     global: Option<(RateLimit, DefaultDirectRateLimiter)>,
@@ -71,7 +39,7 @@ pub struct Limits {
 impl Limits {
     /// Limits with their full allowance.
     #[must_use]
-    pub fn new(limits: RateLimits) -> Self {
+    pub(crate) fn new(limits: RateLimits) -> Self {
         Self {
             ip: limits
                 .ip
@@ -89,7 +57,7 @@ impl Limits {
     ///
     /// # Errors
     /// The limit of the address or of the whole process is reached.
-    pub fn count_client(&self, client: IpAddr) -> Result<(), Exceeded> {
+    pub(crate) fn count_client(&self, client: IpAddr) -> Result<(), Exceeded> {
         if let Some(ip) = &self.ip {
             ip.count(&counted_part(client))?;
         }
@@ -106,14 +74,14 @@ impl Limits {
     ///
     /// # Errors
     /// The customer's limit is reached.
-    pub fn count_customer(&self, customer: &CustomerId) -> Result<(), Exceeded> {
+    pub(crate) fn count_customer(&self, customer: &CustomerId) -> Result<(), Exceeded> {
         self.customer
             .as_ref()
             .map_or(Ok(()), |limit| limit.count(customer.as_str()))
     }
 
     /// Forgets callers that have their full allowance again, until `shutdown`.
-    pub async fn sweep(self: Arc<Self>, shutdown: CancellationToken) {
+    pub(crate) async fn sweep(self: Arc<Self>, shutdown: CancellationToken) {
         while shutdown
             .run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL))
             .await
@@ -192,7 +160,8 @@ fn exceeded(
     Exceeded {
         policy,
         whose,
-        limit,
+        quota: limit.burst.get(),
+        window: limit.period * limit.burst.get() / limit.count.get(),
         wait: until.wait_time_from(now),
     }
 }

@@ -22,18 +22,18 @@ use crate::{backlog::Backlog, sold_out::SoldOut, status::outcomes::Outcomes};
 const PREFETCH: u16 = 32;
 
 /// Whom the news concern.
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// Keeps outcomes and wakes who waits for one.
-    pub outcomes: Arc<Outcomes>,
+    pub(crate) outcomes: Arc<Outcomes>,
     /// Keeps what is sold out.
-    pub sold_out: Arc<SoldOut>,
+    pub(crate) sold_out: Arc<SoldOut>,
     /// Knows what the workers took off their queues.
-    pub backlog: Arc<Backlog>,
+    pub(crate) backlog: Arc<Backlog>,
 }
 
 impl Listeners {
     /// Listens until `shutdown`, again and again if the broker goes away.
-    pub async fn keep(self, broker: Arc<Broker>, shutdown: CancellationToken) {
+    pub(crate) async fn keep(self, broker: Arc<Broker>, shutdown: CancellationToken) {
         let mut pauses = Pauses::new();
         loop {
             match shutdown.run_until_cancelled(self.listen(&broker)).await {

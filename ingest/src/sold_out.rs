@@ -38,14 +38,14 @@ struct Known {
 
 /// The SKUs of which nothing is left.
 #[derive(Default)]
-pub struct SoldOut {
+pub(crate) struct SoldOut {
     known: RwLock<HashMap<Sku, Known>>,
 }
 
 impl SoldOut {
     /// The first of the items that is sold out.
     #[must_use]
-    pub fn among<'a>(&self, items: &'a Items) -> Option<&'a Sku> {
+    pub(crate) fn among<'a>(&self, items: &'a Items) -> Option<&'a Sku> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.is_empty() {
             return None;
@@ -55,7 +55,7 @@ impl SoldOut {
     }
 
     /// Takes in news of a SKU.
-    pub fn hear(&self, news: &StockNews) {
+    pub(crate) fn hear(&self, news: &StockNews) {
         let sold_out = news.available <= 0;
         {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl SoldOut {
     }
 
     /// Looks up what counts as sold out, until `shutdown`.
-    pub async fn keep(self: Arc<Self>, pool: PgPool, shutdown: CancellationToken) {
+    pub(crate) async fn keep(self: Arc<Self>, pool: PgPool, shutdown: CancellationToken) {
         while shutdown
             .run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL))
             .await

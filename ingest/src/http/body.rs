@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::problem::Problem;
 
 /// The largest body, in bytes.
-pub const BODY_MAX: usize = 16 * 1024;
+pub(crate) const BODY_MAX: usize = 16 * 1024;
 /// How much of a larger body is read and thrown away: a client that is still sending when its
 /// connection is closed may not see why.
 const DISCARDED_MAX: usize = 1024 * 1024;
@@ -28,7 +28,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Another content type, too large, too slow, or cut off.
-pub async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -61,7 +61,7 @@ async fn discard(body: Body) {
 ///
 /// # Errors
 /// `malformed` if it is not JSON, `invalid` with the path of the field if it is JSON of another shape.
-pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+pub(crate) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     // serde takes the values of a struct in a row, too; the contract does not.
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     match serde_json::from_slice(bytes) {
@@ -102,7 +102,7 @@ fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
 ///
 /// # Errors
 /// More than one, or one that cannot be a key.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else {
         return Ok(None);

@@ -1,10 +1,12 @@
-//! HTTP: the server, the routes, and what surrounds every request.
+//! The ground of every route: connections, peers, bodies, refusals, and what surrounds a request.
+//!
+//! Nothing here knows a route, or what an order is.
 
-pub mod body;
-pub mod observe;
-pub mod peer;
-pub mod problem;
-pub mod router;
+pub(crate) mod body;
+pub(crate) mod exceeded;
+pub(crate) mod observe;
+pub(crate) mod peer;
+pub(crate) mod problem;
 pub mod server;
 
 use std::time::Duration;
@@ -13,13 +15,13 @@ use hotrow_shared::id::OrderId;
 
 /// Where an order's status is found.
 #[must_use]
-pub fn status_url(id: OrderId) -> String {
+pub(crate) fn status_url(id: OrderId) -> String {
     format!("/v1/orders/{id}")
 }
 
 /// A wait as `Retry-After` has it: whole seconds, rounded up, never 0.
 #[must_use]
-pub fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_millis()
         .div_ceil(1_000)
         .max(1)

@@ -7,11 +7,11 @@ use ipnet::IpNet;
 
 /// The address of the other end of the connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The proxies whose word is taken.
 #[derive(Debug, Clone)]
-pub struct TrustedProxies(pub Vec<IpNet>);
+pub(crate) struct TrustedProxies(pub(crate) Vec<IpNet>);
 
 impl TrustedProxies {
     /// The client of a request.
@@ -20,7 +20,7 @@ impl TrustedProxies {
     /// first address that is not one of our proxies is the client. What stands before it is the
     /// client's own claim and is not looked at.
     #[must_use]
-    pub fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.0.to_canonical();
         if !self.trust(client) {
             return client;
@@ -64,7 +64,7 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 
 /// The part of an address that stands for one client: an IPv6 client has a whole /64 to choose from.
 #[must_use]
-pub fn counted_part(address: IpAddr) -> IpAddr {
+pub(crate) fn counted_part(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {

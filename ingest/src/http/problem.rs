@@ -13,11 +13,11 @@ use axum::{
 use hotrow_shared::id::OrderId;
 use serde::Serialize;
 
-use crate::limits::Exceeded;
+use super::exceeded::Exceeded;
 
 /// Why a request is refused, named for what the client can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// Not JSON, or a header that cannot be read.
     #[error("{0}")]
     Malformed(String),
@@ -70,9 +70,6 @@ pub enum Problem {
     /// No token is configured.
     #[error("changing the inventory is turned off: no ADMIN_TOKEN is configured")]
     Forbidden,
-    /// A defect of ours.
-    #[error("the request could not be carried out")]
-    Internal,
 }
 
 /// How long a client should wait after a 503 that says nothing better.
@@ -94,7 +91,7 @@ struct Body<'a> {
 
 impl Problem {
     /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
-    pub const PURCHASE_CODES: [&'static str; 12] = [
+    pub(crate) const PURCHASE_CODES: [&'static str; 11] = [
         "malformed",
         "too_large",
         "request_timeout",
@@ -106,12 +103,11 @@ impl Problem {
         "overloaded",
         "unavailable",
         "outcome_unknown",
-        "internal",
     ];
 
     /// Status, code and title.
     #[must_use]
-    pub fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+    pub(crate) fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Body too large"),
@@ -160,23 +156,18 @@ impl Problem {
             ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
-            Self::Internal => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Internal error",
-            ),
         }
     }
 
     /// The code alone.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         self.kind().1
     }
 
     /// The answer's body.
     #[must_use]
-    pub fn body(&self, request_id: &str) -> Vec<u8> {
+    pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
         let (status, code, title) = self.kind();
         let order_id = match self {
             Self::OutcomeUnknown(id) => Some(*id),

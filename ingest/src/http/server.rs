@@ -47,7 +47,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves connections until `shutdown`, then lets each finish the request it is in.
 ///
 /// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let requests = TaskTracker::new();
     let hang_up = CancellationToken::new();

@@ -18,7 +18,7 @@ use crate::http::{body, peer::Peer, problem::Problem, status_url, whole_seconds}
 ///
 /// # Errors
 /// Every refusal of the contract, each counted by its code.
-pub async fn place(
+pub(crate) async fn place(
     State(intake): State<Arc<Intake>>,
     Extension(peer): Extension<Peer>,
     request: Request,

@@ -1,8 +1,9 @@
 //! The intake: what a purchase has to pass before it is accepted.
 
-pub mod handler;
-pub mod purchase;
-pub mod repeats;
+pub(crate) mod handler;
+pub(crate) mod metrics;
+pub(crate) mod purchase;
+pub(crate) mod repeats;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,51 +14,50 @@ use hotrow_shared::{
     request_id::RequestId,
 };
 
-use self::{purchase::Purchase, repeats::Repeats};
+use self::{metrics::IntakeMetrics, purchase::Purchase, repeats::Repeats};
 use crate::{
     backlog::Backlog,
     clock::Clock,
     http::{peer::TrustedProxies, problem::Problem},
     lanes::{Lanes, NotAccepted},
     limits::Limits,
-    metrics::IntakeMetrics,
     sold_out::SoldOut,
     status::{StatusDesk, reader::Found},
 };
 
 /// Everything that stands between a purchase and its lane.
-pub struct Intake {
+pub(crate) struct Intake {
     /// Names orders.
-    pub mint: IdMint,
+    pub(crate) mint: IdMint,
     /// Tells the time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Number of intake queues.
-    pub partitions: u16,
+    pub(crate) partitions: u16,
     /// Whose `X-Forwarded-For` is believed.
-    pub proxies: TrustedProxies,
+    pub(crate) proxies: TrustedProxies,
     /// How many purchases.
-    pub limits: Arc<Limits>,
+    pub(crate) limits: Arc<Limits>,
     /// What is gone.
-    pub sold_out: Arc<SoldOut>,
+    pub(crate) sold_out: Arc<SoldOut>,
     /// What waits.
-    pub backlog: Arc<Backlog>,
+    pub(crate) backlog: Arc<Backlog>,
     /// What was asked with which key.
-    pub repeats: Repeats,
+    pub(crate) repeats: Repeats,
     /// What became of earlier orders.
-    pub status: Arc<StatusDesk>,
+    pub(crate) status: Arc<StatusDesk>,
     /// The way to the broker.
-    pub lanes: Lanes,
+    pub(crate) lanes: Lanes,
     /// What is counted.
-    pub metrics: IntakeMetrics,
+    pub(crate) metrics: IntakeMetrics,
 }
 
 /// An order that is safely queued.
 #[derive(Debug)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// Its name.
-    pub id: OrderId,
+    pub(crate) id: OrderId,
     /// How long it will wait.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 impl Intake {
@@ -65,7 +65,7 @@ impl Intake {
     ///
     /// # Errors
     /// A limit is reached.
-    pub fn admit(&self, client: IpAddr) -> Result<(), Problem> {
+    pub(crate) fn admit(&self, client: IpAddr) -> Result<(), Problem> {
         self.limits
             .count_client(client)
             .map_err(Problem::RateLimited)
@@ -75,7 +75,7 @@ impl Intake {
     ///
     /// # Errors
     /// Every refusal of the contract that concerns a purchase that could be read.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         purchase: Purchase,
         key: Option<IdempotencyKey>,

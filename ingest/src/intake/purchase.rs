@@ -6,11 +6,11 @@ use serde::Deserialize;
 /// What a customer asks for.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Purchase {
+pub(crate) struct Purchase {
     /// Who.
-    pub customer_id: CustomerId,
+    pub(crate) customer_id: CustomerId,
     /// What.
-    pub items: Items,
+    pub(crate) items: Items,
 }
 
 #[cfg(test)]

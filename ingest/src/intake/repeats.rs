@@ -14,11 +14,11 @@ const REMEMBERED_MAX: u64 = 100_000;
 const REMEMBERED_FOR: Duration = Duration::from_hours(24);
 
 /// A short hash of what was asked for.
-pub type Fingerprint = u64;
+pub(crate) type Fingerprint = u64;
 
 /// The fingerprint of the items. The customer is part of the order id.
 #[must_use]
-pub fn fingerprint(items: &Items) -> Fingerprint {
+pub(crate) fn fingerprint(items: &Items) -> Fingerprint {
     let mut hasher = blake3::Hasher::new();
     for item in items.as_slice() {
         hasher
@@ -32,12 +32,12 @@ pub fn fingerprint(items: &Items) -> Fingerprint {
 }
 
 /// The fingerprints of lately accepted keyed orders.
-pub struct Repeats(Cache<OrderId, Fingerprint>);
+pub(crate) struct Repeats(Cache<OrderId, Fingerprint>);
 
 impl Repeats {
     /// Remembers nothing yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(
             Cache::builder()
                 .max_capacity(REMEMBERED_MAX)
@@ -48,18 +48,18 @@ impl Repeats {
 
     /// Whether the order is known and asked for something else.
     #[must_use]
-    pub fn contradict(&self, id: OrderId, fingerprint: Fingerprint) -> bool {
+    pub(crate) fn contradict(&self, id: OrderId, fingerprint: Fingerprint) -> bool {
         self.0.get(&id).is_some_and(|known| known != fingerprint)
     }
 
     /// Whether the order was accepted here.
     #[must_use]
-    pub fn remembers(&self, id: OrderId) -> bool {
+    pub(crate) fn remembers(&self, id: OrderId) -> bool {
         self.0.contains_key(&id)
     }
 
     /// Remembers an order that is, or may be, queued.
-    pub fn remember(&self, id: OrderId, fingerprint: Fingerprint) {
+    pub(crate) fn remember(&self, id: OrderId, fingerprint: Fingerprint) {
         self.0.insert(id, fingerprint);
     }
 }

@@ -15,7 +15,6 @@ use axum::{
 use chrono::{DateTime, Utc};
 use hotrow_shared::{order::Sku, outcome::timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
 use super::{
@@ -76,7 +75,7 @@ struct Page<'a> {
 ///
 /// # Errors
 /// 404 for an unknown SKU, 503 without a database.
-pub async fn show(
+pub(crate) async fn show(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
@@ -87,7 +86,7 @@ pub async fn show(
 
 /// The query of [`page`].
 #[derive(Deserialize)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     limit: Option<String>,
     after: Option<String>,
 }
@@ -96,7 +95,7 @@ pub struct PageQuery {
 ///
 /// # Errors
 /// 422 for a page that cannot be, 503 without a database.
-pub async fn page(
+pub(crate) async fn page(
     State(desk): State<Arc<InventoryDesk>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -142,7 +141,7 @@ struct PutBody {
 ///
 /// # Errors
 /// 401 and 403 without the token, 422 for what a product cannot be, 503 without a database.
-pub async fn put(
+pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -194,7 +193,7 @@ struct RestockBody {
 /// # Errors
 /// 401 and 403 without the token, 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
 /// another, 503 without a database.
-pub async fn restock(
+pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -237,27 +236,9 @@ async fn admit<T: DeserializeOwned>(
     headers: &HeaderMap,
     content: Body,
 ) -> Result<(Sku, T), Problem> {
-    authorize(desk, headers)?;
+    desk.admin_token.admit(headers)?;
     let content = body::read(headers, content).await?;
     Ok((sku_of(path)?, body::parse(&content)?))
-}
-
-/// Lets administrators in. The comparison takes as long for a wrong token as for the right one.
-fn authorize(desk: &InventoryDesk, headers: &HeaderMap) -> Result<(), Problem> {
-    let token = desk.admin_token.as_ref().ok_or(Problem::Forbidden)?;
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '));
-    let given = given
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, given)| given.trim());
-    let fits = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(token.as_bytes())));
-    if fits {
-        Ok(())
-    } else {
-        Err(Problem::Unauthorized)
-    }
 }
 
 fn sku_of(path: Result<Path<String>, PathRejection>) -> Result<Sku, Problem> {

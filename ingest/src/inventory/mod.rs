@@ -1,7 +1,7 @@
 //! The inventory: what clients see of it, and what administrators change.
 
-pub mod handler;
-pub mod store;
+pub(crate) mod handler;
+pub(crate) mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,21 +17,21 @@ use sqlx::PgPool;
 use tokio::time::timeout;
 
 use self::store::Row;
-use crate::sold_out::SoldOut;
+use crate::{auth::AdminToken, sold_out::SoldOut};
 
 /// How old a shown stock may be, the `max-age` of the contract.
-pub const SHOWN_FOR: Duration = Duration::from_secs(1);
+pub(crate) const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// Products whose stock is remembered for that long.
 const SHOWN_MAX: u64 = 10_000;
 /// How long telling the others of a change may hold up the answer to an administrator.
 const TELL_MAX: Duration = Duration::from_secs(1);
 
 /// Reads and changes the inventory.
-pub struct InventoryDesk {
+pub(crate) struct InventoryDesk {
     pool: PgPool,
     /// Thousands look at the same product in the same second: one of them asks the database.
     shown: Cache<Sku, Option<Row>>,
-    admin_token: Option<String>,
+    admin_token: AdminToken,
     sold_out: Arc<SoldOut>,
     broker: Arc<Broker>,
 }
@@ -39,9 +39,9 @@ pub struct InventoryDesk {
 impl InventoryDesk {
     /// A desk that lets administrators with this token in.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: PgPool,
-        admin_token: Option<String>,
+        admin_token: AdminToken,
         sold_out: Arc<SoldOut>,
         broker: Arc<Broker>,
     ) -> Self {

@@ -6,41 +6,44 @@ use sqlx::{PgExecutor, PgPool};
 
 /// A row of the inventory as it was at a time.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     /// The product.
-    pub sku: String,
+    pub(crate) sku: String,
     /// Its name for people.
-    pub title: String,
+    pub(crate) title: String,
     /// The price of one, in the currency's smallest unit.
-    pub unit_price_minor: i64,
+    pub(crate) unit_price_minor: i64,
     /// ISO 4217.
-    pub currency: String,
+    pub(crate) currency: String,
     /// What is left.
-    pub available: i64,
+    pub(crate) available: i64,
     /// Counts the writes of the row.
-    pub version: i64,
+    pub(crate) version: i64,
     /// When it was read.
-    pub as_of: DateTime<Utc>,
+    pub(crate) as_of: DateTime<Utc>,
 }
 
 /// What an administrator says of a product.
 #[derive(Debug, Clone, Copy)]
-pub struct Product<'a> {
+pub(crate) struct Product<'a> {
     /// Its name for people.
-    pub title: &'a str,
+    pub(crate) title: &'a str,
     /// The price of one, in the currency's smallest unit.
-    pub unit_price_minor: i64,
+    pub(crate) unit_price_minor: i64,
     /// ISO 4217.
-    pub currency: &'a str,
+    pub(crate) currency: &'a str,
     /// What is left.
-    pub available: i64,
+    pub(crate) available: i64,
 }
 
 /// Reads one row.
 ///
 /// # Errors
 /// The database is out of reach.
-pub async fn read(executor: impl PgExecutor<'_>, sku: &Sku) -> Result<Option<Row>, sqlx::Error> {
+pub(crate) async fn read(
+    executor: impl PgExecutor<'_>,
+    sku: &Sku,
+) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         r#"
@@ -58,7 +61,11 @@ pub async fn read(executor: impl PgExecutor<'_>, sku: &Sku) -> Result<Option<Row
 ///
 /// # Errors
 /// The database is out of reach.
-pub async fn page(pool: &PgPool, after: Option<&Sku>, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+pub(crate) async fn page(
+    pool: &PgPool,
+    after: Option<&Sku>,
+    limit: i64,
+) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         r#"
@@ -79,7 +86,7 @@ pub async fn page(pool: &PgPool, after: Option<&Sku>, limit: i64) -> Result<Vec<
 ///
 /// # Errors
 /// The database is out of reach.
-pub async fn put(
+pub(crate) async fn put(
     pool: &PgPool,
     sku: &Sku,
     product: Product<'_>,
@@ -129,7 +136,7 @@ pub async fn put(
 
 /// What became of a restock.
 #[derive(Debug)]
-pub enum Restocked {
+pub(crate) enum Restocked {
     /// It was applied, now or when the same key came first.
     Done(Row),
     /// There is no such product.
@@ -144,7 +151,7 @@ pub enum Restocked {
 ///
 /// # Errors
 /// The database is out of reach.
-pub async fn restock(
+pub(crate) async fn restock(
     pool: &PgPool,
     sku: &Sku,
     quantity: i64,

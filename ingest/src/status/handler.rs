@@ -36,7 +36,7 @@ impl From<NoAnswer> for Problem {
 ///
 /// # Errors
 /// 404 for an id that was never issued or is no longer kept, 503 without a database.
-pub async fn one(
+pub(crate) async fn one(
     State(desk): State<Arc<StatusDesk>>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -67,7 +67,7 @@ pub async fn one(
 
 /// The query of [`many`].
 #[derive(Deserialize)]
-pub struct Ids {
+pub(crate) struct Ids {
     ids: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub struct Ids {
 ///
 /// # Errors
 /// 422 for none or too many, 404 if one of the ids was never issued, 503 without a database.
-pub async fn many(
+pub(crate) async fn many(
     State(desk): State<Arc<StatusDesk>>,
     query: Result<Query<Ids>, QueryRejection>,
 ) -> Result<Response, Problem> {

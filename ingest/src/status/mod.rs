@@ -1,8 +1,8 @@
 //! The status path: what became of an order, from the cache, from the database, or when it comes.
 
-pub mod handler;
-pub mod outcomes;
-pub mod reader;
+pub(crate) mod handler;
+pub(crate) mod outcomes;
+pub(crate) mod reader;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::backlog::Backlog;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Answers what became of orders.
-pub struct StatusDesk {
+pub(crate) struct StatusDesk {
     /// Tells our ids from made-up ones.
-    pub mint: IdMint,
+    pub(crate) mint: IdMint,
     /// Lately settled orders.
-    pub outcomes: Arc<Outcomes>,
+    pub(crate) outcomes: Arc<Outcomes>,
     /// All settled orders.
-    pub reader: Reader,
+    pub(crate) reader: Reader,
     /// How long what is queued will wait.
-    pub backlog: Arc<Backlog>,
+    pub(crate) backlog: Arc<Backlog>,
     /// Ends every wait.
-    pub shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl StatusDesk {
@@ -38,7 +38,7 @@ impl StatusDesk {
     ///
     /// # Errors
     /// It is not in the cache and the database does not answer.
-    pub async fn find(&self, id: OrderId) -> Result<Found, NoAnswer> {
+    pub(crate) async fn find(&self, id: OrderId) -> Result<Found, NoAnswer> {
         if let Some(document) = self.outcomes.of(id) {
             return Ok(Found::Settled(document));
         }
@@ -53,7 +53,7 @@ impl StatusDesk {
     ///
     /// # Errors
     /// As [`Self::find`], at the end of the wait.
-    pub async fn find_within(&self, id: OrderId, wait: Duration) -> Result<Found, NoAnswer> {
+    pub(crate) async fn find_within(&self, id: OrderId, wait: Duration) -> Result<Found, NoAnswer> {
         let deadline = Instant::now() + wait;
         let mut found = self.find(id).await;
         while matches!(found, Ok(Found::Queued) | Err(NoAnswer)) && Instant::now() < deadline {

@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 100_000;
 
 /// Outcomes of lately settled orders.
 #[derive(Default)]
-pub struct Outcomes {
+pub(crate) struct Outcomes {
     generations: RwLock<Generations>,
     waiting: Mutex<Waiting>,
 }
@@ -41,7 +41,7 @@ struct Waiting {
 impl Outcomes {
     /// The document of an order, if it was settled lately.
     #[must_use]
-    pub fn of(&self, id: OrderId) -> Option<Bytes> {
+    pub(crate) fn of(&self, id: OrderId) -> Option<Bytes> {
         let generations = self
             .generations
             .read()
@@ -54,7 +54,11 @@ impl Outcomes {
     }
 
     /// Takes in outcomes, and wakes who waits for them or for orders that were found settled.
-    pub fn hear(&self, documents: impl Iterator<Item = (OrderId, Bytes)>, found: &[OrderId]) {
+    pub(crate) fn hear(
+        &self,
+        documents: impl Iterator<Item = (OrderId, Bytes)>,
+        found: &[OrderId],
+    ) {
         let mut news = Vec::with_capacity(documents.size_hint().0 + found.len());
         {
             let mut generations = self
@@ -71,7 +75,7 @@ impl Outcomes {
     }
 
     /// Keeps a document that was read from the database.
-    pub fn keep(&self, id: OrderId, document: Bytes) {
+    pub(crate) fn keep(&self, id: OrderId, document: Bytes) {
         self.generations
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +84,7 @@ impl Outcomes {
 
     /// Waits for news of an order, from now on. `None` if too many wait already.
     #[must_use]
-    pub fn expect(&self, id: OrderId) -> Option<oneshot::Receiver<()>> {
+    pub(crate) fn expect(&self, id: OrderId) -> Option<oneshot::Receiver<()>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.count >= WAITING_MAX {
             waiting.forget_gone();

@@ -25,7 +25,7 @@ const KEPT_DAYS_SURELY: u64 = 2;
 
 /// What the database knows of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// It is settled for good, and this is its document.
     Settled(Bytes),
     /// It could not be settled, and may still be: this is its document for now.
@@ -39,7 +39,7 @@ pub enum Found {
 /// The database did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the database does not answer")]
-pub struct NoAnswer;
+pub(crate) struct NoAnswer;
 
 struct Question {
     id: OrderId,
@@ -48,13 +48,13 @@ struct Question {
 
 /// Asks the database for orders, many in one query.
 #[derive(Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     inbox: mpsc::Sender<Question>,
 }
 
 impl Reader {
     /// A reader, and the task that reads for it until the last clone is dropped.
-    pub fn new(pool: PgPool) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(pool: PgPool) -> (Self, impl Future<Output = ()>) {
         let (inbox, questions) = mpsc::channel(INBOX);
         (Self { inbox }, answer_all(pool, questions))
     }
@@ -63,7 +63,7 @@ impl Reader {
     ///
     /// # Errors
     /// The database does not answer, or more is asked than it can.
-    pub async fn read(&self, id: OrderId) -> Result<Found, NoAnswer> {
+    pub(crate) async fn read(&self, id: OrderId) -> Result<Found, NoAnswer> {
         let (reply, answer) = oneshot::channel();
         self.inbox
             .try_send(Question { id, reply })

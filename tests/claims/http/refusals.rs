@@ -114,11 +114,11 @@ async fn an_invalid_order_is_told_which_field_is_wrong() -> anyhow::Result<()> {
             "customer_id",
         ),
         (
-            json!({ "customer_id": long, "items": [item("a", 1)] }),
+            json!({ "customer_id": "x".repeat(129), "items": [item("a", 1)] }),
             "customer_id",
         ),
         (
-            json!({ "customer_id": "a/b", "items": [item("a", 1)] }),
+            json!({ "customer_id": "a\\b", "items": [item("a", 1)] }),
             "customer_id",
         ),
         (
@@ -179,11 +179,12 @@ async fn an_invalid_order_is_told_which_field_is_wrong() -> anyhow::Result<()> {
     assert_eq!(envelopes(&place).await?, 0);
 
     let name = "Az09._:@-".repeat(7) + "x";
+    let customer = "auth0|Az09._:@+=/~-".repeat(6) + "0123456789abcd";
     let most: Vec<_> = (0..20)
         .map(|number| item(&number.to_string(), 1_000))
         .collect();
     for body in [
-        json!({ "customer_id": name, "items": [item(&name, 1)] }),
+        json!({ "customer_id": customer, "items": [item(&name, 1)] }),
         order(json!(most)),
     ] {
         assert_accepted(&post(&ingest, &[], body.to_string()).await?);

@@ -1,0 +1,39 @@
+//! Who calls: the bearer token of administrators.
+
+use axum::http::{HeaderMap, header};
+use subtle::ConstantTimeEq;
+
+use crate::http::problem::Problem;
+
+/// The token that lets administrators in, if there is one.
+#[derive(Clone)]
+pub(crate) struct AdminToken(Option<String>);
+
+impl AdminToken {
+    /// Lets in who sends this token. Without a token nobody is.
+    #[must_use]
+    pub(crate) fn new(token: Option<String>) -> Self {
+        Self(token)
+    }
+
+    /// Lets administrators in. The comparison takes as long for a wrong token as for the right one.
+    ///
+    /// # Errors
+    /// There is no token (403), or the request does not carry it (401).
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let token = self.0.as_ref().ok_or(Problem::Forbidden)?;
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '));
+        let given = given
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, given)| given.trim());
+        let fits = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(token.as_bytes())));
+        if fits {
+            Ok(())
+        } else {
+            Err(Problem::Unauthorized)
+        }
+    }
+}
