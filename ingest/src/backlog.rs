@@ -37,6 +37,8 @@ const WAIT_FIRST: Duration = Duration::from_millis(40);
 const PACE_FIRST: f64 = 20_000.0;
 /// The longest wait that is announced.
 const WAIT_MAX: Duration = Duration::from_hours(1);
+/// The longest stall that is believed while the broker has nothing ready.
+const STALL_UNSEEN_MAX: Duration = Duration::from_mins(1);
 /// The weight of the newest value in a moving mean.
 const NEWEST_WEIGHT: f64 = 0.3;
 
@@ -65,6 +67,10 @@ struct State {
     age_ms: f64,
     /// Orders settled per second while there was a backlog.
     pace: f64,
+    /// Orders of this process that no news has told of yet.
+    unsettled: u64,
+    /// How long nothing was settled although something waits.
+    stalled: Duration,
 }
 
 impl Backlog {
@@ -109,6 +115,7 @@ impl Backlog {
     pub(crate) fn published(&self, partition: u16, orders: usize) {
         self.change(partition, |state| {
             state.published += orders as u64;
+            state.unsettled += orders as u64;
             state
                 .sizes
                 .push_back(u16::try_from(orders).unwrap_or(u16::MAX));
@@ -122,6 +129,8 @@ impl Backlog {
     pub(crate) fn taken(&self, news: QueueNews) {
         self.change(news.partition, |state| {
             state.taken += u64::from(news.taken_orders);
+            state.unsettled = state.unsettled.saturating_sub(u64::from(news.taken_orders));
+            state.stalled = Duration::ZERO;
             state.age_ms += NEWEST_WEIGHT * (f64::from(news.age_ms) - state.age_ms);
         });
     }
@@ -137,7 +146,7 @@ impl Backlog {
     }
 
     /// Asks the broker once a second until `shutdown`, and tells whether it answers.
-    pub(crate) async fn keep(
+    pub(crate) async fn sample_forever(
         self: Arc<Self>,
         broker: Arc<Broker>,
         answers: impl Fn(bool),
@@ -187,6 +196,8 @@ impl PartitionBacklog {
             taken: 0,
             age_ms: WAIT_FIRST.as_secs_f64() * 1_000.0,
             pace: PACE_FIRST,
+            unsettled: 0,
+            stalled: Duration::ZERO,
         };
         let gauge = list::QUEUED_ORDERS.gauge(&[("partition", &partition.to_string())]);
         gauge.set(0.0);
@@ -230,8 +241,7 @@ impl State {
         } else {
             0.0
         };
-        queueing
-            .max(self.age_ms)
+        (queueing.max(self.age_ms) + self.stalled.as_millis() as f64)
             .clamp(1.0, WAIT_MAX.as_millis() as f64) as u64
     }
 
@@ -245,6 +255,12 @@ impl State {
             // What the last orders waited says ever less of the next one.
             self.age_ms += NEWEST_WEIGHT * (WAIT_FIRST.as_secs_f64() * 1_000.0 - self.age_ms);
         }
+        self.stalled = match (self.taken, depth.ready_envelopes, self.unsettled) {
+            (0, 0, 0) | (1.., _, _) => Duration::ZERO,
+            // What waits may be in a worker's hands, or its news may be lost.
+            (0, 0, _) => (self.stalled + SAMPLE_INTERVAL).min(STALL_UNSEEN_MAX),
+            (0, _, _) => self.stalled + SAMPLE_INTERVAL,
+        };
         let held = if depth.ready_envelopes > 0 && depth.consumers > 0 {
             u32::from(PREFETCH_ENVELOPES)
         } else {
@@ -312,6 +328,27 @@ mod tests {
             age_ms: 5,
         });
         assert!(!backlog.is_full());
+    }
+
+    #[test]
+    fn the_announced_wait_grows_while_nothing_settles_and_shrinks_with_the_first_news() {
+        let backlog = Backlog::new(1, 1_000_000);
+        backlog.published(0, 1);
+        let mut waits = vec![backlog.wait(0)];
+        for _ in 0..3 {
+            // A worker holds the order: nothing is ready.
+            backlog.sampled(0, depth(0, 1));
+            waits.push(backlog.wait(0));
+        }
+        assert!(waits.is_sorted_by(|one, next| one < next), "{waits:?}");
+        backlog.taken(QueueNews {
+            partition: 0,
+            taken_orders: 1,
+            age_ms: 5,
+        });
+        assert!(backlog.wait(0) <= waits[0]);
+        backlog.sampled(0, depth(0, 1));
+        assert!(backlog.wait(0) <= waits[0], "nothing waits any more");
     }
 
     #[test]

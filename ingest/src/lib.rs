@@ -22,7 +22,8 @@ mod status;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
+use hotrow_shared::{broker::Broker, database, settings::Common, telemetry::Readiness, topology};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,7 @@ use crate::{
     news::Listeners,
     settings::Settings,
     sold_out::SoldOut,
-    status::{StatusDesk, outcomes::Outcomes, reader::Reader},
+    status::{Finder, Lately, StatusDesk, reader::Reader},
 };
 
 /// What an ingest process needs to accept orders. Without the database it still accepts them, and tells
@@ -57,27 +58,24 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let common = &settings.common;
-    let pool = database::pool(
-        &common.database,
-        common.database_connections,
-        "hotrow-ingest",
-    );
+    let pools = Pools::new(common);
     database::require_schema(&common.database).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-    topology::ensure(&listening, &pool, common.partitions).await?;
+    topology::ensure(&listening, &pools.orders, common.partitions).await?;
 
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());
-    let outcomes = Arc::new(Outcomes::default());
+    let lately = Arc::new(Lately::default());
     let limits = Arc::new(Limits::new(settings.rate_limits));
-    let (reader, read) = Reader::new(pool.clone());
+    let (polled, read_for_polls) = Reader::new(pools.orders.clone());
+    let (earlier, read_for_the_door) = Reader::new(pools.orders.clone());
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) =
         Lanes::start(&publishing, common.partitions, orders_max, &backlog);
 
     let listeners = Listeners {
-        outcomes: Arc::clone(&outcomes),
+        lately: Arc::clone(&lately),
         sold_out: Arc::clone(&sold_out),
         backlog: Arc::clone(&backlog),
     };
@@ -91,8 +89,9 @@ pub async fn run(
         );
         move |answers| readiness.set("broker", answers && *open.borrow() == partitions)
     };
-    tokio::spawn(read);
-    tokio::spawn(listeners.keep(Arc::clone(&listening), shutdown.clone()));
+    tokio::spawn(read_for_polls);
+    tokio::spawn(read_for_the_door);
+    tokio::spawn(listeners.run(Arc::clone(&listening), shutdown.clone()));
     // The first clients are not to find closed lanes.
     if shutdown
         .run_until_cancelled(lanes_open.wait_for(all_open))
@@ -101,23 +100,26 @@ pub async fn run(
     {
         return Ok(());
     }
-    tokio::spawn(Arc::clone(&backlog).keep(
+    tokio::spawn(Arc::clone(&backlog).sample_forever(
         Arc::clone(&listening),
         broker_answers,
         shutdown.clone(),
     ));
-    tokio::spawn(Arc::clone(&sold_out).keep(pool.clone(), shutdown.clone()));
+    tokio::spawn(Arc::clone(&sold_out).refresh(pools.orders.clone(), shutdown.clone()));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
 
     let status = Arc::new(StatusDesk {
         mint: common.mint.clone(),
-        outcomes,
-        reader,
+        finder: Finder {
+            lately: Arc::clone(&lately),
+            reader: polled,
+        },
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
     let inventory = InventoryDesk::new(
-        pool.clone(),
+        pools.inventory.clone(),
+        pools.changes.clone(),
         AdminToken::new(settings.admin_token),
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
@@ -131,7 +133,10 @@ pub async fn run(
         sold_out,
         backlog,
         repeats: Repeats::new(),
-        status: Arc::clone(&status),
+        earlier: Finder {
+            lately,
+            reader: earlier,
+        },
         lanes,
         metrics: IntakeMetrics::new(),
     };
@@ -150,6 +155,35 @@ pub async fn run(
         ended.context("a lane has failed")?;
     }
     tokio::join!(publishing.close(), listening.close());
-    pool.close().await;
+    pools.close().await;
     Ok(())
+}
+
+/// Connections to the database, shared out so that no kind of question starves another.
+struct Pools {
+    /// Orders, for polls and the door, and the watch on what is sold out.
+    orders: PgPool,
+    /// Reads of the inventory.
+    inventory: PgPool,
+    /// Changes by administrators.
+    changes: PgPool,
+}
+
+impl Pools {
+    /// Half of the connections for orders, and a quarter each for the two others.
+    fn new(common: &Common) -> Self {
+        let all = common.database_connections;
+        let pool = |connections: u32, name| database::pool(&common.database, connections, name);
+        Self {
+            orders: pool(all - all / 4 * 2, "hotrow-ingest orders"),
+            inventory: pool(all / 4, "hotrow-ingest inventory"),
+            changes: pool(all / 4, "hotrow-ingest changes"),
+        }
+    }
+
+    async fn close(&self) {
+        for pool in [&self.orders, &self.inventory, &self.changes] {
+            pool.close().await;
+        }
+    }
 }

@@ -16,15 +16,15 @@ use lapin::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{backlog::Backlog, sold_out::SoldOut, status::outcomes::Outcomes};
+use crate::{backlog::Backlog, sold_out::SoldOut, status::Lately};
 
 /// Messages of news that wait in this process; the others wait in the broker, which drops the oldest.
 const PREFETCH: u16 = 32;
 
 /// Whom the news concern.
 pub(crate) struct Listeners {
-    /// Keeps outcomes and wakes who waits for one.
-    pub(crate) outcomes: Arc<Outcomes>,
+    /// Remembers outcomes and wakes who waits for one.
+    pub(crate) lately: Arc<Lately>,
     /// Keeps what is sold out.
     pub(crate) sold_out: Arc<SoldOut>,
     /// Knows what the workers took off their queues.
@@ -33,7 +33,7 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     /// Listens until `shutdown`, again and again if the broker goes away.
-    pub(crate) async fn keep(self, broker: Arc<Broker>, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, broker: Arc<Broker>, shutdown: CancellationToken) {
         let mut pauses = Pauses::new();
         loop {
             match shutdown.run_until_cancelled(self.listen(&broker)).await {
@@ -86,7 +86,7 @@ impl Listeners {
                 message.slice_ref(settled.document.get().as_bytes()),
             )
         });
-        self.outcomes.hear(documents, &news.found);
+        self.lately.hear(documents, &news.found);
         if let Some(queue) = news.queue {
             self.backlog.taken(queue);
         }

@@ -101,7 +101,7 @@ impl SoldOut {
     }
 
     /// Looks up what counts as sold out, until `shutdown`.
-    pub(crate) async fn keep(self: Arc<Self>, pool: PgPool, shutdown: CancellationToken) {
+    pub(crate) async fn refresh(self: Arc<Self>, pool: PgPool, shutdown: CancellationToken) {
         while shutdown
             .run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL))
             .await

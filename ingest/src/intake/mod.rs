@@ -7,10 +7,10 @@ pub(crate) mod repeats;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
 use hotrow_shared::{
     envelope::{Command, Order},
     id::{IdMint, IdempotencyKey, OrderId},
+    order::CustomerId,
     request_id::RequestId,
 };
 
@@ -22,7 +22,10 @@ use crate::{
     lanes::{Lanes, NotAccepted},
     limits::Limits,
     sold_out::SoldOut,
-    status::{StatusDesk, reader::Found},
+    status::{
+        Finder,
+        reader::{Found, NoAnswer},
+    },
 };
 
 /// Everything that stands between a purchase and its lane.
@@ -44,7 +47,7 @@ pub(crate) struct Intake {
     /// What was asked with which key.
     pub(crate) repeats: Repeats,
     /// What became of earlier orders.
-    pub(crate) status: Arc<StatusDesk>,
+    pub(crate) earlier: Finder,
     /// The way to the broker.
     pub(crate) lanes: Lanes,
     /// What is counted.
@@ -97,16 +100,8 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        let mut order = Order {
-            id,
-            customer_id,
-            items,
-            accepted_ms: 0,
-            key,
-            request_id,
-        };
-        if let Some(sku) = self.sold_out.among(&order.items)
-            && !self.may_be_a_repeat(&order).await
+        if let Some(sku) = self.sold_out.among(&items)
+            && !self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?
         {
             return Err(Problem::SoldOut(sku.to_string()));
         }
@@ -114,12 +109,16 @@ impl Intake {
         if self.backlog.is_full() {
             return Err(Problem::Overloaded(wait));
         }
-        // The looks before may have taken a while. An order counts as accepted when it enters its lane.
-        order.accepted_ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
-        let published = self
-            .lanes
-            .publish(partition, Command::Place(order).encode())
-            .await;
+        let order = Command::Place(Order {
+            id,
+            customer_id,
+            items,
+            // Now, and not before the looks above, which may have taken a while.
+            accepted_ms: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX),
+            key,
+            request_id,
+        });
+        let published = self.lanes.publish(partition, order.encode()).await;
         if let (Some(fingerprint), Ok(()) | Err(NotAccepted::Unknown)) = (fingerprint, published) {
             self.repeats.remember(id, fingerprint);
         }
@@ -131,23 +130,31 @@ impl Intake {
         }
     }
 
-    /// Whether an order may have come in before.
+    /// Returns whether an order may have come in before.
     ///
     /// A buyer who got the last one and repeats the request must not hear `sold_out`. So a keyed order
-    /// passes a sold-out SKU if it, or the same purchase of the day before, is known or cannot be
-    /// looked up; the worker then finds the first one.
-    async fn may_be_a_repeat(&self, order: &Order) -> bool {
-        let Some(key) = &order.key else { return false };
-        if self.repeats.remembers(order.id) {
-            return true;
+    /// passes a sold-out SKU if it, or the same purchase of the day before, is known; the worker then
+    /// finds the first one. All names of the purchase are one look-up.
+    ///
+    /// # Errors
+    /// The names cannot be looked up. A door that does not know stays shut.
+    async fn may_be_a_repeat(
+        &self,
+        id: OrderId,
+        customer_id: &CustomerId,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<bool, NoAnswer> {
+        let Some(key) = key else {
+            return Ok(false);
+        };
+        if self.repeats.remembers(id) {
+            return Ok(true);
         }
-        let twins = self
-            .mint
-            .twins(order.id, &order.customer_id, key, order.id.day());
-        let names = [order.id].into_iter().chain(twins);
-        let found = join_all(names.map(|id| self.status.find(id))).await;
-        found
+        let twins = self.mint.twins(id, customer_id, key, id.day());
+        let names: Vec<_> = [id].into_iter().chain(twins).collect();
+        let found = self.earlier.find(&names).await?;
+        Ok(found
             .iter()
-            .any(|found| !matches!(found, Ok(Found::Queued | Found::Dropped)))
+            .any(|found| !matches!(found, Found::Queued | Found::Dropped)))
     }
 }

@@ -109,7 +109,7 @@ pub(crate) async fn page(
         })
         .transpose()?;
     // One more than shown tells whether there is another page.
-    let rows = read_in_time(store::page(&desk.pool, after.as_ref(), limit + 1)).await?;
+    let rows = read_in_time(store::page(&desk.reads, after.as_ref(), limit + 1)).await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX).min(rows.len());
     let next_after = (rows.len() > shown).then(|| rows[shown - 1].sku.as_str());
     let page = Page {
@@ -164,7 +164,7 @@ pub(crate) async fn put(
         currency: &product.currency,
         available: product.available,
     };
-    let (row, created) = in_time(store::put(&desk.pool, &sku, product)).await?;
+    let (row, created) = in_time(store::put(&desk.changes, &sku, product)).await?;
     desk.tell(&sku, &row).await;
     let status = if created {
         StatusCode::CREATED
@@ -200,7 +200,7 @@ pub(crate) async fn restock(
     })?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
     let restocked = in_time(store::restock(
-        &desk.pool,
+        &desk.changes,
         &sku,
         quantity,
         key,

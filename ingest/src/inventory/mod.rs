@@ -28,7 +28,10 @@ const TELL_MAX: Duration = Duration::from_secs(1);
 
 /// Reads and changes the inventory.
 pub(crate) struct InventoryDesk {
-    pool: PgPool,
+    /// For whoever looks.
+    reads: PgPool,
+    /// For administrators, whom a crowd of readers must not keep out.
+    changes: PgPool,
     /// Thousands look at the same product in the same second: one of them asks the database.
     shown: Cache<Sku, Option<Row>>,
     admin_token: AdminToken,
@@ -40,7 +43,8 @@ impl InventoryDesk {
     /// A desk that lets administrators with this token in.
     #[must_use]
     pub(crate) fn new(
-        pool: PgPool,
+        reads: PgPool,
+        changes: PgPool,
         admin_token: AdminToken,
         sold_out: Arc<SoldOut>,
         broker: Arc<Broker>,
@@ -50,7 +54,8 @@ impl InventoryDesk {
             .time_to_live(SHOWN_FOR)
             .build();
         Self {
-            pool,
+            reads,
+            changes,
             shown,
             admin_token,
             sold_out,
@@ -60,7 +65,7 @@ impl InventoryDesk {
 
     async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
         self.shown
-            .try_get_with_by_ref(sku, store::read(&self.pool, sku))
+            .try_get_with_by_ref(sku, store::read(&self.reads, sku))
             .await
     }
 

@@ -1,6 +1,12 @@
 //! Reads of orders from PostgreSQL: whatever was asked while the last query ran goes into the next.
+//!
+//! Every question ends within [`ANSWER_MAX`], whatever the database does, and one that nobody waits for
+//! any more is not asked.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hotrow_shared::{
@@ -8,7 +14,7 @@ use hotrow_shared::{
     outcome::{OrderDocument, Status},
 };
 use serde_json::value::RawValue;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -18,8 +24,11 @@ use tokio::{
 const IDS_MAX: usize = 1_000;
 /// Questions that may wait; beyond, the database counts as out of reach.
 const INBOX: usize = 50_000;
-/// How long the database may take.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long a question may take, the wait for the query before it included.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(1_800);
+/// How long one query may take, its connection included. Shorter than a question, so that those which
+/// were asked during a query that came to nothing are asked once more.
+const QUERY_MAX: Duration = Duration::from_millis(1_200);
 /// An order this old that is not found may lie in a day that is no longer kept.
 const KEPT_DAYS_SURELY: u64 = 2;
 
@@ -42,8 +51,8 @@ pub(crate) enum Found {
 pub(crate) struct NoAnswer;
 
 struct Question {
-    id: OrderId,
-    reply: oneshot::Sender<Result<Found, NoAnswer>>,
+    ids: Vec<OrderId>,
+    reply: oneshot::Sender<Result<Vec<Found>, NoAnswer>>,
 }
 
 /// Asks the database for orders, many in one query.
@@ -53,50 +62,100 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader, and the task that reads for it until the last clone is dropped.
+    /// A reader, and the task that reads for it until the last clone is dropped. It uses one connection
+    /// of the pool at a time.
     pub(crate) fn new(pool: PgPool) -> (Self, impl Future<Output = ()>) {
         let (inbox, questions) = mpsc::channel(INBOX);
         (Self { inbox }, answer_all(pool, questions))
     }
 
-    /// Reads an order.
+    /// Reads orders, in one look-up and in the order asked.
     ///
     /// # Errors
-    /// The database does not answer, or more is asked than it can.
-    pub(crate) async fn read(&self, id: OrderId) -> Result<Found, NoAnswer> {
+    /// The database does not answer within [`ANSWER_MAX`], or more is asked than it can.
+    pub(crate) async fn read(&self, ids: Vec<OrderId>) -> Result<Vec<Found>, NoAnswer> {
         let (reply, answer) = oneshot::channel();
         self.inbox
-            .try_send(Question { id, reply })
+            .try_send(Question { ids, reply })
             .map_err(|_| NoAnswer)?;
-        answer.await.unwrap_or(Err(NoAnswer))
+        let answered = timeout(ANSWER_MAX, answer).await;
+        answered.map_err(|_| NoAnswer)?.unwrap_or(Err(NoAnswer))
     }
 }
 
 async fn answer_all(pool: PgPool, mut inbox: mpsc::Receiver<Question>) {
-    let mut questions = Vec::with_capacity(IDS_MAX);
-    while inbox.recv_many(&mut questions, IDS_MAX).await > 0 {
-        let ids: Vec<_> = questions.iter().map(|question| question.id).collect();
-        let found = match timeout(ANSWER_MAX, read(&pool, &ids)).await {
-            Ok(Ok(found)) => Some(found),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "orders cannot be read");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("orders cannot be read: no answer within {ANSWER_MAX:?}");
-                None
-            }
-        };
-        for Question { id, reply } in questions.drain(..) {
-            let answer = found
-                .as_ref()
-                .map(|found| found.get(&id).cloned().unwrap_or(Found::Queued));
-            let _ = reply.send(answer.ok_or(NoAnswer));
+    while let Some(first) = inbox.recv().await {
+        let questions = gather(first, &mut inbox);
+        if questions.is_empty() {
+            continue;
+        }
+        let ids: HashSet<_> = questions.iter().flat_map(|it| &it.ids).copied().collect();
+        let ids: Vec<_> = ids.into_iter().collect();
+        let found = query(&pool, &ids).await;
+        for question in questions {
+            // A client that went away does not hear it.
+            let _ = question.reply.send(answer(&question.ids, found.as_ref()));
         }
     }
 }
 
-async fn read(pool: &PgPool, ids: &[OrderId]) -> Result<HashMap<OrderId, Found>, sqlx::Error> {
+/// The questions of one query: the first, and what waits behind it as far as it fits. An order that is
+/// asked for many times counts once.
+fn gather(first: Question, inbox: &mut mpsc::Receiver<Question>) -> Vec<Question> {
+    let mut ids = HashSet::new();
+    let mut questions: Vec<Question> = Vec::new();
+    let mut next = Some(first);
+    while let Some(question) = next {
+        if !question.reply.is_closed() {
+            ids.extend(question.ids.iter().copied());
+            questions.push(question);
+        }
+        next = if ids.len() < IDS_MAX {
+            inbox.try_recv().ok()
+        } else {
+            None
+        };
+    }
+    questions
+}
+
+fn answer(
+    ids: &[OrderId],
+    found: Option<&HashMap<OrderId, Found>>,
+) -> Result<Vec<Found>, NoAnswer> {
+    let found = found.ok_or(NoAnswer)?;
+    let answers = ids
+        .iter()
+        .map(|id| found.get(id).cloned().unwrap_or(Found::Queued));
+    Ok(answers.collect())
+}
+
+/// Reads orders in time, or says in the log why not.
+async fn query(pool: &PgPool, ids: &[OrderId]) -> Option<HashMap<OrderId, Found>> {
+    let mut lent: Option<PoolConnection<Postgres>> = None;
+    let reading = async {
+        let connection = lent.insert(pool.acquire().await?);
+        read(connection, ids).await
+    };
+    let error = match timeout(QUERY_MAX, reading).await {
+        Ok(Ok(found)) => return Some(found),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => {
+            // The pool would wait for the rest of the answer before it lends the connection again.
+            if let Some(connection) = &mut lent {
+                connection.close_on_drop();
+            }
+            format!("no answer within {QUERY_MAX:?}")
+        }
+    };
+    tracing::warn!(error, "orders cannot be read");
+    None
+}
+
+async fn read(
+    connection: &mut PgConnection,
+    ids: &[OrderId],
+) -> Result<HashMap<OrderId, Found>, sqlx::Error> {
     let uuids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
     // One index look-up each, in the one partition of the id's day. An alias shows the order that it
     // is another name of.
@@ -121,7 +180,7 @@ async fn read(pool: &PgPool, ids: &[OrderId]) -> Result<HashMap<OrderId, Found>,
         "#,
         &uuids,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
@@ -148,13 +207,13 @@ async fn read(pool: &PgPool, ids: &[OrderId]) -> Result<HashMap<OrderId, Found>,
         };
         found.insert(order_id, settled(document.into()));
     }
-    note_dropped(pool, ids, &mut found).await?;
+    note_dropped(connection, ids, &mut found).await?;
     Ok(found)
 }
 
 /// Tells orders that wait from those whose day is gone.
 async fn note_dropped(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     ids: &[OrderId],
     found: &mut HashMap<OrderId, Found>,
 ) -> Result<(), sqlx::Error> {
@@ -180,7 +239,7 @@ async fn note_dropped(
         "#,
         &days,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     found.extend(
         old.into_iter()
@@ -189,4 +248,71 @@ async fn note_dropped(
             .map(|(id, _)| (id, Found::Dropped)),
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hotrow_shared::id::IdMint;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Vec<Found>, NoAnswer>>;
+
+    fn ask(ids: &[OrderId]) -> (Question, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let ids = ids.to_vec();
+        (Question { ids, reply }, answer)
+    }
+
+    fn orders(count: u64) -> Vec<OrderId> {
+        let mint = IdMint::new("a secret of a test", None);
+        (0..count).map(|ms| mint.mint(ms)).collect()
+    }
+
+    #[tokio::test]
+    async fn an_order_that_many_ask_for_counts_once_in_a_query() -> anyhow::Result<()> {
+        let orders = orders(2);
+        let (sender, mut inbox) = mpsc::channel(5_000);
+        let mut answers = Vec::new();
+        for number in 0..5_000 {
+            let (question, answer) = ask(&[orders[number % 2]]);
+            sender.try_send(question)?;
+            answers.push(answer);
+        }
+        let first = inbox.recv().await.expect("asked");
+        assert_eq!(gather(first, &mut inbox).len(), 5_000, "all in one query");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_question_that_nobody_waits_for_is_not_asked() -> anyhow::Result<()> {
+        let orders = orders(3);
+        let (sender, mut inbox) = mpsc::channel(3);
+        let ((first, gone), (second, waits), (third, gone_too)) =
+            (ask(&orders[..1]), ask(&orders[1..2]), ask(&orders[2..]));
+        sender.try_send(second)?;
+        sender.try_send(third)?;
+        drop((gone, gone_too));
+        let questions = gather(first, &mut inbox);
+        let asked: Vec<_> = questions
+            .iter()
+            .flat_map(|question| &question.ids)
+            .collect();
+        assert_eq!(asked, [&orders[1]]);
+        drop(waits);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_query_has_room_for_so_many_orders() -> anyhow::Result<()> {
+        let orders = orders(IDS_MAX as u64 * 2);
+        let (sender, mut inbox) = mpsc::channel(100);
+        let (questions, answers): (Vec<_>, Vec<_>) = orders.chunks(100).map(ask).unzip();
+        let mut questions = questions.into_iter();
+        let first = questions.next().expect("twenty");
+        questions.try_for_each(|question| sender.try_send(question))?;
+        assert_eq!(gather(first, &mut inbox).len(), IDS_MAX / 100);
+        drop(answers);
+        Ok(())
+    }
 }

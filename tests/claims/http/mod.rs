@@ -11,6 +11,7 @@ mod limits;
 mod metrics;
 mod midnight;
 mod polls;
+mod questions;
 mod refusals;
 mod restarts;
 mod restocks;

@@ -1,0 +1,351 @@
+//! Lanes: one task per partition that publishes what has gathered, one envelope in flight at a time.
+//!
+//! Idle, an order travels alone. Under load the orders that come while an envelope is on its way go
+//! into the next, and one confirm of the broker answers all of them. A lane owns its channel, so
+//! envelopes reach the broker in the order in which they were sealed.
+
+mod waiting;
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    envelope::{self, EncodedCommand},
+    metrics as list,
+    publish::{self, PublishError},
+    retry::Pauses,
+    topology::{ORDERS_EXCHANGE, routing_key},
+};
+use lapin::{Channel, types::FieldTable};
+use metrics::Histogram;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use self::waiting::{Parcel, Waiting};
+use crate::backlog::Backlog;
+
+/// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
+/// would wait for at most. Beyond, the lane is overloaded.
+const INBOX_ENVELOPES: usize = 16;
+/// How often a lane with nothing to do looks whether its channel is still there, so that the first
+/// order after an outage of the broker need not find out.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lane leaves its inbox alone while the broker confirms. A confirm takes milliseconds.
+const CONFIRM_USUAL_MAX: Duration = Duration::from_millis(500);
+/// After that, how often it looks for orders that have waited too long.
+const LATE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why an order was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAccepted {
+    /// The lane is full, or the broker takes no messages now. The order is not queued.
+    Overloaded,
+    /// The broker is out of reach, or refused the order. The order is not queued.
+    Unavailable,
+    /// The broker did not answer. The order may be queued.
+    Unknown,
+}
+
+/// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
+pub(crate) struct Lanes {
+    inboxes: Vec<Inbox>,
+    open: watch::Receiver<usize>,
+}
+
+/// The way into one lane.
+struct Inbox {
+    parcels: mpsc::Sender<Parcel>,
+    /// Bytes of commands that wait in the lane or are on their way.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Lanes {
+    /// Starts a lane for each partition.
+    #[must_use]
+    pub(crate) fn start(
+        broker: &Arc<Broker>,
+        partitions: u16,
+        envelope_orders_max: usize,
+        backlog: &Arc<Backlog>,
+    ) -> (Self, JoinSet<()>) {
+        let metrics = LaneMetrics::new();
+        let mut tasks = JoinSet::new();
+        let (opened, open) = watch::channel(0);
+        let opened = Arc::new(opened);
+        let start = |partition| {
+            let (parcels, inbox) = mpsc::channel(envelope_orders_max * INBOX_ENVELOPES);
+            let lane = Lane {
+                partition,
+                inbox,
+                waiting: Waiting::default(),
+                orders_max: envelope_orders_max,
+                broker: Arc::clone(broker),
+                backlog: Arc::clone(backlog),
+                metrics: metrics.clone(),
+                open: Arc::clone(&opened),
+            };
+            tasks.spawn(lane.run());
+            Inbox {
+                parcels,
+                bytes: Arc::default(),
+            }
+        };
+        (
+            Self {
+                inboxes: (0..partitions).map(start).collect(),
+                open,
+            },
+            tasks,
+        )
+    }
+
+    /// How many lanes have a channel, and by that can take orders.
+    #[must_use]
+    pub(crate) fn open(&self) -> watch::Receiver<usize> {
+        self.open.clone()
+    }
+
+    /// Publishes a command and returns when the broker has it safely in a queue, at the latest
+    /// [`waiting::WAIT_MAX`] and the time of a confirm later.
+    ///
+    /// A caller that goes away does not take its command back: it may be on its way.
+    ///
+    /// # Errors
+    /// See [`NotAccepted`].
+    pub(crate) async fn publish(
+        &self,
+        partition: u16,
+        command: EncodedCommand,
+    ) -> Result<(), NotAccepted> {
+        let inbox = self
+            .inboxes
+            .get(usize::from(partition))
+            .ok_or(NotAccepted::Unavailable)?;
+        let parcel = Parcel::new(command, &inbox.bytes);
+        let (parcel, answer) = parcel.ok_or(NotAccepted::Overloaded)?;
+        inbox
+            .parcels
+            .try_send(parcel)
+            .map_err(|_| NotAccepted::Overloaded)?;
+        // A lane answers every parcel; one that died had its parcels in hand.
+        answer.await.unwrap_or(Err(NotAccepted::Unknown))
+    }
+}
+
+/// Measures envelopes.
+#[derive(Clone)]
+struct LaneMetrics {
+    /// Orders in one envelope.
+    envelope_orders: Histogram,
+    /// Publish to confirm.
+    confirm: Histogram,
+}
+
+impl LaneMetrics {
+    fn new() -> Self {
+        Self {
+            envelope_orders: list::ENVELOPE_ORDERS.histogram(&[]),
+            confirm: list::PUBLISH_CONFIRM.histogram(&[]),
+        }
+    }
+}
+
+struct Lane {
+    partition: u16,
+    inbox: mpsc::Receiver<Parcel>,
+    /// Taken from the inbox and not sent yet.
+    waiting: Waiting,
+    orders_max: usize,
+    broker: Arc<Broker>,
+    backlog: Arc<Backlog>,
+    metrics: LaneMetrics,
+    open: Arc<watch::Sender<usize>>,
+}
+
+impl Lane {
+    async fn run(mut self) {
+        loop {
+            let connecting = open_channel(Arc::clone(&self.broker), self.partition);
+            tokio::select! {
+                channel = connecting => {
+                    self.open.send_modify(|open| *open += 1);
+                    let served = self.serve(&channel).await;
+                    self.open.send_modify(|open| *open -= 1);
+                    match served {
+                        Ok(()) => return,
+                        Err(error) => tracing::warn!(partition = self.partition, %error, "a lane lost its channel"),
+                    }
+                }
+                // Meanwhile nobody waits for a broker that is not there.
+                () = refuse_all(&mut self.inbox, &mut self.waiting, &self.broker) => return,
+            }
+        }
+    }
+
+    /// Publishes envelopes until the inbox is closed and empty.
+    async fn serve(&mut self, channel: &Channel) -> Result<(), BrokerError> {
+        let routing_key = routing_key(self.partition);
+        while self.gather(channel).await? {
+            if self.broker.blocked() {
+                answer(self.waiting.all(), Err(NotAccepted::Overloaded));
+                continue;
+            }
+            answer(
+                self.waiting.too_late(Instant::now()),
+                Err(NotAccepted::Overloaded),
+            );
+            let parcels = self.waiting.next_envelope(self.orders_max);
+            if !parcels.is_empty() {
+                self.send(channel, &routing_key, parcels).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came since the last envelope, and waits for something if there is nothing.
+    /// Returns whether there will be anything to send.
+    async fn gather(&mut self, channel: &Channel) -> Result<bool, BrokerError> {
+        let mut arrived = Vec::new();
+        while self.waiting.is_empty() {
+            let received = self.inbox.recv_many(&mut arrived, self.orders_max);
+            match timeout(LOOK_INTERVAL, received).await {
+                Ok(0) => return Ok(false),
+                Ok(_) => self.waiting.extend(arrived.drain(..)),
+                Err(_) if channel.status().connected() => {}
+                Err(_) => return Err(BrokerError::Ended),
+            }
+        }
+        self.take_in();
+        Ok(true)
+    }
+
+    /// Moves parcels from the inbox to those that wait here, as many as an envelope may hold.
+    fn take_in(&mut self) {
+        while self.waiting.len() < self.orders_max {
+            let Ok(parcel) = self.inbox.try_recv() else {
+                return;
+            };
+            self.waiting.extend([parcel]);
+        }
+    }
+
+    /// Publishes one envelope and answers everybody in it.
+    async fn send(
+        &mut self,
+        channel: &Channel,
+        routing_key: &str,
+        parcels: Vec<Parcel>,
+    ) -> Result<(), BrokerError> {
+        let started = Instant::now();
+        let body = envelope::seal(parcels.iter().map(|parcel| &parcel.command));
+        let published = self.publish(channel, routing_key, &body).await;
+        let (outcome, goes_on) = match published {
+            Ok(()) => {
+                self.metrics.confirm.record(started.elapsed());
+                self.note(parcels.len());
+                (Ok(()), Ok(()))
+            }
+            Err(error @ PublishError::NotTaken) => {
+                tracing::error!(partition = self.partition, %error, "an envelope was refused");
+                (Err(NotAccepted::Unavailable), Ok(()))
+            }
+            Err(PublishError::NotSent(error)) => (Err(NotAccepted::Unavailable), Err(error)),
+            Err(PublishError::Unknown(error)) => (Err(NotAccepted::Unknown), Err(error)),
+        };
+        answer(parcels, outcome);
+        goes_on
+    }
+
+    /// Publishes the body of an envelope. While the broker takes its time, orders that have waited too
+    /// long for the next envelope are answered.
+    async fn publish(
+        &mut self,
+        channel: &Channel,
+        routing_key: &str,
+        body: &[u8],
+    ) -> Result<(), PublishError> {
+        let headers = FieldTable::default();
+        let mut confirmed = pin!(publish::confirmed(
+            channel,
+            ORDERS_EXCHANGE,
+            routing_key,
+            body,
+            headers
+        ));
+        if let Ok(confirmed) = timeout(CONFIRM_USUAL_MAX, &mut confirmed).await {
+            return confirmed;
+        }
+        loop {
+            tokio::select! {
+                confirmed = &mut confirmed => return confirmed,
+                () = sleep(LATE_LOOK_INTERVAL) => self.refuse_late(),
+            }
+        }
+    }
+
+    /// Answers orders that have waited too long. What waits behind them stays in the inbox, as far as
+    /// an envelope cannot hold it.
+    fn refuse_late(&mut self) {
+        loop {
+            self.take_in();
+            let late: Vec<_> = self.waiting.too_late(Instant::now()).collect();
+            if late.is_empty() {
+                return;
+            }
+            answer(late, Err(NotAccepted::Overloaded));
+        }
+    }
+
+    fn note(&self, orders: usize) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "an envelope has at most 4,096 orders"
+        )]
+        self.metrics.envelope_orders.record(orders as f64);
+        self.backlog.published(self.partition, orders);
+    }
+}
+
+fn answer(parcels: impl IntoIterator<Item = Parcel>, outcome: Result<(), NotAccepted>) {
+    for parcel in parcels {
+        parcel.answer(outcome);
+    }
+}
+
+/// A channel on which the broker confirms, however long that takes.
+async fn open_channel(broker: Arc<Broker>, partition: u16) -> Channel {
+    let mut pauses = Pauses::new();
+    loop {
+        // A broker that blocks publishers reads nothing from this connection, and says on no new one
+        // that it does before something was published there: this one is kept until it is unblocked.
+        if !broker.blocked() {
+            match publish::confirming_channel(&broker).await {
+                Ok(channel) => return channel,
+                Err(error) => tracing::debug!(partition, %error, "a lane has no channel"),
+            }
+        }
+        pauses.pause().await;
+    }
+}
+
+/// Refuses what waits and what comes in until the inbox is closed.
+async fn refuse_all(inbox: &mut mpsc::Receiver<Parcel>, waiting: &mut Waiting, broker: &Broker) {
+    let reason = || {
+        if broker.blocked() {
+            NotAccepted::Overloaded
+        } else {
+            NotAccepted::Unavailable
+        }
+    };
+    answer(waiting.all(), Err(reason()));
+    while let Some(parcel) = inbox.recv().await {
+        parcel.answer(Err(reason()));
+    }
+}
