@@ -1,10 +1,9 @@
 //! The backlog: how many orders wait in which queue, and how long a new one will.
 //!
 //! The broker is asked once a second and counts messages, which are envelopes. Their size is known
-//! from the envelopes that this process published last; what the broker handed to a worker and has
-//! not been acknowledged it does not tell over AMQP, but while anything is ready, a worker holds its
-//! full prefetch. Between two answers of the broker, what this process published and what the news say was
-//! settled are added and taken off.
+//! from the envelopes that this process published last. AMQP does not tell how many envelopes a worker
+//! holds, but while anything is ready, it holds its full prefetch. Between two answers of the broker,
+//! what this process published is added, and what the news reports as settled is taken off.
 
 use std::{
     collections::VecDeque,

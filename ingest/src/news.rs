@@ -1,4 +1,4 @@
-//! The news: what workers and other ingest processes tell, taken in until the shutdown.
+//! The news: what workers and other ingest processes report, taken in until the shutdown.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{backlog::Backlog, sold_out::SoldOut, status::Lately};
 /// Messages of news that wait in this process; the others wait in the broker, which drops the oldest.
 const PREFETCH: u16 = 32;
 
-/// Whom the news concern.
+/// The rooms that the news is for.
 pub(crate) struct Listeners {
     /// Remembers outcomes and wakes who waits for one.
     pub(crate) lately: Arc<Lately>,

@@ -69,9 +69,9 @@ pub struct Settings {
     pub metrics_addr: ListenAddr,
     /// The bearer token of administrators.
     pub admin_token: Option<String>,
-    /// Whose pages may call.
+    /// Origins whose pages may call.
     pub cors_origins: Origins,
-    /// Whose `X-Forwarded-For` is believed.
+    /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The limits of purchases.
     pub rate_limits: RateLimits,
@@ -81,7 +81,7 @@ pub struct Settings {
     pub envelope_orders_max: usize,
 }
 
-/// Whose pages may call the API.
+/// Origins whose pages may call the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
     /// Everybody's.

@@ -1,9 +1,9 @@
 //! Sold out: the SKUs of which nothing is left, so that the crowd that comes late is refused at the
 //! door.
 //!
-//! The news say so, with the version of the row: an older word never overrides a newer one. News can
-//! be lost, and a lost word about a restock would keep a shop closed, so every SKU that counts as sold
-//! out is looked up in the database twice a second.
+//! The news says so, with the version of the row, and an older version never overrides a newer one.
+//! News can be lost, and a shop would stay closed if that of a restock was. So every SKU that counts as
+//! sold out is looked up in the database twice a second.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// SKUs that are remembered; beyond, a sold-out SKU is queued and rejected like any other.
 const SKUS_MAX: usize = 100_000;
 /// How long the version of a SKU that is not sold out is remembered, so that late news of its
-/// selling out are known to be old.
+/// selling out is known to be old.
 const REMEMBER: Duration = Duration::from_mins(1);
 
 /// What is known of a SKU.
@@ -87,9 +87,9 @@ impl SoldOut {
         }
     }
 
-    /// Takes the database's word that there is something left, whatever the version: after a fail-over
-    /// to a server that missed the last writes, versions begin again from an earlier one. If the word
-    /// was late, some orders are queued and rejected, and the news of that close the door again.
+    /// Believes the database that there is something left, whatever the version: after a fail-over to a
+    /// server that missed the last writes, versions begin again from an earlier one. If the answer was
+    /// late, some orders are queued and rejected, and the news of that closes the door again.
     fn reopen(&self, found: &StockNews) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let reopened = Known {
@@ -180,6 +180,6 @@ mod tests {
         sold_out.hear(&news(7, 0));
         assert!(!is_open());
         sold_out.reopen(&news(3, 100));
-        assert!(is_open(), "the database has the last word");
+        assert!(is_open(), "the database decides");
     }
 }

@@ -1,7 +1,7 @@
 //! The news on `hotrow.settled`: what just became true, for whoever is listening now.
 //!
-//! News are transient and may be lost: they fill caches and wake waiters early, and PostgreSQL
-//! is asked where they are missing. Nothing may rest on them alone.
+//! News is transient and may be lost: it fills caches and wakes waiters early, and where it is missing
+//! PostgreSQL is asked. Nothing may rest on it alone.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -26,13 +26,13 @@ pub struct News<Document> {
     pub found: Vec<OrderId>,
 }
 
-/// The news as they are received: the documents stay text.
+/// News as it is received: the documents stay text.
 pub type ReceivedNews<'a> = News<&'a RawValue>;
 
 /// What a worker knows of one partition after a batch.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct QueueNews {
-    /// Whose queue.
+    /// The partition that the queue belongs to.
     pub partition: u16,
     /// Orders that the batch took off the queue.
     pub taken_orders: u32,
@@ -43,9 +43,9 @@ pub struct QueueNews {
 /// The stock of one SKU after a change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StockNews {
-    /// Whose.
+    /// The product.
     pub sku: Sku,
-    /// The row's version: of two news the higher one is the later.
+    /// The row's version. Of two messages the one with the higher version is the later.
     pub version: i64,
     /// What is left.
     pub available: i64,
@@ -54,7 +54,7 @@ pub struct StockNews {
 /// A settled order and its document.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SettledNews<Document> {
-    /// Whose.
+    /// The order.
     pub order_id: OrderId,
     /// What `GET /v1/orders/{order_id}` shows.
     pub document: Document,

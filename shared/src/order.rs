@@ -105,7 +105,7 @@ name! {
     CustomerId, CUSTOMER_ID_LENGTH_MAX, b"._:@|+=/~-"
 }
 
-/// How many of one SKU an order wants: 1 to 1,000.
+/// The quantity of one SKU in an order: 1 to 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Quantity(u32);
@@ -137,9 +137,9 @@ impl From<Quantity> for i64 {
 /// One SKU and how many of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// What.
+    /// The product.
     pub sku: Sku,
-    /// How many.
+    /// How many of it.
     pub quantity: Quantity,
 }
 
@@ -172,7 +172,7 @@ impl<'de> de::Visitor<'de> for ItemVisitor {
     }
 }
 
-/// What one order wants: 1 to 20 items, no SKU twice, in the customer's own sequence.
+/// The items of one order: 1 to 20, no SKU twice, in the customer's own sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Item>")]
 pub struct Items(Vec<Item>);

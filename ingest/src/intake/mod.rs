@@ -36,7 +36,7 @@ pub(crate) struct Intake {
     pub(crate) clock: Clock,
     /// Number of intake queues.
     pub(crate) partitions: u16,
-    /// Whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) proxies: TrustedProxies,
     /// How many purchases.
     pub(crate) limits: Arc<Limits>,

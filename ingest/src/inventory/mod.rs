@@ -30,7 +30,7 @@ const TELL_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct InventoryDesk {
     /// For whoever looks.
     reads: PgPool,
-    /// For administrators, whom a crowd of readers must not keep out.
+    /// For administrators: a crowd of readers must not keep them out.
     changes: PgPool,
     /// Thousands look at the same product in the same second: one of them asks the database.
     shown: Cache<Sku, Option<Row>>,
@@ -69,8 +69,8 @@ impl InventoryDesk {
             .await
     }
 
-    /// Makes a change known, here at once and elsewhere by the news. Who misses the news reads
-    /// the database soon.
+    /// Makes a change known, here at once and elsewhere by the news. A process that misses the news
+    /// reads the database soon.
     async fn tell(&self, sku: &Sku, row: &Row) {
         self.shown.invalidate(sku).await;
         let stock = StockNews {
@@ -81,7 +81,7 @@ impl InventoryDesk {
         self.sold_out.hear(&stock);
         let told = timeout(TELL_MAX, self.publish(stock)).await;
         if !matches!(told, Ok(Ok(()))) {
-            tracing::debug!("the news of an inventory change are lost: others read the database");
+            tracing::debug!("the news of an inventory change is lost: others read the database");
         }
     }
 

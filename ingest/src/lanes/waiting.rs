@@ -23,7 +23,7 @@ pub(super) const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
 /// The most that may wait in one lane, in bytes of commands: as many full envelopes as in commands.
 const WAITING_BYTES_MAX: usize = super::INBOX_ENVELOPES * ENVELOPE_BYTES_MAX;
 
-/// A command, and whom to answer.
+/// A command, and the way to answer its caller.
 pub(super) struct Parcel {
     pub(super) command: EncodedCommand,
     reply: oneshot::Sender<Result<(), NotAccepted>>,

@@ -7,6 +7,7 @@ mod broker_away;
 mod browsers;
 mod database_away;
 mod keys;
+mod lanes;
 mod limits;
 mod metrics;
 mod midnight;
