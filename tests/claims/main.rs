@@ -1,6 +1,7 @@
 //! The claims: one binary, one module per topic, each test's name a sentence that has to hold.
 
 mod aliases;
+mod floor_plan;
 mod guardians;
 mod http;
 mod laws;
