@@ -11,7 +11,7 @@ use hotrow_ingest::{
     settings::{Cli, Settings},
 };
 use hotrow_shared::{
-    metrics, shutdown,
+    metrics, panics, shutdown,
     telemetry::{self, Readiness},
 };
 use mimalloc::MiMalloc;
@@ -23,6 +23,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    panics::abort_the_process();
     shutdown::exit_code(run().await)
 }
 

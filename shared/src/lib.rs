@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod news;
 pub mod order;
 pub mod outcome;
+pub mod panics;
 pub mod publish;
 pub mod request_id;
 pub mod retry;

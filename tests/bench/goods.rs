@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hotrow_tests::load::{Basket, Choice};
-use rand::{SeedableRng, rngs::SmallRng};
+use rand::{SeedableRng, rngs::SmallRng, seq::index};
 use rand_distr::{Distribution, Zipf};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 /// The hot product.
 pub(crate) const HOT: &str = "chair-123";
@@ -19,6 +20,10 @@ const ZIPF_EXPONENT: f32 = 1.0;
 const CARTS: usize = 20_000;
 /// Choices that are drawn before the load starts and then repeated.
 const DRAWN: usize = 1 << 17;
+/// The products that the largest carts are filled with.
+const LARGE: u32 = 1_000;
+/// Different carts of the largest size, enough for every partition.
+const LARGEST_CARTS: usize = 512;
 /// Every run draws the same.
 const SEED: u64 = 17;
 
@@ -59,6 +64,14 @@ impl Goods {
         }
     }
 
+    /// The products of [`largest_carts`], with plenty of each.
+    pub(crate) fn large() -> Self {
+        Self {
+            skus: (0..LARGE).map(large_sku).collect(),
+            available: PLENTY,
+        }
+    }
+
     /// Writes the goods as an administrator's `PUT` would, all at once.
     pub(crate) async fn put_up(&self, database: &mut PgConnection) -> anyhow::Result<()> {
         sqlx::query(PUT_UP)
@@ -68,6 +81,12 @@ impl Goods {
             .await?;
         Ok(())
     }
+}
+
+/// How the idempotency keys of a load start that no other load uses. With the order's number behind it a
+/// key is as long as a UUID.
+pub(crate) fn key_prefix() -> String {
+    format!("{}-", &Uuid::new_v4().to_string()[..19])
 }
 
 /// Orders of one of many products, some far more popular than others.
@@ -99,6 +118,29 @@ pub(crate) fn carts() -> anyhow::Result<(Vec<Basket>, Choice)> {
     Ok(((0..CARTS).map(cart).collect(), Choice::InTurn))
 }
 
+/// Orders as large as the API takes them: 20 items with SKUs of 64 characters. With the customer ids of
+/// [`longest_customer_prefix`] and the keys of [`longest_key_prefix`] none is larger.
+pub(crate) fn largest_carts() -> Vec<Basket> {
+    const ITEMS: usize = 20;
+    let mut random = SmallRng::seed_from_u64(SEED);
+    let mut cart = || {
+        let items = index::sample(&mut random, LARGE as usize, ITEMS).into_iter();
+        let numbers = items.filter_map(|item| u32::try_from(item).ok());
+        Basket::several(numbers.map(|item| (large_sku(item), 1)).collect())
+    };
+    (0..LARGEST_CARTS).map(|_| cart()).collect()
+}
+
+/// With the 16 digits of a load behind it, a customer id of 128 characters.
+pub(crate) fn longest_customer_prefix() -> String {
+    "c".repeat(128 - 16)
+}
+
+/// With the 16 digits of a load behind it, an idempotency key of 255 characters that no other load uses.
+pub(crate) fn longest_key_prefix() -> String {
+    format!("{:k<width$}", Uuid::new_v4().simple(), width = 255 - 16)
+}
+
 fn zipf() -> anyhow::Result<Zipf<f32>> {
     #[expect(clippy::cast_precision_loss, reason = "10,000 is exact")]
     Ok(Zipf::new(MANY as f32, ZIPF_EXPONENT)?)
@@ -111,6 +153,10 @@ fn zipf() -> anyhow::Result<Zipf<f32>> {
 )]
 fn draw(zipf: Zipf<f32>, random: &mut SmallRng) -> u32 {
     zipf.sample(random) as u32 - 1
+}
+
+fn large_sku(number: u32) -> String {
+    format!("{number:s>64}")
 }
 
 fn sku(number: u32) -> String {

@@ -63,6 +63,7 @@ const FULL: Conditions = Conditions {
     warm_up: Duration::from_millis(500),
     measured: Duration::from_millis(1_500),
     backlog: 500_000,
+    largest_carts: 50_000,
     stored: 10_000_000,
 };
 
@@ -78,6 +79,7 @@ const QUICK: Conditions = Conditions {
     warm_up: Duration::from_millis(300),
     measured: Duration::from_millis(700),
     backlog: 50_000,
+    largest_carts: 8_000,
     stored: 500_000,
 };
 

@@ -1,9 +1,13 @@
 //! Claims about the judge: the conservation check finds what is wrong with the books.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use hotrow_tests::{Place, law::Verdict};
-use sqlx::{AssertSqlSafe, Executor, PgConnection, migrate::Migrator};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, migrate::Migrator};
 use uuid::Uuid;
 
 const FIRST: Uuid = Uuid::from_u128(1);
@@ -82,6 +86,50 @@ async fn another_name_of_an_order_has_no_effect() -> anyhow::Result<()> {
     confirm(&mut database, alias, 3, Some(FIRST)).await?;
     let verdict = Verdict::read(&mut database, &[FIRST, SECOND, alias]).await?;
     assert!(verdict.holds(), "{verdict}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_verdict_is_of_one_moment_while_orders_are_settled() -> anyhow::Result<()> {
+    const SETTLED: u32 = 300;
+    let (place, mut reader) = books().await?;
+    let mut writer = place.database().await?;
+    let is_over = AtomicBool::new(false);
+    let write = async {
+        writer
+            .execute(
+                "update inventory set available = 1007;
+                 insert into inventory_ledger (sku, kind, delta, balance)
+                 values ('chair', 'restock', 1000, 1007)",
+            )
+            .await?;
+        for number in 1..=SETTLED {
+            let mut transaction = writer.begin().await?;
+            let order_id = Uuid::from_u128(100 + u128::from(number));
+            confirm(&mut transaction, order_id, 1, None).await?;
+            settle(&mut transaction, 1, 1_007 - i64::from(number)).await?;
+            transaction.commit().await?;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    let read = async {
+        let mut moments = BTreeSet::new();
+        while !is_over.load(Ordering::Relaxed) {
+            let verdict = Verdict::read(&mut reader, &[FIRST, SECOND]).await?;
+            let account = &verdict.accounts[0];
+            assert_eq!(account.confirmed_orders, verdict.outcomes.confirmed);
+            assert!(verdict.holds(), "{verdict}");
+            moments.insert(verdict.outcomes.confirmed);
+        }
+        anyhow::Ok(moments)
+    };
+    let ((), moments) = tokio::try_join!(write, read)?;
+    assert!(
+        moments.len() > 5,
+        "it was read at {} moments",
+        moments.len()
+    );
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The claims: one binary, one module per topic, each test's name a sentence that has to hold.
 
 mod aliases;
+mod builds;
+mod demo;
+mod floor_plan;
 mod guardians;
 mod http;
 mod laws;

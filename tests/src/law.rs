@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{Connection, FromRow, PgConnection};
 use uuid::Uuid;
 
 /// One SKU's books. Aliases, other names of an order, move nothing and do not count.
@@ -36,6 +36,9 @@ const ACCOUNTS: &str = "
            coalesce(wrong_balances, 0) as wrong_balances
     from inventory full join confirmed using (sku) full join moved using (sku)
     order by sku";
+
+/// All statements within it see the books as the first of them does, whatever is settled meanwhile.
+const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
 /// Orders by what became of them.
 const OUTCOMES: &str = "
@@ -76,7 +79,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether the ledger explains what is left, and the confirmed orders explain the ledger.
+    /// Returns whether the ledger explains what is left, and the confirmed orders explain the ledger.
     #[must_use]
     pub fn balances(&self) -> bool {
         self.ledger == self.available
@@ -115,7 +118,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Reads them.
+    /// Counts the orders of a database.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -130,8 +133,8 @@ impl Outcomes {
     }
 }
 
-/// What the books say at one moment. Read it when everything accepted is settled; until then,
-/// orders that are still queued count as lost.
+/// What the books say at one moment. Orders that are still queued count as lost, so read it when
+/// everything accepted is settled.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     /// The books of each SKU.
@@ -154,15 +157,18 @@ impl Verdict {
     /// When the database cannot be read.
     pub async fn read(database: &mut PgConnection, accepted: &[Uuid]) -> anyhow::Result<Self> {
         let distinct: BTreeSet<_> = accepted.iter().collect();
-        Ok(Self {
-            accounts: sqlx::query_as(ACCOUNTS).fetch_all(&mut *database).await?,
-            outcomes: Outcomes::read(database).await?,
+        let mut moment = database.begin_with(ONE_MOMENT).await?;
+        let verdict = Self {
+            accounts: sqlx::query_as(ACCOUNTS).fetch_all(&mut *moment).await?,
+            outcomes: Outcomes::read(&mut moment).await?,
             lost: sqlx::query_scalar(LOST)
                 .bind(accepted)
-                .fetch_all(&mut *database)
+                .fetch_all(&mut *moment)
                 .await?,
             shared_ids: (accepted.len() - distinct.len()) as u64,
-        })
+        };
+        moment.commit().await?;
+        Ok(verdict)
     }
 
     /// Accepted orders without an outcome.
@@ -187,7 +193,7 @@ impl Verdict {
             .sum()
     }
 
-    /// Whether nothing is lost, doubled or oversold and all books balance.
+    /// Returns whether nothing is lost, doubled or oversold and all books balance.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.lost() == 0

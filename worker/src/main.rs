@@ -6,7 +6,7 @@ use clap::Parser;
 use hotrow_shared::{
     database,
     id::Day,
-    metrics, shutdown,
+    metrics, panics, shutdown,
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
@@ -22,6 +22,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    panics::abort_the_process();
     shutdown::exit_code(run().await)
 }
 

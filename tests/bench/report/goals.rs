@@ -37,6 +37,9 @@ const OPEN_LOOP: Id = ("open-loop", "80 % of hotrow");
 const DRAIN: Id = ("drain", "one SKU");
 const CACHED: Id = ("poll", "cached");
 const SOLD_OUT: Id = ("sold-out", "refusals");
+const SOLD_OUT_KEYED: Id = ("sold-out", "keyed refusals");
+const LARGEST_CARTS: Id = ("largest-carts", "4,096 connections");
+const SLOW_CLIENTS: Id = ("slow-clients", "17,000 beside 256");
 const RAW: Id = ("ceiling", "raw batches of 1,000");
 const EMPTY_POST: Id = ("ceiling", "empty handler, POST");
 const EMPTY_GET: Id = ("ceiling", "empty handler, GET");
@@ -113,6 +116,26 @@ const GOALS: &[Goal] = &[
         "sold-out refusals per second / empty handler",
         Ratio(AnsweredPerSecond, SOLD_OUT, &[EMPTY_POST]),
         AtLeast(0.7),
+    ),
+    goal(
+        "sold-out refusals per second with keys / without",
+        Ratio(AnsweredPerSecond, SOLD_OUT_KEYED, &[SOLD_OUT]),
+        AtLeast(0.5),
+    ),
+    goal(
+        "largest carts: peak memory of ingest",
+        Median(MemoryIngestMb, LARGEST_CARTS),
+        AtMost(256.0),
+    ),
+    goal(
+        "largest carts: peak memory of the worker",
+        Median(MemoryWorkerMb, LARGEST_CARTS),
+        AtMost(256.0),
+    ),
+    goal(
+        "slow clients: peak memory of ingest",
+        Median(MemoryIngestMb, SLOW_CLIENTS),
+        AtMost(256.0),
     ),
     goal(
         "one hot SKU, 1,024 connections: peak memory of ingest",

@@ -53,6 +53,7 @@ pub(super) async fn round(bench: &mut Bench, sale: Sale) -> anyhow::Result<Round
         .with(Figure::OrdersPerRowWrite, row_writes))
 }
 
-async fn pace(database: &mut PgConnection) -> anyhow::Result<f64> {
+/// How fast everything in the orders table was settled.
+pub(super) async fn pace(database: &mut PgConnection) -> anyhow::Result<f64> {
     Ok(sqlx::query_scalar(PACE).fetch_one(database).await?)
 }

@@ -3,9 +3,11 @@
 mod ceiling;
 mod drain;
 mod growth;
+mod largest_carts;
 mod poll;
 mod rival;
 mod sale;
+mod slow_clients;
 mod sold_out;
 
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub(crate) struct Conditions {
     pub(crate) measured: Duration,
     /// Orders that wait before a drain.
     pub(crate) backlog: u64,
+    /// Orders of [`largest_carts`] that wait before a worker comes.
+    pub(crate) largest_carts: u64,
     /// Orders that are stored before [`growth`].
     pub(crate) stored: u32,
 }
@@ -61,7 +65,7 @@ const fn entry(name: &'static str, variant: &'static str, measure: Measure) -> E
 
 /// Every row, in the sequence of the report. A pass goes through all of them once, and what is compared lies
 /// side by side in it, so that it sees the same machine.
-pub(crate) const PLAN: [Entry; 24] = [
+pub(crate) const PLAN: [Entry; 27] = [
     entry("row-lock", "64 connections", |bench| {
         rival::round(bench, Rival::RowLock, Distance::Near, 64).boxed_local()
     }),
@@ -119,7 +123,10 @@ pub(crate) const PLAN: [Entry; 24] = [
         poll::waiting(bench).boxed_local()
     }),
     entry("sold-out", "refusals", |bench| {
-        sold_out::round(bench).boxed_local()
+        sold_out::round(bench, sold_out::Keys::None).boxed_local()
+    }),
+    entry("sold-out", "keyed refusals", |bench| {
+        sold_out::round(bench, sold_out::Keys::Fresh).boxed_local()
     }),
     entry("ceiling", "empty handler, POST", |bench| {
         ceiling::empty_post(bench).boxed_local()
@@ -132,5 +139,11 @@ pub(crate) const PLAN: [Entry; 24] = [
     }),
     entry("far-database", "hotrow", |bench| {
         sale::round(bench, Sale::hot(1_024).far()).boxed_local()
+    }),
+    entry("largest-carts", "4,096 connections", |bench| {
+        largest_carts::round(bench).boxed_local()
+    }),
+    entry("slow-clients", "17,000 beside 256", |bench| {
+        slow_clients::round(bench).boxed_local()
     }),
 ];

@@ -8,7 +8,6 @@ use hotrow_tests::{
     load::{Basket, Report},
     metrics::Metrics,
 };
-use uuid::Uuid;
 
 use super::Bench;
 use crate::{
@@ -108,8 +107,7 @@ impl Sale {
             }
         };
         Ok(if self.keyed {
-            // As long as a UUID with the order's number behind it.
-            load.keys(format!("{}-", &Uuid::new_v4().to_string()[..19]))
+            load.keys(goods::key_prefix())
         } else {
             load
         })

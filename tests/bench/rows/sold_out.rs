@@ -6,7 +6,7 @@ use hotrow_tests::{Load, load::Basket};
 use super::Bench;
 use crate::{
     costs::Payers,
-    goods::{Goods, HOT},
+    goods::{self, Goods, HOT},
     report::figures::{Figure, Round},
     shop::{Distance, Shop, settled},
 };
@@ -15,8 +15,16 @@ use crate::{
 const STOCK: i64 = 100;
 const CONNECTIONS: usize = 256;
 
+/// Whether those who came too late have idempotency keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    None,
+    /// A new one for each order, so that no earlier life of it can be found.
+    Fresh,
+}
+
 /// One round.
-pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
+pub(super) async fn round(bench: &mut Bench, keys: Keys) -> anyhow::Result<Round> {
     let shop = Shop::open(Distance::Near, &Goods::few(STOCK)).await?;
     let (ingest, worker) = shop.start().await?;
     let payers = Payers {
@@ -25,11 +33,13 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
         worker: Some(&worker),
     };
     let before = payers.costs()?;
-    let report = Load::of(Basket::one(HOT, 1), &[ingest.address()?])
+    let mut load = Load::of(Basket::one(HOT, 1), &[ingest.address()?])
         .connections(CONNECTIONS)
-        .lasting(bench.conditions.warm_up, bench.conditions.measured)
-        .run()
-        .await?;
+        .lasting(bench.conditions.warm_up, bench.conditions.measured);
+    if keys == Keys::Fresh {
+        load = load.keys(goods::key_prefix());
+    }
+    let report = load.run().await?;
     settled(&worker, report.accepted.len()).await?;
     let answers = usize::try_from(report.refusals())?;
     let round = payers.add(Round::default(), &before, answers)?;

@@ -37,7 +37,14 @@ pub(super) struct Templates {
 impl Templates {
     pub(super) fn new(shared: &Shared, target: SocketAddr) -> Self {
         let load = &shared.load;
-        let order = |basket| Template::new(target, basket, load.key_prefix.as_deref());
+        let order = |basket| {
+            Template::new(
+                target,
+                basket,
+                &load.customer_prefix,
+                load.key_prefix.as_deref(),
+            )
+        };
         Self {
             orders: load.baskets.iter().map(order).collect(),
             read: ReadTemplate::new(target, load.wait),
@@ -102,7 +109,7 @@ impl Buyer {
         Ok(())
     }
 
-    /// Orders, and waits for the outcome if the load says so. Gives whether the connection is open.
+    /// Orders, and waits for the outcome if the load says so. Returns whether the connection is open.
     async fn order(&mut self, number: u64, since: Instant) -> anyhow::Result<bool> {
         let load = &self.shared.load;
         let basket = load.choice.basket(number, self.templates.orders.len());

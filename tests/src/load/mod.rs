@@ -37,6 +37,7 @@ use uuid::Uuid;
 
 use self::buyer::{Buyer, Templates};
 pub use self::{
+    limits::allow_open_files,
     order::{Basket, Choice},
     report::{Refusal, Report, Times, Window},
 };
@@ -50,6 +51,7 @@ pub struct Load {
     orders: u64,
     first_order: u64,
     customers: Option<u64>,
+    customer_prefix: String,
     key_prefix: Option<String>,
     connections: usize,
     threads: usize,
@@ -78,6 +80,7 @@ impl Load {
             orders: 10_000,
             first_order: 0,
             customers: None,
+            customer_prefix: "c-".to_owned(),
             key_prefix: None,
             connections: 64,
             threads: 2,
@@ -154,7 +157,14 @@ impl Load {
         self
     }
 
-    /// Each order has an idempotency key that starts like this.
+    /// The ids of all customers start like this; 16 digits follow.
+    #[must_use]
+    pub fn customer_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.customer_prefix = prefix.into();
+        self
+    }
+
+    /// Each order has an idempotency key that starts like this; 16 digits follow.
     #[must_use]
     pub fn keys(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = Some(prefix.into());

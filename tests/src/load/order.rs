@@ -70,13 +70,18 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn new(target: SocketAddr, basket: &Basket, key_prefix: Option<&str>) -> Self {
+    pub(super) fn new(
+        target: SocketAddr,
+        basket: &Basket,
+        customer_prefix: &str,
+        key_prefix: Option<&str>,
+    ) -> Self {
         let items: Vec<_> = basket
             .0
             .iter()
             .map(|(sku, quantity)| (sku.as_str(), *quantity))
             .collect();
-        let body = client::order(&format!("c-{PLACE}"), &items).to_string();
+        let body = client::order(&format!("{customer_prefix}{PLACE}"), &items).to_string();
         let key = key_prefix
             .map(|prefix| format!("idempotency-key: {prefix}{PLACE}\r\n"))
             .unwrap_or_default();
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn a_request_says_who_orders_what_under_which_key() -> anyhow::Result<()> {
         let basket = Basket::several(vec![("chair".into(), 2), ("table".into(), 1)]);
-        let template = Template::new("127.0.0.1:80".parse()?, &basket, Some("run-"));
+        let template = Template::new("127.0.0.1:80".parse()?, &basket, "c-", Some("run-"));
         let mut request = Vec::new();
         template.write(&mut request, 0xabc, 7);
         let request = String::from_utf8(request)?;

@@ -69,9 +69,11 @@ impl Settings {
         .set("AMQP_URL", &place.amqp_url)
         .set("METRICS_ADDR", "127.0.0.1:0")
         .set("ORDER_ID_SECRET", ORDER_ID_SECRET)
+        // The secrets above are published.
+        .set("DEVELOPMENT", "true")
     }
 
-    /// The same with a setting of design section 4 set.
+    /// The same with a setting.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.insert(name.to_owned(), value.into());
@@ -125,7 +127,7 @@ impl Settings {
         )
     }
 
-    /// Runs the program with these arguments to its end and gives its output and status.
+    /// Runs the program with these arguments to its end. Returns its output and status.
     ///
     /// # Errors
     /// When it does not build.

@@ -9,6 +9,8 @@ use std::{
 use hotrow_tests::load::Progress;
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::stampede::Settled;
+
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Display {
@@ -36,29 +38,41 @@ impl Display {
     }
 
     /// Shows how far the buyers and the workers are.
-    pub(crate) fn show(&self, progress: Progress, settled: u64) {
+    pub(crate) fn show(&self, progress: Progress, settled: Settled) {
         let Progress {
             accepted,
             refused,
             unanswered,
         } = progress;
         let answered = accepted + refused;
-        self.answered.set_position(answered + unanswered);
-        let words = format!(
-            "accepted {}, refused {}",
+        let answers = format!(
+            "{} accepted, {} refused",
             HumanCount(accepted),
             HumanCount(refused)
         );
-        self.answered.set_message(words.clone());
+        self.answered.set_position(answered + unanswered);
+        self.answered.set_message(answers.clone());
+
+        // An order may be settled before its buyer has read that it was accepted.
+        let orders = settled.orders.min(accepted);
+        let confirmed = settled.confirmed.min(orders);
+        let outcomes = format!(
+            "{} confirmed, {} came too late; {} row writes",
+            HumanCount(confirmed),
+            HumanCount(orders - confirmed),
+            HumanCount(settled.row_writes)
+        );
         // Only what was accepted can be settled.
         self.settled.set_length(accepted);
-        self.settled.set_position(settled);
+        self.settled.set_position(orders);
+        self.settled.set_message(outcomes.clone());
+
         if !self.is_terminal && self.last_line.get().elapsed() >= LINE_EVERY {
             self.last_line.set(Instant::now());
             eprintln!(
-                "answered {}: {words}; settled {}",
+                "answered {}: {answers}; settled {}: {outcomes}",
                 HumanCount(answered),
-                HumanCount(settled)
+                HumanCount(orders)
             );
         }
     }

@@ -13,7 +13,7 @@ use tokio::signal::ctrl_c;
 
 use self::{display::Display, figures::Figures, stage::Stage};
 
-/// Starts the servers and Hotrow, lets a stampede of buyers in, and tells what happened.
+/// Starts the servers and Hotrow, lets a stampede of buyers in, and says what happened.
 ///
 /// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own.
 #[derive(Debug, Clone, Copy, Parser)]
@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Plays it through, and gives what is still running and whether all was right.
+/// Plays it through. Returns what is still running, and whether all was right.
 async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
     let stage = Stage::set(arguments.stock).await?;
     let report = stampede::run(&stage, arguments, &Display::new(arguments.orders)).await?;
@@ -78,7 +78,7 @@ async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
         println!("{figures}");
     }
     if arguments.stay {
-        eprintln!("{}", stage.what_to_try(report.accepted.first().copied())?);
+        eprintln!("{}", stage.what_to_try()?);
     }
     Ok((stage, figures.is_right()))
 }

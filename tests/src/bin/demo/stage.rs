@@ -9,10 +9,12 @@ use hotrow_tests::{
     processes::{self, ADMIN_TOKEN},
 };
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-/// What is for sale.
+/// What the crowd wants.
 pub(crate) const SKU: &str = "chair-123";
+/// What nobody in the crowd wants, so that a person who looks around can buy it.
+const SPARE_SKU: &str = "table-7";
+const SPARE_STOCK: i64 = 100;
 
 /// Dropped, everything ends.
 pub(crate) struct Stage {
@@ -26,13 +28,17 @@ impl Stage {
     /// Starts everything and puts `stock` units up for sale.
     pub(crate) async fn set(stock: u32) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let done = |what: &str| eprintln!("{:>6.1} s  {what}", started.elapsed().as_secs_f64());
+        let say = |what: &str| eprintln!("{:>6.1} s  {what}", started.elapsed().as_secs_f64());
+        say("starting PostgreSQL and RabbitMQ, and building Hotrow");
         let (place, ()) = tokio::try_join!(Place::new(), processes::build())?;
-        done("Hotrow is built, PostgreSQL and RabbitMQ are up");
+        say("creating the tables");
         processes::migrate(&place).await?;
-        done("the schema is up to date");
+        say("starting 2 ingest processes and 2 workers");
 
-        let ingest = Settings::ingest(&place).unlimited();
+        // Pages of any origin may call, as from a front end that somebody tries out here.
+        let ingest = Settings::ingest(&place)
+            .unlimited()
+            .set("CORS_ORIGINS", "*");
         let worker = Settings::worker(&place);
         let (i1, i2, w1, w2) = tokio::try_join!(
             ingest.start(),
@@ -45,14 +51,14 @@ impl Stage {
             workers: [w1, w2],
             place,
         };
-        done("2 ingest processes and 2 workers are ready");
-
         let admin = stage.ingests[0].client()?;
-        admin
-            .put_inventory(SKU, Product::chairs(stock.into()))
-            .await?
-            .expect_success()?;
-        done("the sale is open");
+        for (sku, stock) in [(SKU, stock.into()), (SPARE_SKU, SPARE_STOCK)] {
+            admin
+                .put_inventory(sku, Product::chairs(stock))
+                .await?
+                .expect_success()?;
+        }
+        say("the sale is open");
         Ok(stage)
     }
 
@@ -73,8 +79,8 @@ impl Stage {
         self.place.database().await
     }
 
-    /// Addresses and commands for a person who wants to look around.
-    pub(crate) fn what_to_try(&self, order: Option<Uuid>) -> anyhow::Result<String> {
+    /// Addresses and commands for a person who wants to look around. The commands work one after the other.
+    pub(crate) fn what_to_try(&self) -> anyhow::Result<String> {
         let [one, two] = [self.ingests[0].address()?, self.ingests[1].address()?];
         let metrics: Vec<_> = self
             .ingests
@@ -82,7 +88,6 @@ impl Stage {
             .chain(&self.workers)
             .map(Process::metrics_url)
             .collect::<anyhow::Result<_>>()?;
-        let order = order.map_or_else(|| "<order_id>".to_owned(), |order| order.to_string());
         Ok(format!(
             "
 Everything keeps running until Ctrl-C.
@@ -94,14 +99,16 @@ Everything keeps running until Ctrl-C.
 
 To try:
 
-  # order a chair, at one of the two
-  curl -i http://{one}/v1/orders -H 'content-type: application/json' \\
-       -d '{{\"customer_id\":\"me\",\"items\":[{{\"sku\":\"{SKU}\",\"quantity\":1}}]}}'
-  # what became of an order, at the other
-  curl http://{two}/v1/orders/{order}
-  # what is left
+  # order a table under a key: the same line again is the same order
+  curl -i http://{one}/v1/orders -H 'content-type: application/json' -H 'idempotency-key: my-table' \\
+       -d '{{\"customer_id\":\"me\",\"items\":[{{\"sku\":\"{SPARE_SKU}\",\"quantity\":1}}]}}'
+  # order one under another key, and wait at the other process for what becomes of it
+  order=$(curl -s http://{one}/v1/orders -H 'content-type: application/json' -H 'idempotency-key: another' \\
+       -d '{{\"customer_id\":\"me\",\"items\":[{{\"sku\":\"{SPARE_SKU}\",\"quantity\":2}}]}}' | cut -d '\"' -f 4)
+  curl -i http://{two}/v1/orders/$order -H 'prefer: wait=5'
+  # what is left of the chairs that everybody wanted
   curl http://{one}/v1/inventory/{SKU}
-  # 100 more
+  # 100 more of them
   curl http://{two}/v1/inventory/{SKU}/restock -H 'authorization: Bearer {ADMIN_TOKEN}' \\
        -H 'content-type: application/json' -d '{{\"quantity\":100}}'
 ",

@@ -17,7 +17,7 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// So long nothing was settled while accepted orders wait: the rest is lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Lets the buyers in, waits for the outcome of what they ordered, and gives what they saw.
+/// Lets the buyers in, waits for the outcome of what they ordered, and returns what they saw.
 pub(crate) async fn run(
     stage: &Stage,
     arguments: Arguments,
@@ -35,7 +35,7 @@ pub(crate) async fn run(
     let report = loop {
         tokio::select! {
             report = &mut finish => break report?,
-            _ = refresh.tick() => display.show(view.progress(), settled(stage).await?),
+            _ = refresh.tick() => display.show(view.progress(), Settled::read(stage).await?),
         }
     };
     ensure!(report.answered() > 0, "no order was answered at all");
@@ -44,9 +44,9 @@ pub(crate) async fn run(
     let mut last_change = Instant::now();
     let mut last_settled = 0;
     while last_settled < progress.accepted && last_change.elapsed() < SILENCE_MAX {
-        let settled = settled(stage).await?;
-        if settled != last_settled {
-            (last_settled, last_change) = (settled, Instant::now());
+        let settled = Settled::read(stage).await?;
+        if settled.orders != last_settled {
+            (last_settled, last_change) = (settled.orders, Instant::now());
         }
         display.show(progress, settled);
         refresh.tick().await;
@@ -55,10 +55,25 @@ pub(crate) async fn run(
     Ok(report)
 }
 
-/// How many orders the workers have settled.
-async fn settled(stage: &Stage) -> anyhow::Result<u64> {
-    Ok(stage
-        .worker_metrics()
-        .await?
-        .count("hotrow_orders_settled_total", &[]))
+/// How far the workers are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settled {
+    /// Orders with an outcome.
+    pub(crate) orders: u64,
+    /// Those of them that got what they asked for.
+    pub(crate) confirmed: u64,
+    /// Writes of the inventory row that settled them.
+    pub(crate) row_writes: u64,
+}
+
+impl Settled {
+    async fn read(stage: &Stage) -> anyhow::Result<Self> {
+        let metrics = stage.worker_metrics().await?;
+        let settled = "hotrow_orders_settled_total";
+        Ok(Self {
+            orders: metrics.count(settled, &[]),
+            confirmed: metrics.count(settled, &[("status", "confirmed")]),
+            row_writes: metrics.count("hotrow_row_writes_total", &[]),
+        })
+    }
 }

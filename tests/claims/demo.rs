@@ -1,0 +1,90 @@
+//! Claims about the demo: what it suggests to a person who looks around works.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use hotrow_tests::Client;
+use reqwest::Method;
+use serde_json::Value;
+
+#[tokio::test]
+async fn the_first_order_that_the_demo_suggests_is_confirmed() -> anyhow::Result<()> {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args([
+            "--stay",
+            "--orders",
+            "500",
+            "--stock",
+            "100",
+            "--connections",
+            "8",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(demo.stderr.take().context("no standard error")?).lines();
+    let suggested = tokio::task::spawn_blocking(move || -> anyhow::Result<String> {
+        let mut said_so_far = Vec::new();
+        while let Some(line) = said.next().transpose()? {
+            if line.trim_start().starts_with("curl ") {
+                let rest = said.next().context("the command is one line")??;
+                return Ok(line.replace('\\', "") + &rest);
+            }
+            said_so_far.push(line);
+        }
+        anyhow::bail!("nothing is suggested: {}", said_so_far.join("\n"))
+    });
+    let outcome = order(&suggested.await??).await;
+    demo.kill()?;
+    demo.wait()?;
+    let (words, outcome) = outcome?;
+    ensure!(
+        outcome["status"] == "confirmed",
+        "{words:?} came to {outcome}"
+    );
+    Ok(())
+}
+
+/// Does what a `curl` command says, and asks what became of the order.
+async fn order(command: &str) -> anyhow::Result<(Vec<String>, Value)> {
+    // Quoted words are the odd ones; nothing else on the line needs quotes.
+    let words: Vec<String> = command
+        .split('\'')
+        .enumerate()
+        .flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect();
+    let url: reqwest::Url = words
+        .iter()
+        .find(|word| word.starts_with("http://"))
+        .context("no URL")?
+        .parse()?;
+    let follows = |flag: &'static str| {
+        words
+            .windows(2)
+            .filter(move |pair| pair[0] == flag)
+            .map(|pair| pair[1].as_str())
+    };
+    let headers: Vec<_> = follows("-H")
+        .filter_map(|header| header.split_once(": "))
+        .filter(|(name, _)| *name != "content-type")
+        .collect();
+    let body = serde_json::from_str(follows("-d").next().context("no body")?)?;
+    let address = format!(
+        "{}:{}",
+        url.host_str().unwrap_or_default(),
+        url.port().unwrap_or_default()
+    );
+    let client = Client::new(address.parse()?)?;
+    let answer = client
+        .send(Method::POST, url.path(), &headers, Some(body))
+        .await?
+        .expect(202)?;
+    let outcome = client.settled(answer.order_id()?, 10).await?.json()?;
+    Ok((words, outcome))
+}
