@@ -9,6 +9,7 @@ mod database_away;
 mod keys;
 mod lanes;
 mod limits;
+mod memory;
 mod metrics;
 mod midnight;
 mod polls;
