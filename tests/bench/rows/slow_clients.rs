@@ -29,6 +29,8 @@ const IDLE: usize = 15_000;
 const SLOW_HEADS: usize = 1_000;
 const DEAF: usize = 1_000;
 const BUYERS: usize = 256;
+/// Descriptors that an ingest process has for other things than connections.
+const RESERVE: usize = 1_500;
 /// So many addresses of this machine they come from: no address has more connections than one may have.
 const ADDRESSES: usize = 4;
 /// Connections that are opened at the same time.
@@ -41,7 +43,7 @@ const RECEIVE_BUFFER: u32 = 4_096;
 /// One round: the slow come first and stay, the others buy meanwhile.
 pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     // The ingest process gets the same limit.
-    load::allow_open_files(IDLE + SLOW_HEADS + DEAF + BUYERS)?;
+    load::allow_open_files(IDLE + SLOW_HEADS + DEAF + BUYERS + RESERVE)?;
     let sale = Sale::hot(BUYERS);
     let shop = sale.shop().await?;
     let (ingest, worker) = shop.start().await?;
