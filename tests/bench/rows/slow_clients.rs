@@ -35,6 +35,8 @@ const RESERVE: usize = 1_500;
 const ADDRESSES: usize = 4;
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 64;
+/// Those who never read ask for a while until nothing more fits.
+const MEASURED_MIN: Duration = Duration::from_secs(3);
 /// Between two bytes of a slow head.
 const BYTE_EVERY: Duration = Duration::from_millis(500);
 /// Of a client that never reads: answers soon have no way out.
@@ -56,15 +58,18 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     let before = payers.costs()?;
     let report = sale
         .load(ingest.address()?)?
-        .lasting(bench.conditions.warm_up, bench.conditions.measured)
+        .lasting(
+            bench.conditions.warm_up,
+            bench.conditions.measured.max(MEASURED_MIN),
+        )
         .run()
         .await?;
     settled(&worker, report.accepted.len()).await?;
     let round = payers.add(Round::default(), &before, report.accepted.len())?;
     drop(slow);
     ensure!(
-        report.refusals() == 0,
-        "orders were refused: {:?}",
+        report.refusals() == 0 && report.accepted_per_second() > 0.0,
+        "the others were not served: {:?}",
         report.refused_by_code()
     );
     shop.check(&report, report.accepted.len()).await?;
