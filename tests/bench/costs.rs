@@ -14,7 +14,7 @@ pub(crate) struct Costs {
     database: Option<Duration>,
 }
 
-/// Whose costs are counted, the two servers' besides.
+/// The processes that costs are counted of, besides the two servers.
 #[derive(Clone, Copy)]
 pub(crate) struct Payers<'a> {
     /// Where the servers are.

@@ -71,6 +71,7 @@ const FULL: Conditions = Conditions {
 const FULL_ON_FEW_CORES: Conditions = Conditions {
     warm_up: Duration::from_millis(400),
     measured: Duration::from_millis(900),
+    largest_carts: 25_000,
     ..FULL
 };
 const FEW_CORES: usize = 3;

@@ -3,12 +3,18 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
+    thread,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use hotrow_tests::Client;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::Method;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 #[tokio::test]
 async fn the_first_order_that_the_demo_suggests_is_confirmed() -> anyhow::Result<()> {
@@ -25,20 +31,20 @@ async fn the_first_order_that_the_demo_suggests_is_confirmed() -> anyhow::Result
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut said = BufReader::new(demo.stderr.take().context("no standard error")?).lines();
-    let suggested = tokio::task::spawn_blocking(move || -> anyhow::Result<String> {
-        let mut said_so_far = Vec::new();
-        while let Some(line) = said.next().transpose()? {
-            if line.trim_start().starts_with("curl ") {
-                let rest = said.next().context("the command is one line")??;
-                return Ok(line.replace('\\', "") + &rest);
-            }
-            said_so_far.push(line);
-        }
-        anyhow::bail!("nothing is suggested: {}", said_so_far.join("\n"))
+    let said = BufReader::new(demo.stderr.take().context("no standard error")?).lines();
+    let (suggest, suggested) = oneshot::channel();
+    // To its end: a program that says something to nobody fails.
+    thread::spawn(move || {
+        let mut lines = said.map_while(Result::ok);
+        let first = lines.find(|line| line.trim_start().starts_with("curl "));
+        let _ = suggest.send(first.zip(lines.next()));
+        lines.for_each(drop);
     });
-    let outcome = order(&suggested.await??).await;
-    demo.kill()?;
+    let outcome = match suggested.await? {
+        Some((line, rest)) => order(&(line.replace('\\', " ") + &rest)).await,
+        None => Err(anyhow!("the demo ended and suggested nothing")),
+    };
+    kill(Pid::from_raw(i32::try_from(demo.id())?), Signal::SIGINT)?;
     demo.wait()?;
     let (words, outcome) = outcome?;
     ensure!(

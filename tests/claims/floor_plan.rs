@@ -225,7 +225,7 @@ fn circles(plan: &Plan) -> Vec<String> {
             continue;
         }
         if let Some(circle) = circle(plan, start) {
-            let names: Vec<_> = circle.iter().map(|module| name(module)).collect();
+            let names: Vec<_> = circle.iter().map(name).collect();
             in_a_circle.extend(circle);
             found.push(names.join(" -> "));
         }

@@ -1,4 +1,4 @@
-//! Claims about the meters, against processes whose costs are known.
+//! Claims about the meters, against processes with known costs.
 
 use std::{
     fs,

@@ -266,8 +266,8 @@ impl Client {
         })
     }
 
-    /// Writes these very bytes to a connection of their own, and gives all that comes back until
-    /// the peer closes it; send `connection: close`.
+    /// Writes these very bytes to a connection of their own. Returns all that comes back until
+    /// the peer closes it, so send `connection: close`.
     ///
     /// # Errors
     /// When the peer does not close the connection in time.

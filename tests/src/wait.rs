@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep};
 /// Short beside anything that is waited for, long beside the cost of asking.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Waits until `condition` gives a value. `what` completes the sentence "waited 5s for …".
+/// Waits until `condition` returns a value. `what` completes the sentence "waited 5s for …".
 ///
 /// # Errors
-/// When the condition gave nothing `within` that time.
+/// When the condition returned nothing `within` that time.
 pub async fn until<T>(
     what: &str,
     within: Duration,

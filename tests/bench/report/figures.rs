@@ -16,15 +16,15 @@ pub(crate) enum Figure {
     AnsweredPerSecond,
     /// Milliseconds from sending a request, in an open loop from its intended start, to its answer.
     P50Ms,
-    /// The same.
+    /// See [`Figure::P50Ms`].
     P99Ms,
-    /// The same.
+    /// See [`Figure::P50Ms`].
     P999Ms,
     /// Milliseconds from accepting an order to settling it.
     SettledP50Ms,
-    /// The same.
+    /// See [`Figure::SettledP50Ms`].
     SettledP99Ms,
-    /// The same.
+    /// See [`Figure::SettledP50Ms`].
     SettledP999Ms,
     /// Orders settled by each write of an inventory row.
     OrdersPerRowWrite,

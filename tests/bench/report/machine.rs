@@ -50,7 +50,7 @@ impl Machine {
             postgresql,
             fsync,
             synchronous_commit,
-            // Only told: a broker whose management API is not what we know is measured all the same.
+            // Only for the report: a broker with an unknown management API is measured all the same.
             rabbitmq: rabbitmq(&servers.rabbitmq)
                 .await
                 .unwrap_or_else(|_| UNKNOWN.to_owned()),

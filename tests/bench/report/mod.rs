@@ -30,7 +30,7 @@ pub(crate) struct Report {
 /// How a run measured.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Run {
-    /// Whether it only looked that all is well.
+    /// It was `--quick`: a look whether all is well.
     pub(crate) quick: bool,
     /// Rounds of each row.
     pub(crate) rounds: usize,
@@ -54,7 +54,7 @@ impl Report {
         })
     }
 
-    /// Writes report.json and, if there is something to draw, report.svg; gives the folder.
+    /// Writes report.json and, if there is something to draw, report.svg. Returns the folder.
     pub(crate) fn write(&self) -> anyhow::Result<PathBuf> {
         // Cargo tells only of this sibling.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");

@@ -100,7 +100,7 @@ fn head(figure: Figure) -> &'static str {
     }
 }
 
-/// Whether a figure is another kind than the one before it.
+/// Returns whether a figure is of another kind than the one before it.
 fn begins(figure: Figure) -> bool {
     matches!(
         figure,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 256;
-/// Orders to ask the empty handler for; it gives the same answer to all.
+/// Orders to ask the empty handler for. All get the same answer.
 const ASKED: u128 = 1_000;
 
 /// PostgreSQL alone: one connection that settles batches of 1,000 orders.
@@ -67,7 +67,7 @@ async fn empty(
     load: fn(SocketAddr) -> Load,
     measured: fn(&Report) -> (f64, &Times),
 ) -> anyhow::Result<Round> {
-    // It has no tables; this is where the servers are whose idling is counted.
+    // It has no tables: the servers idle here, and that is counted.
     let shop = Shop::empty(Distance::Near).await?;
     let process = Rival::Empty.start(&shop.database_url).await?;
     let payers = Payers {

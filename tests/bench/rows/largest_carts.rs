@@ -20,7 +20,7 @@ use crate::{
 
 const CONNECTIONS: usize = 4_096;
 /// A few thousand a second are accepted on the slowest machine.
-const ACCEPTED_WITHIN: Duration = Duration::from_secs(120);
+const ACCEPTED_WITHIN: Duration = Duration::from_mins(2);
 
 /// One round: the carts are accepted, wait in all partitions, and are settled by a worker that comes later.
 /// A door that is short of room may refuse some of them as `overloaded`.

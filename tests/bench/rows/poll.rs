@@ -26,7 +26,7 @@ const WAITING: usize = 5_000;
 /// The longest wait that a client can ask for.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Reads of orders whose outcomes the ingest process has heard of.
+/// Reads of orders that the ingest process knows the outcomes of.
 pub(super) async fn cached(bench: &mut Bench) -> anyhow::Result<Round> {
     let shop = Sale::hot(CONNECTIONS).shop().await?;
     let (ingest, worker) = shop.start().await?;

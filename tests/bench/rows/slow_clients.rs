@@ -29,10 +29,14 @@ const IDLE: usize = 15_000;
 const SLOW_HEADS: usize = 1_000;
 const DEAF: usize = 1_000;
 const BUYERS: usize = 256;
+/// Descriptors that an ingest process has for other things than connections.
+const RESERVE: usize = 1_500;
 /// So many addresses of this machine they come from: no address has more connections than one may have.
 const ADDRESSES: usize = 4;
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 64;
+/// Those who never read ask for a while until nothing more fits.
+const MEASURED_MIN: Duration = Duration::from_secs(3);
 /// Between two bytes of a slow head.
 const BYTE_EVERY: Duration = Duration::from_millis(500);
 /// Of a client that never reads: answers soon have no way out.
@@ -41,7 +45,7 @@ const RECEIVE_BUFFER: u32 = 4_096;
 /// One round: the slow come first and stay, the others buy meanwhile.
 pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     // The ingest process gets the same limit.
-    load::allow_open_files(IDLE + SLOW_HEADS + DEAF + BUYERS)?;
+    load::allow_open_files(IDLE + SLOW_HEADS + DEAF + BUYERS + RESERVE)?;
     let sale = Sale::hot(BUYERS);
     let shop = sale.shop().await?;
     let (ingest, worker) = shop.start().await?;
@@ -54,15 +58,18 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     let before = payers.costs()?;
     let report = sale
         .load(ingest.address()?)?
-        .lasting(bench.conditions.warm_up, bench.conditions.measured)
+        .lasting(
+            bench.conditions.warm_up,
+            bench.conditions.measured.max(MEASURED_MIN),
+        )
         .run()
         .await?;
     settled(&worker, report.accepted.len()).await?;
     let round = payers.add(Round::default(), &before, report.accepted.len())?;
     drop(slow);
     ensure!(
-        report.refusals() == 0,
-        "orders were refused: {:?}",
+        report.refusals() == 0 && report.accepted_per_second() > 0.0,
+        "the others were not served: {:?}",
         report.refused_by_code()
     );
     shop.check(&report, report.accepted.len()).await?;

@@ -15,7 +15,7 @@ use crate::{
 const STOCK: i64 = 100;
 const CONNECTIONS: usize = 256;
 
-/// Whether those who came too late have idempotency keys.
+/// The idempotency keys of those who came too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
     None,

@@ -1,5 +1,5 @@
 //! `cargo queries`: writes what the `query!` macros know of the database to `.sqlx`, so that the
-//! product builds without one. `--check` tells whether it is up to date and changes nothing.
+//! product builds without one. `--check` says whether it is up to date and changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use sqlx::{Connection, PgConnection, migrate::Migrator};
 #[derive(Debug, Parser)]
 #[command(name = "cargo queries", version)]
 struct Arguments {
-    /// Only tell whether the data in `.sqlx` is up to date
+    /// Only say whether the data in `.sqlx` is up to date
     #[arg(long)]
     check: bool,
 }
@@ -65,13 +65,14 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 /// Has the compiler ask the database about every query.
 fn describe_queries(workspace: &Path, database_url: &str, into: &Path) -> anyhow::Result<()> {
+    // The compiler does not know that the macros look at a database: only a newer source makes it ask again.
+    let mut sources = Vec::new();
     for package in PACKAGES {
-        // The compiler does not know that the macros look at a database: only a newer source makes it ask again.
-        let source = workspace.join(package).join("src/lib.rs");
-        fs::File::options()
-            .append(true)
-            .open(&source)?
-            .set_modified(SystemTime::now())?;
+        let path = workspace.join(package).join("src/lib.rs");
+        let source = fs::File::options().append(true).open(path)?;
+        let modified = source.metadata()?.modified()?;
+        source.set_modified(SystemTime::now())?;
+        sources.push((source, modified));
     }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
     let checked = Command::new(cargo)
@@ -82,6 +83,10 @@ fn describe_queries(workspace: &Path, database_url: &str, into: &Path) -> anyhow
         .env("SQLX_OFFLINE_DIR", into)
         .status()
         .context("run cargo check")?;
+    // Nothing has changed, so nothing is to be built again for it.
+    for (source, modified) in sources {
+        source.set_modified(modified)?;
+    }
     ensure!(checked.success(), "cargo check failed");
     Ok(())
 }

@@ -244,7 +244,7 @@ impl Load {
         self.start()?.finish().await
     }
 
-    /// Whether this time after the start is in the measured part.
+    /// Returns whether this time after the start is in the measured part.
     fn is_measured(&self, at: Duration) -> bool {
         self.span
             .is_none_or(|Span { warm_up, measured }| (warm_up..warm_up + measured).contains(&at))

@@ -29,7 +29,7 @@ impl Basket {
 pub enum Choice {
     /// One after the other.
     InTurn,
-    /// The one whose index this gives for the order's number.
+    /// The one whose index this returns for the order's number.
     By(Arc<dyn Fn(u64) -> usize + Send + Sync>),
 }
 
@@ -52,7 +52,7 @@ impl fmt::Debug for Choice {
     }
 }
 
-/// The index of the one of `count` things whose turn it is.
+/// Returns which of `count` things has its turn.
 pub(super) fn in_turn(number: u64, count: usize) -> usize {
     usize::try_from(number % count as u64).unwrap_or_default()
 }

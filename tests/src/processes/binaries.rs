@@ -46,7 +46,7 @@ fn build() -> anyhow::Result<BTreeMap<String, PathBuf>> {
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
-    for (name, _) in env::vars_os().filter(|(name, _)| tells_of_this_package(name)) {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_this_package(name)) {
         build.env_remove(name);
     }
     // A first build takes minutes, so its progress is shown.
@@ -63,9 +63,9 @@ fn build() -> anyhow::Result<BTreeMap<String, PathBuf>> {
         .collect())
 }
 
-/// Whether cargo set the variable for the package that it runs. Some build scripts (ring's) ask to
+/// Returns whether cargo set the variable for the package that it runs. Some build scripts (ring's) ask to
 /// be run again when such a variable changes, and all that depends on them would be built again.
-fn tells_of_this_package(variable: &OsStr) -> bool {
+fn is_of_this_package(variable: &OsStr) -> bool {
     let name = variable.to_string_lossy();
     [
         "CARGO_PKG_",
@@ -78,7 +78,7 @@ fn tells_of_this_package(variable: &OsStr) -> bool {
         || name == "CARGO_PRIMARY_PACKAGE"
 }
 
-/// Those of cargo's messages that tell of an executable.
+/// A message of cargo that names an executable.
 #[derive(Deserialize)]
 struct Artifact {
     target: Target,

@@ -30,7 +30,7 @@ impl Logs {
         let writer = logs.clone();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                writer.keep(line);
+                writer.add(line);
             }
         });
         logs
@@ -43,18 +43,15 @@ impl Logs {
 
     /// The last lines.
     pub(super) fn tail(&self) -> String {
-        self.kept().lines.make_contiguous().join(
-            "
-",
-        )
+        self.kept().lines.make_contiguous().join("\n")
     }
 
-    /// Whether one of the last lines has that text in it.
+    /// Returns whether one of the last lines contains a text.
     pub(super) fn mention(&self, text: &str) -> bool {
         self.kept().lines.iter().any(|line| line.contains(text))
     }
 
-    fn keep(&self, line: String) {
+    fn add(&self, line: String) {
         let mut kept = self.kept();
         if let Ok(Line {
             fields: Fields { message, address },

@@ -101,7 +101,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether `/readyz` answers 200 at this moment.
+    /// Returns whether `/readyz` answers 200 at this moment.
     pub async fn is_ready(&self) -> bool {
         let Ok(client) = self.client() else {
             return false;
@@ -191,7 +191,7 @@ impl Process {
         self.logs.tail()
     }
 
-    /// Whether one of the last log lines has that text in it.
+    /// Returns whether one of the last log lines contains a text.
     #[must_use]
     pub fn has_logged(&self, text: &str) -> bool {
         self.logs.mention(text)

@@ -28,7 +28,7 @@ struct Alarm {
 impl Clock {
     pub(super) fn start() -> Self {
         let (alarms, new_alarms) = mpsc::channel();
-        thread::spawn(move || keep_time(&new_alarms));
+        thread::spawn(move || ring_alarms(&new_alarms));
         Self { alarms }
     }
 
@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-fn keep_time(new_alarms: &Receiver<Alarm>) {
+fn ring_alarms(new_alarms: &Receiver<Alarm>) {
     let mut pending = BinaryHeap::<Reverse<Alarm>>::new();
     loop {
         let next = match pending.peek() {

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a server, whose manners a test changes while it runs.
+//! A TCP proxy in front of a server. A test changes what it does while it runs.
 
 mod clock;
 mod connection;

@@ -39,7 +39,7 @@ pub(super) struct Duty {
     pub environment: Vec<(&'static str, OsString)>,
     /// The signals that end the server for good, in order; its data is thrown away.
     pub last_signals: &'static str,
-    /// Whether the server can do its work by now; it is given its folder.
+    /// Returns whether the server, whose folder it gets, can do its work by now.
     pub is_ready: Box<dyn Fn(&Path) -> bool + Send>,
 }
 

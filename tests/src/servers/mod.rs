@@ -2,7 +2,7 @@
 //!
 //! `DATABASE_URL` and `AMQP_URL` are used where they are set, each for itself. Otherwise the
 //! installed programs are started privately, beside whatever else the machine runs, and end with
-//! this process in whatever way it ends. As root on Debian or Ubuntu, missing programs are installed.
+//! this process, however it ends. As root on Debian or Ubuntu, missing programs are installed.
 
 mod guardian;
 mod install;

@@ -94,7 +94,7 @@ impl Postgres {
         self.url.as_str()
     }
 
-    /// Whether the server is ours, to be stopped and thrown away.
+    /// Returns whether the server is ours, to be stopped and thrown away.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.guarded.is_some()

@@ -134,7 +134,7 @@ impl RabbitMq {
         self.management.as_str()
     }
 
-    /// Whether the broker is ours, to be stopped and thrown away.
+    /// Returns whether the broker is ours, to be stopped and thrown away.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.ours.is_some()
@@ -221,7 +221,7 @@ impl RabbitMq {
             .map(drop)
     }
 
-    /// Runs `rabbitmqctl` and gives its standard output. Each call boots an Erlang machine, about
+    /// Runs `rabbitmqctl` and returns its standard output. Each call boots an Erlang machine, about
     /// a second of a processor.
     ///
     /// # Errors
@@ -325,7 +325,7 @@ fn environment(folder: &Path, port: u16) -> anyhow::Result<Vec<(&'static str, Os
     ])
 }
 
-/// Whether a broker speaks AMQP at `port`: the listener is the last thing that RabbitMQ starts.
+/// Returns whether a broker speaks AMQP at `port`: the listener is the last thing that RabbitMQ starts.
 fn is_ready(port: u16) -> bool {
     let Some(mut stream) = connect(port) else {
         return false;

@@ -100,7 +100,7 @@ impl Figures {
         self.confirmed + self.sold_out + self.rejected_otherwise + self.failed
     }
 
-    /// Whether nothing is lost, doubled or oversold, and the books balance.
+    /// Returns whether nothing is lost, doubled or oversold, and the books balance.
     pub(crate) fn is_right(&self) -> bool {
         self.verdict.holds()
     }
