@@ -16,77 +16,62 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// One envelope, opened.
 #[derive(Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Its place on the channel; acknowledging a tag can take all before it along.
-    pub tag: u64,
+    pub(crate) tag: u64,
     /// What can be settled.
-    pub orders: Vec<Arrived>,
-    /// What cannot be read.
-    pub unreadable: Vec<Unreadable>,
+    pub(crate) orders: Vec<Arrived>,
+    pub(crate) unreadable: Vec<Unreadable>,
 }
 
 /// An order as it arrived at a worker.
 #[derive(Debug, Clone)]
-pub struct Arrived {
-    /// The order.
-    pub order: Order,
+pub(crate) struct Arrived {
+    pub(crate) order: Order,
     /// The broker handed it out before, to us or to another worker.
-    pub redelivered: bool,
+    pub(crate) redelivered: bool,
 }
 
-/// The envelopes of one partition. They end only with the channel.
-pub struct Deliveries {
-    opened: mpsc::Receiver<Result<Delivery, BrokerError>>,
+/// The envelopes of one partition. They end only with the channel, and then without an error or with one.
+pub(crate) type Deliveries = mpsc::Receiver<Result<Delivery, BrokerError>>;
+
+/// A partition that is being consumed.
+pub(crate) struct Consuming {
+    pub(crate) channel: Channel,
+    pub(crate) deliveries: Deliveries,
     /// Ends with this value.
-    _opening: AbortOnDropHandle<()>,
+    pub(crate) opening: AbortOnDropHandle<()>,
 }
 
-impl Deliveries {
-    /// Starts to consume a partition on a channel of its own.
-    ///
-    /// # Errors
-    /// The broker is out of reach, or the queue is missing.
-    pub async fn of(broker: &Broker, partition: u16) -> Result<(Channel, Self), BrokerError> {
-        let channel = broker.channel().await?;
-        channel
-            .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
-            .await?;
-        let queue = topology::queue(partition);
-        let consumer = channel
-            .basic_consume(
-                queue.into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        // Never full: the broker hands out no more until some are acknowledged.
-        let (sender, opened) = mpsc::channel(PREFETCH_ENVELOPES.into());
-        let deliveries = Self {
-            opened,
-            _opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, sender))),
-        };
-        Ok((channel, deliveries))
-    }
-
-    /// The next envelope, or none when the channel has ended.
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        self.opened.recv().await
-    }
-
-    /// The next envelope, if it is here already.
-    pub fn ready(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        self.opened.try_recv().ok()
-    }
+/// Starts to consume a partition on a channel of its own.
+pub(crate) async fn consume(broker: &Broker, partition: u16) -> Result<Consuming, BrokerError> {
+    let channel = broker.channel().await?;
+    channel
+        .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
+        .await?;
+    let queue = topology::queue(partition);
+    let consumer = channel
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    // Never full: the broker hands out no more until some are acknowledged.
+    let (opened, deliveries) = mpsc::channel(PREFETCH_ENVELOPES.into());
+    Ok(Consuming {
+        channel,
+        deliveries,
+        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opened))),
+    })
 }
 
 /// Opens envelopes while the batch before them is being committed.
 async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, BrokerError>>) {
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery
-            .map(|delivery| open(&delivery))
+            .map(|it| open(it.delivery_tag, it.redelivered, &it.data))
             .map_err(BrokerError::from);
         if opened.send(delivery).await.is_err() {
             return;
@@ -94,16 +79,12 @@ async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, 
     }
 }
 
-fn open(delivery: &lapin::message::Delivery) -> Delivery {
-    let opened = envelope::open(&delivery.data);
-    let redelivered = delivery.redelivered;
+fn open(tag: u64, redelivered: bool, body: &[u8]) -> Delivery {
+    let opened = envelope::open(body);
+    let arrived = |Command::Place(order)| Arrived { order, redelivered };
     Delivery {
-        tag: delivery.delivery_tag,
-        orders: opened
-            .commands
-            .into_iter()
-            .map(|Command::Place(order)| Arrived { order, redelivered })
-            .collect(),
+        tag,
+        orders: opened.commands.into_iter().map(arrived).collect(),
         unreadable: opened.unreadable,
     }
 }

@@ -22,9 +22,9 @@ use sqlx::PgPool;
 
 use super::{DETAIL_HEADER, PARTITION_HEADER, REASON_HEADER};
 use crate::{
-    document::{PricedItems, accepted_at},
+    document::{accepted_at, unpriced},
     settings::{DeadLetterAction, Selection, Settings},
-    settle::store,
+    store::{StoreError, orders},
 };
 
 /// A dead letter as a person sees it.
@@ -151,7 +151,7 @@ impl Desk {
         } = &letter.opened;
         let channel = publish::confirming_channel(&self.broker).await?;
         for Command::Place(order) in commands {
-            store::mark_replayed(&self.pool, order.id.uuid()).await?;
+            orders::mark_replayed(&self.pool, order.id.uuid()).await?;
             let partition = order.items.partition(self.partitions);
             send(&channel, partition, &order.seal_alone()).await?;
         }
@@ -170,12 +170,8 @@ impl Desk {
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
         for Command::Place(order) in &letter.opened.commands {
-            let items = PricedItems {
-                items: &order.items,
-                stock: &std::collections::BTreeMap::new(),
-            }
-            .json();
-            let marked = store::write_failed(
+            let items = unpriced(&order.items);
+            let marked = orders::write_failed(
                 &self.pool,
                 order.id.uuid(),
                 order.customer_id.as_str(),
@@ -183,7 +179,7 @@ impl Desk {
                 accepted_at(order),
             );
             match marked.await {
-                Err(store::StoreError::Refused(error)) => {
+                Err(StoreError::Refused(error)) => {
                     tracing::warn!(order_id = %order.id, %error, "cannot be marked as failed");
                 }
                 marked => marked?,

@@ -11,6 +11,9 @@ use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
     envelope::{Order, Unreadable},
+    id::OrderId,
+    metrics as list,
+    outcome::{Reason, Status},
     publish::{self, PublishError},
     retry,
     topology::DEAD_EXCHANGE,
@@ -19,22 +22,28 @@ use lapin::{
     Channel,
     types::{AMQPValue, FieldTable},
 };
+use metrics::Counter;
+use sqlx::PgPool;
 use tokio::sync::Mutex;
 
-use crate::{metrics::WorkerMetrics, settle::store::StoreError};
+use crate::{
+    document::{accepted_at, unpriced},
+    metrics::Labelled,
+    store::{StoreError, orders},
+};
 
 /// Header: why the letter is dead.
-pub const REASON_HEADER: &str = "x-hotrow-reason";
+pub(crate) const REASON_HEADER: &str = "x-hotrow-reason";
 /// Header: the same in a sentence, with what the database or the parser said.
-pub const DETAIL_HEADER: &str = "x-hotrow-detail";
+pub(crate) const DETAIL_HEADER: &str = "x-hotrow-detail";
 /// Header: the partition that it came from and would be replayed to.
-pub const PARTITION_HEADER: &str = "x-hotrow-partition";
+pub(crate) const PARTITION_HEADER: &str = "x-hotrow-partition";
 /// Header: the order, if the letter is one.
-pub const ORDER_HEADER: &str = "x-hotrow-order-id";
+pub(crate) const ORDER_HEADER: &str = "x-hotrow-order-id";
 
 /// Why something could not be settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadReason {
+pub(crate) enum DeadReason {
     /// It is not an envelope, or not an order.
     Malformed,
     /// The database does not take it.
@@ -42,12 +51,9 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
-    /// Every reason that a worker gives.
-    pub const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
+    const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
 
-    /// The value of the header and the label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
@@ -57,7 +63,7 @@ impl DeadReason {
 
 /// Something that cannot be settled.
 #[derive(Debug)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     partition: u16,
     reason: DeadReason,
     detail: String,
@@ -67,8 +73,7 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// A piece of an envelope that is no order, or a message that is no envelope.
-    #[must_use]
-    pub fn unreadable(partition: u16, piece: &Unreadable) -> Self {
+    pub(crate) fn unreadable(partition: u16, piece: &Unreadable) -> Self {
         Self {
             partition,
             reason: DeadReason::Malformed,
@@ -78,13 +83,12 @@ impl DeadLetter {
         }
     }
 
-    /// An order that the database does not take.
-    #[must_use]
-    pub fn refused(partition: u16, order: &Order, refusal: &StoreError) -> Self {
+    /// An order that the database does not take, with what it said.
+    pub(crate) fn refused(partition: u16, order: &Order, detail: &str) -> Self {
         Self {
             partition,
             reason: DeadReason::Refused,
-            detail: refusal.to_string(),
+            detail: detail.to_owned(),
             order_id: Some(order.id.to_string()),
             body: order.seal_alone(),
         }
@@ -106,32 +110,69 @@ impl DeadLetter {
     }
 }
 
-/// Sends dead letters, one at a time.
-pub struct DeadLetters {
+/// Sends dead letters, one at a time, and marks their orders as failed.
+pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
+    pool: PgPool,
     channel: Mutex<Option<Channel>>,
-    metrics: Arc<WorkerMetrics>,
+    buried: Labelled<DeadReason, Counter>,
+    failed: Counter,
 }
 
 impl DeadLetters {
-    /// Dead letters go out by a channel of this connection.
-    #[must_use]
-    pub fn new(broker: Arc<Broker>, metrics: Arc<WorkerMetrics>) -> Self {
+    /// Dead letters go out by a channel of this connection. Creates every series.
+    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool) -> Self {
+        let failed = [
+            ("status", Status::Failed.as_str()),
+            ("reason", Reason::DeadLettered.as_str()),
+        ];
         Self {
             broker,
+            pool,
             channel: Mutex::default(),
-            metrics,
+            buried: Labelled::new(DeadReason::ALL, |reason| {
+                list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
+            }),
+            failed: list::ORDERS_SETTLED.counter(&failed),
         }
     }
 
+    /// Sends an order that the database refuses to the dead letters and marks it as failed. Returns its
+    /// id, if that was possible.
+    ///
+    /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
+    /// is replayed, instead of a failed order that nobody can replay.
+    pub(crate) async fn bury_order(
+        &self,
+        partition: u16,
+        order: &Order,
+        detail: &str,
+    ) -> Option<OrderId> {
+        self.bury(&DeadLetter::refused(partition, order, detail))
+            .await;
+        let mark = || mark_failed(&self.pool, order);
+        let marked = mark
+            .retry(retry::for_ever())
+            .when(|error| error.retry_cause().is_some())
+            .await;
+        if let Err(error) = marked {
+            tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
+            return None;
+        }
+        self.failed.increment(1);
+        Some(order.id)
+    }
+
     /// Publishes a dead letter and returns when the broker has it safely, however long that takes.
-    pub async fn bury(&self, letter: &DeadLetter) {
+    pub(crate) async fn bury(&self, letter: &DeadLetter) {
         let attempt = || self.publish(letter);
         let buried = attempt.retry(retry::for_ever()).notify(|error, _| {
             tracing::warn!(%error, "a dead letter is published again");
         });
         if buried.await.is_ok() {
-            self.metrics.dead_letter(letter.reason);
+            if let Some(buried) = self.buried.of(letter.reason) {
+                buried.increment(1);
+            }
             tracing::error!(
                 partition = letter.partition,
                 reason = letter.reason.as_str(),
@@ -153,5 +194,15 @@ impl DeadLetters {
         publish::confirmed(&channel, DEAD_EXCHANGE, "", &letter.body, letter.headers()).await?;
         *slot = Some(channel);
         Ok(())
+    }
+}
+
+/// Marks an order as failed, if need be without the parts that the database may have refused.
+async fn mark_failed(pool: &PgPool, order: &Order) -> Result<(), StoreError> {
+    let (id, accepted_at) = (order.id.uuid(), accepted_at(order));
+    let customer = order.customer_id.as_str();
+    match orders::write_failed(pool, id, customer, &unpriced(&order.items), accepted_at).await {
+        Err(StoreError::Refused(_)) => orders::write_failed(pool, id, "", "[]", accepted_at).await,
+        marked => marked,
     }
 }

@@ -13,67 +13,43 @@ use hotrow_shared::{
     outcome::Reason,
 };
 
-/// The locked inventory row of one SKU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stock {
-    /// What is left.
-    pub available: i64,
-    /// The price of one, in the currency's smallest unit.
-    pub unit_price_minor: i64,
-    /// ISO 4217.
-    pub currency: String,
-    /// Counts the writes of the row.
-    pub version: i64,
-}
+use crate::{
+    document::Outcome,
+    stock::{Sold, Stock},
+};
 
 /// An order together with the other ids that the same purchase may have been given.
 #[derive(Debug, Clone)]
-pub struct Candidate<'a> {
-    /// The order.
-    pub order: &'a Order,
+pub(crate) struct Candidate<'a> {
+    pub(crate) order: &'a Order,
     /// Other ids of the same customer and idempotency key.
-    pub twins: Vec<OrderId>,
+    pub(crate) twins: Vec<OrderId>,
 }
 
 /// What becomes of one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The customer has the goods.
-    Confirmed {
-        /// The price of everything, in the one currency of its items.
-        total_minor: i64,
-    },
-    /// The customer does not.
-    Rejected(Reason),
+pub(crate) enum Verdict {
+    /// It has its first outcome.
+    Settled(Outcome),
     /// This very id was settled before: nothing is written.
     Duplicate,
     /// The same purchase was settled as this other order: the id becomes a second name of it.
     Alias(OrderId),
 }
 
-/// What was sold of one SKU.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sold {
-    /// Pieces.
-    pub quantity: i64,
-    /// Orders that they went to.
-    pub orders: i32,
-}
-
 /// What becomes of a batch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Decision<'a> {
+pub(crate) struct Decision<'a> {
     /// One verdict for each order, in the same sequence.
-    pub verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// What leaves the stock; SKUs of which nothing was sold are absent.
-    pub sold: BTreeMap<&'a Sku, Sold>,
+    pub(crate) sold: BTreeMap<&'a Sku, Sold>,
 }
 
 /// Decides a batch.
 ///
 /// `known` maps ids that are settled already to the order that they name: themselves, or the first
 /// order of an alias. `stock` holds the rows of all known SKUs of the batch.
-#[must_use]
 pub(crate) fn decide<'a>(
     batch: &[Candidate<'a>],
     known: &HashMap<OrderId, OrderId>,
@@ -93,7 +69,10 @@ pub(crate) fn decide<'a>(
         let other = |twin| first_order(&seen, twin).filter(|first| *first != id);
         let first = candidate.twins.iter().find_map(other);
         seen.insert(id, first.unwrap_or(id));
-        first.map_or_else(|| judge(candidate.order, stock, &mut sold), Verdict::Alias)
+        match first {
+            Some(first) => Verdict::Alias(first),
+            None => Verdict::Settled(judge(candidate.order, stock, &mut sold)),
+        }
     });
     let verdicts = verdicts.collect();
     Decision { verdicts, sold }
@@ -104,30 +83,30 @@ fn judge<'a>(
     order: &'a Order,
     stock: &BTreeMap<Sku, Stock>,
     sold: &mut BTreeMap<&'a Sku, Sold>,
-) -> Verdict {
+) -> Outcome {
     let mut currency = None;
     let mut total_minor = 0;
     let mut fits = true;
     for Item { sku, quantity } in order.items.as_slice() {
         let Some(row) = stock.get(sku) else {
-            return Verdict::Rejected(Reason::UnknownSku);
+            return Outcome::rejected(Reason::UnknownSku);
         };
         if *currency.get_or_insert(row.currency.as_str()) != row.currency {
-            return Verdict::Rejected(Reason::CurrencyMismatch);
+            return Outcome::rejected(Reason::CurrencyMismatch);
         }
         let gone = sold.get(sku).map_or(0, |sold| sold.quantity);
         fits &= gone + i64::from(*quantity) <= row.available;
         total_minor += row.unit_price_minor * i64::from(*quantity);
     }
     if !fits {
-        return Verdict::Rejected(Reason::SoldOut);
+        return Outcome::rejected(Reason::SoldOut);
     }
     for Item { sku, quantity } in order.items.as_slice() {
         let sold = sold.entry(sku).or_default();
         sold.quantity += i64::from(*quantity);
         sold.orders += 1;
     }
-    Verdict::Confirmed { total_minor }
+    Outcome::confirmed(total_minor)
 }
 
 #[cfg(test)]

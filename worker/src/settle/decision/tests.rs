@@ -154,8 +154,8 @@ proptest! {
         let stock = stock(available);
         let decision = decide(&batch, &HashMap::new(), &stock);
         let answers: Vec<_> = decision.verdicts.iter().map(|verdict| match verdict {
-            Verdict::Confirmed { total_minor } => Answer::Confirmed(*total_minor),
-            Verdict::Rejected(reason) => Answer::Rejected(*reason),
+            Verdict::Settled(Outcome { reason: Some(reason), .. }) => Answer::Rejected(*reason),
+            Verdict::Settled(outcome) => Answer::Confirmed(outcome.total_minor.expect("a price")),
             Verdict::Duplicate => Answer::SameIdAgain,
             Verdict::Alias(_) => Answer::SamePurchaseAgain,
         }).collect();
@@ -183,7 +183,7 @@ proptest! {
             match verdict {
                 Verdict::Alias(of) => { known.insert(candidate.order.id, *of); }
                 Verdict::Duplicate => {}
-                _ => { known.insert(candidate.order.id, candidate.order.id); }
+                Verdict::Settled(_) => { known.insert(candidate.order.id, candidate.order.id); }
             }
         }
         let second = decide(&batch[cut..], &known, &left);
@@ -202,14 +202,12 @@ fn a_large_order_that_does_not_fit_does_not_block_a_small_one_behind_it() {
     let batch = orders(&[wish(1, 8), wish(2, 5), wish(3, 2)]);
     let stock = stock([10, 0, 0]);
     let decision = decide(&batch, &HashMap::new(), &stock);
-    assert!(matches!(
-        decision.verdicts[..],
-        [
-            Verdict::Confirmed { .. },
-            Verdict::Rejected(Reason::SoldOut),
-            Verdict::Confirmed { .. }
-        ]
-    ));
+    let outcomes = [
+        Outcome::confirmed(800),
+        Outcome::rejected(Reason::SoldOut),
+        Outcome::confirmed(200),
+    ];
+    assert_eq!(decision.verdicts, outcomes.map(Verdict::Settled));
     assert_eq!(
         decision.sold[&sku(0)],
         Sold {
