@@ -17,7 +17,7 @@ use hotrow_shared::{
 };
 use lapin::Channel;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     document::document,
@@ -25,13 +25,22 @@ use crate::{
     stock::Stock,
 };
 
-/// Batches that may wait to be announced. A batch of single items is a megabyte or two.
+/// Batches that may wait to be announced.
 const WAITING_MAX: usize = 16;
+/// Most bytes of envelopes whose batches wait to be announced; a batch that is larger waits alone.
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// About how long a message of news gets: documents of 1,000 orders of one item, or of 100 large carts.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// About how much a document adds to the names in it.
+const DOCUMENT_BYTES: usize = 300;
+const ITEM_BYTES: usize = 60;
 
 /// A batch of which every order has come to its end.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) partition: u16,
+    /// The bodies of its envelopes together.
+    pub(crate) size_bytes: usize,
     pub(crate) settlements: Vec<Settlement>,
     /// Orders that went to the dead letters and are marked as failed.
     pub(crate) failed: Vec<OrderId>,
@@ -40,29 +49,43 @@ pub(crate) struct Ended {
 /// Hands settled batches to the task that tells of them.
 #[derive(Clone)]
 pub(crate) struct Announcer {
-    waiting: mpsc::Sender<Ended>,
+    waiting: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
 }
+
+/// A batch that waits to be announced, with the room that it takes up.
+type Waiting = (Ended, OwnedSemaphorePermit);
 
 impl Announcer {
     /// An announcer, and the task that publishes for it until the last clone is dropped.
     pub(crate) fn new(broker: Arc<Broker>) -> (Self, impl Future<Output = ()>) {
+        let (announcer, inbox) = Self::with_inbox();
+        (announcer, publish_all(broker, inbox))
+    }
+
+    fn with_inbox() -> (Self, mpsc::Receiver<Waiting>) {
         let (waiting, inbox) = mpsc::channel(WAITING_MAX);
-        (Self { waiting }, publish_all(broker, inbox))
+        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        (Self { waiting, room }, inbox)
     }
 
     /// Tells what became of a batch.
     pub(crate) fn announce(&self, ended: Ended) {
         // A full inbox means that the broker takes nothing now, or that this process is short of time: this
         // news would be old when it left.
-        if self.waiting.try_send(ended).is_err() {
+        let bytes = ended.size_bytes.min(WAITING_BYTES_MAX);
+        let room =
+            Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let is_taken = room.is_ok_and(|room| self.waiting.try_send((ended, room)).is_ok());
+        if !is_taken {
             tracing::debug!("news is dropped: listeners read the database");
         }
     }
 }
 
-async fn publish_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Ended>) {
+async fn publish_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Waiting>) {
     let mut channel = None;
-    while let Some(ended) = inbox.recv().await {
+    while let Some((ended, _room)) = inbox.recv().await {
         for message in messages(&ended) {
             channel = match send(&broker, channel.take(), &message).await {
                 Ok(channel) => Some(channel),
@@ -97,8 +120,13 @@ fn settlement_messages(
     settlement: &Settlement,
 ) -> impl Iterator<Item = Vec<u8>> + use<'_> {
     let Settlement { changes, stock, at } = settlement;
-    let chunks = changes.chunks(NEWS_ORDERS_MAX).enumerate();
-    chunks.filter_map(move |(number, chunk)| {
+    let mut left = &changes[..];
+    let chunks = std::iter::from_fn(move || {
+        let (chunk, rest) = left.split_at(message_orders(left));
+        left = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    });
+    chunks.enumerate().filter_map(move |(number, chunk)| {
         let mut news = News {
             queue: Some(queue_news(partition, chunk, *at)),
             // Once is enough, and before the outcomes, so that a reader of one knows the other.
@@ -121,6 +149,19 @@ fn settlement_messages(
         }
         json(&news)
     })
+}
+
+/// How many of these fit into one message.
+fn message_orders(changes: &[Change]) -> usize {
+    let mut bytes = 0;
+    let fits = changes.iter().take(NEWS_ORDERS_MAX).take_while(|change| {
+        let items = change.order.items.as_slice().iter();
+        let names: usize = items.map(|item| item.sku.as_str().len() + ITEM_BYTES).sum();
+        let is_first = bytes == 0;
+        bytes += DOCUMENT_BYTES + change.order.customer_id.as_str().len() + names;
+        is_first || bytes <= MESSAGE_BYTES
+    });
+    fits.count()
 }
 
 fn json<D: Serialize>(news: &News<D>) -> Option<Vec<u8>> {

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deliveries::{Arrived, Deliveries, Delivery},
+    deliveries::{Arrived, Deliveries, Delivery, Room},
     metrics::Labelled,
     settings::BatchLimits,
 };
@@ -27,6 +27,10 @@ pub(crate) struct Batch {
     pub(crate) unreadable: Vec<Unreadable>,
     /// The last envelope: acknowledging it takes all before it along.
     pub(crate) last_tag: u64,
+    /// The bodies of its envelopes together.
+    pub(crate) size_bytes: usize,
+    /// The room that its envelopes take up; to be given up when the orders are.
+    pub(crate) room: Room,
     /// Why no more came in.
     closed_by: ClosedBy,
 }
@@ -58,10 +62,13 @@ impl Default for Turns {
 }
 
 impl Turns {
-    async fn next(&self) -> Turn {
-        let permit = Arc::clone(&self.0).acquire_owned().await;
-        Turn {
-            _permit: permit.ok(),
+    /// The next turn, or none once `stop` is asked for, unless it is there at once.
+    async fn next(&self, stop: &CancellationToken) -> Option<Turn> {
+        let asked = Arc::clone(&self.0).acquire_owned();
+        tokio::select! {
+            biased;
+            permit = asked => Some(Turn { _permit: permit.ok() }),
+            () = stop.cancelled() => None,
         }
     }
 }
@@ -81,7 +88,7 @@ impl Turn {
 /// Why a batch was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClosedBy {
-    /// It has as many orders as a batch may have.
+    /// It has as many orders or bytes as a batch may have.
     Full,
     /// Nothing more was there, and the setting says not to wait.
     Drained,
@@ -159,12 +166,16 @@ impl Batches {
             orders: first.orders,
             unreadable: first.unreadable,
             last_tag: first.tag,
+            size_bytes: first.size_bytes,
+            room: first.room,
             closed_by: ClosedBy::Full,
         };
         if let Some(closed_by) = self.gather(&mut batch, stop).await? {
             batch.closed_by = closed_by;
         }
-        let turn = self.turns.next().await;
+        let Some(turn) = self.turns.next(stop).await else {
+            return Ok(None);
+        };
         // What arrived while others settled goes into this batch, too.
         if self.take_ready(&mut batch)? {
             batch.closed_by = ClosedBy::Full;
@@ -194,7 +205,10 @@ impl Batches {
 
     /// Takes in what is here already. Returns whether the batch is full.
     fn take_ready(&mut self, batch: &mut Batch) -> Result<bool, BrokerError> {
-        while self.held.is_none() && batch.orders.len() < self.limits.orders_max {
+        while self.held.is_none()
+            && batch.orders.len() < self.limits.orders_max
+            && batch.size_bytes < self.limits.bytes_max
+        {
             let Ok(next) = self.deliveries.try_recv() else {
                 return Ok(false);
             };
@@ -205,11 +219,15 @@ impl Batches {
 
     /// Adds an envelope, or holds it for the next batch if it does not fit.
     fn add(&mut self, batch: &mut Batch, next: Delivery) {
-        if batch.orders.len() + next.orders.len() > self.limits.orders_max {
+        if batch.orders.len() + next.orders.len() > self.limits.orders_max
+            || batch.size_bytes + next.size_bytes > self.limits.bytes_max
+        {
             self.held = Some(next);
             return;
         }
         batch.last_tag = next.tag;
+        batch.size_bytes += next.size_bytes;
+        batch.room.join(next.room);
         batch.orders.extend(next.orders);
         batch.unreadable.extend(next.unreadable);
     }

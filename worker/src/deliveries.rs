@@ -1,4 +1,9 @@
 //! Deliveries: envelopes as the broker hands them out, opened, in order.
+//!
+//! What the broker has handed out waits as bytes, and is opened only as far as there is room: opened orders
+//! take half as much again.
+
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use hotrow_shared::{
@@ -11,8 +16,15 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::settings::BATCH_BYTES_MAX;
+
+/// Most bytes of envelopes that a partition has opened and not settled: the batch in hand and the next. An
+/// envelope that is larger than this by itself takes all of the room.
+const OPENED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
 /// One envelope, opened.
 #[derive(Debug)]
@@ -22,6 +34,24 @@ pub(crate) struct Delivery {
     /// What can be settled.
     pub(crate) orders: Vec<Arrived>,
     pub(crate) unreadable: Vec<Unreadable>,
+    /// The body of the envelope.
+    pub(crate) size_bytes: usize,
+    pub(crate) room: Room,
+}
+
+/// The room that opened envelopes take up until this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Takes over the room of another envelope of the same partition.
+    pub(crate) fn join(&mut self, other: Self) {
+        match (&mut self.0, other.0) {
+            (Some(room), Some(other)) => room.merge(other),
+            (room @ None, other) => *room = other,
+            (Some(_), None) => {}
+        }
+    }
 }
 
 /// An order as it arrived at a worker.
@@ -69,22 +99,62 @@ pub(crate) async fn consume(broker: &Broker, partition: u16) -> Result<Consuming
 
 /// Opens envelopes while the batch before them is being committed.
 async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, BrokerError>>) {
+    let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery
-            .map(|it| open(it.delivery_tag, it.redelivered, &it.data))
-            .map_err(BrokerError::from);
+        let delivery = match delivery {
+            Ok(delivery) => {
+                let room = room_for(&rooms, delivery.data.len()).await;
+                let lapin::message::Delivery {
+                    delivery_tag: tag,
+                    redelivered,
+                    data,
+                    ..
+                } = delivery;
+                Ok(open(tag, redelivered, &data, room))
+            }
+            Err(error) => Err(error.into()),
+        };
         if opened.send(delivery).await.is_err() {
             return;
         }
     }
 }
 
-fn open(tag: u64, redelivered: bool, body: &[u8]) -> Delivery {
+/// Waits for room. It comes free with the batches that have some, and none of them waits for more.
+async fn room_for(rooms: &Arc<Semaphore>, bytes: usize) -> Room {
+    let bytes = u32::try_from(bytes.min(OPENED_BYTES_MAX)).unwrap_or(u32::MAX);
+    Room(Arc::clone(rooms).acquire_many_owned(bytes).await.ok())
+}
+
+fn open(tag: u64, redelivered: bool, body: &[u8], room: Room) -> Delivery {
     let opened = envelope::open(body);
     let arrived = |Command::Place(order)| Arrived { order, redelivered };
     Delivery {
         tag,
         orders: opened.commands.into_iter().map(arrived).collect(),
         unreadable: opened.unreadable,
+        size_bytes: body.len(),
+        room,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_waits_for_room_and_an_envelope_larger_than_all_of_it_gets_through() {
+        let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
+        let mut first = room_for(&rooms, OPENED_BYTES_MAX / 2).await;
+        first.join(room_for(&rooms, OPENED_BYTES_MAX / 4).await);
+        let mut large = Box::pin(room_for(&rooms, OPENED_BYTES_MAX * 10));
+        assert!((&mut large).now_or_never().is_none());
+        drop(first);
+        let large = large.await;
+        assert_eq!(rooms.available_permits(), 0);
+        drop(large);
+        assert_eq!(rooms.available_permits(), OPENED_BYTES_MAX);
     }
 }

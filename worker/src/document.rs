@@ -32,6 +32,11 @@ impl Outcome {
         }
     }
 
+    /// `confirmed`, or the reason why not.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.reason.map_or(self.status.as_str(), Reason::as_str)
+    }
+
     /// The customer does not.
     pub(crate) const fn rejected(reason: Reason) -> Self {
         Self {

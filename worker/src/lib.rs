@@ -36,7 +36,7 @@ use crate::{
     ownership::Ownership,
     partition::Workshop,
     settings::Settings,
-    settle::{SettleMetrics, Settler},
+    settle::Settler,
 };
 
 /// What a worker needs to do its work.
@@ -70,20 +70,23 @@ pub async fn run(
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
-    let settler = Settler {
-        pool: pool.clone(),
-        mint: common.mint.clone(),
-        orders_max: settings.batch.orders_max,
-        metrics: SettleMetrics::new(),
-    };
+    let settler = Settler::new(
+        pool.clone(),
+        common.mint.clone(),
+        settings.retention_days,
+        settings.batch.orders_max,
+    );
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
+        pool: pool.clone(),
         settler,
         dead_letters: DeadLetters::new(publishing.clone(), pool.clone()),
         announcer,
         limits: settings.batch,
         turns: Turns::default(),
         batch_metrics: BatchMetrics::new(),
+        // The rest is for the good-byes.
+        patience: common.shutdown_grace / 2,
         partitions: common.partitions,
     });
 

@@ -43,6 +43,7 @@ fn ended(changes: Vec<Change>) -> Ended {
     };
     Ended {
         partition: 4,
+        size_bytes: 1_000,
         settlements: vec![settlement],
         failed: Vec::new(),
     }
@@ -95,9 +96,11 @@ fn the_news_of_a_large_batch_is_several_messages_and_the_stock_is_in_the_first()
         .map(|message| news::read(message).expect("it can be read"))
         .collect();
     let orders: Vec<_> = news.iter().map(|news| news.found.len()).collect();
-    assert_eq!(orders, [1_000, 1_000, 500]);
+    assert_eq!(orders.iter().sum::<usize>(), 2_500);
+    assert!(orders.len() < 6 && orders.iter().all(|orders| *orders <= 1_000));
     let stock: Vec<_> = news.iter().map(|news| news.stock.len()).collect();
-    assert_eq!(stock, [1, 0, 0]);
+    assert_eq!(stock[0], 1);
+    assert!(stock[1..].iter().all(|stock| *stock == 0));
 }
 
 #[test]
@@ -105,6 +108,7 @@ fn an_order_that_failed_is_named_without_a_document() {
     let failed = change(9, Verdict::Duplicate).order.id;
     let ended = Ended {
         partition: 0,
+        size_bytes: 1_000,
         settlements: Vec::new(),
         failed: vec![failed],
     };
@@ -112,4 +116,47 @@ fn an_order_that_failed_is_named_without_a_document() {
     let news = news::read(&messages[0]).expect("it can be read");
     assert_eq!((messages.len(), news.found), (1, vec![failed]));
     assert!(news.queue.is_none() && news.settled.is_empty());
+}
+
+#[test]
+fn a_message_of_large_carts_has_fewer_orders_and_stays_within_its_bytes() {
+    let items: Vec<_> = (0..20)
+        .map(|item| serde_json::json!({ "sku": format!("{item:064}"), "quantity": 1_000 }))
+        .collect();
+    let cart = |number| {
+        let mut change = change(
+            number,
+            Verdict::Settled(Outcome::rejected(Reason::UnknownSku)),
+        );
+        change.order.items = serde_json::from_value(items.clone().into()).expect("valid items");
+        change.order.customer_id =
+            CustomerId::try_from("c".repeat(128).as_str()).expect("a valid name");
+        change
+    };
+    let messages: Vec<_> = messages(&ended((0..500).map(cart).collect())).collect();
+    let orders = messages.iter().map(|message| {
+        let news = news::read(message).expect("it can be read");
+        news.settled.len()
+    });
+    assert_eq!(orders.sum::<usize>(), 500);
+    for message in &messages {
+        assert!(message.len() <= MESSAGE_BYTES + 16_384, "{}", message.len());
+    }
+}
+
+#[test]
+fn news_that_has_no_room_is_dropped_and_a_batch_larger_than_all_of_it_is_taken_alone() {
+    let (announcer, mut inbox) = Announcer::with_inbox();
+    let of_size = |size_bytes| Ended {
+        size_bytes,
+        ..ended(Vec::new())
+    };
+    announcer.announce(of_size(WAITING_BYTES_MAX * 2));
+    announcer.announce(of_size(1));
+    let (first, room) = inbox.try_recv().expect("the large one");
+    assert_eq!(first.size_bytes, WAITING_BYTES_MAX * 2);
+    assert!(inbox.try_recv().is_err(), "the small one was dropped");
+    drop(room);
+    announcer.announce(of_size(1));
+    assert!(inbox.try_recv().is_ok());
 }

@@ -11,6 +11,7 @@ use super::*;
 
 const LIMITS: BatchLimits = BatchLimits {
     orders_max: 8,
+    bytes_max: 10_000,
     wait: Duration::ZERO,
 };
 
@@ -32,6 +33,8 @@ fn delivery(tag: u64, orders: usize) -> Delivery {
         tag,
         orders: (0..orders as u64).map(arrived).collect(),
         unreadable: Vec::new(),
+        size_bytes: orders * 100,
+        room: Room::default(),
     }
 }
 
@@ -77,10 +80,42 @@ async fn whole_envelopes_fill_a_batch_and_the_one_that_does_not_fit_begins_the_n
 }
 
 #[tokio::test]
+async fn a_batch_is_full_of_bytes_as_well_as_of_orders() {
+    let stop = CancellationToken::new();
+    let limits = BatchLimits {
+        bytes_max: 450,
+        ..LIMITS
+    };
+    let (mut batches, _sender) = batches(&[2, 2, 1, 7, 1], limits).await;
+    for batch in [
+        (2, 4, ClosedBy::Full),
+        (3, 1, ClosedBy::Full),
+        (4, 7, ClosedBy::Full),
+        (5, 1, ClosedBy::Drained),
+    ] {
+        assert_eq!(next(&mut batches, &stop).await, Some(batch));
+    }
+}
+
+#[tokio::test]
+async fn the_wait_for_a_turn_ends_with_the_stop_and_a_turn_that_is_free_is_taken() {
+    let stop = CancellationToken::new();
+    let (mut batches, _sender) = batches(&[2], LIMITS).await;
+    let turns = batches.turns.clone();
+    let others = turns.next(&stop).await;
+    let stopped = stop.clone();
+    let waiting = tokio::spawn(async move { next(&mut batches, &stopped).await });
+    stop.cancel();
+    assert_eq!(waiting.await.expect("it does not panic"), None);
+    drop(others);
+    assert!(turns.next(&stop).await.is_some());
+}
+
+#[tokio::test]
 async fn what_comes_while_others_have_their_turn_joins_the_batch() {
     let stop = CancellationToken::new();
     let (mut batches, sender) = batches(&[2], LIMITS).await;
-    let turn = batches.turns.next().await;
+    let turn = batches.turns.next(&stop).await;
     let waiting = tokio::spawn(async move { next(&mut batches, &stop).await });
     while sender.capacity() < 64 {
         tokio::task::yield_now().await;
@@ -129,8 +164,10 @@ async fn the_end_of_the_channel_is_an_error_and_no_empty_batch() {
 async fn a_turn_that_lasts_too_long_passes_to_the_next_while_its_work_goes_on() {
     let turns = Turns::default();
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
-    let long = tokio::spawn(turns.next().await.during(async { finished.await.is_ok() }));
-    let _next = turns.next().await;
+    let stop = CancellationToken::new();
+    let turn = turns.next(&stop).await.expect("nobody else has one");
+    let long = tokio::spawn(turn.during(async { finished.await.is_ok() }));
+    let _next = turns.next(&stop).await;
     assert!(!long.is_finished());
     finish.send(()).expect("the work goes on");
     assert!(long.await.expect("it does not panic"));

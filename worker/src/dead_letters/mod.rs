@@ -15,6 +15,7 @@ use hotrow_shared::{
     metrics as list,
     outcome::{Reason, Status},
     publish::{self, PublishError},
+    request_id::RequestId,
     retry,
     topology::DEAD_EXCHANGE,
 };
@@ -29,7 +30,7 @@ use tokio::sync::Mutex;
 use crate::{
     document::{accepted_at, unpriced},
     metrics::Labelled,
-    store::{StoreError, orders},
+    store::{RetryCause, StoreError, orders},
 };
 
 /// Header: why the letter is dead.
@@ -41,6 +42,13 @@ pub(crate) const PARTITION_HEADER: &str = "x-hotrow-partition";
 /// Header: the order, if the letter is one.
 pub(crate) const ORDER_HEADER: &str = "x-hotrow-order-id";
 
+/// Header: the HTTP request that brought the order.
+pub(crate) const REQUEST_HEADER: &str = "x-hotrow-request-id";
+
+/// The longest detail, in bytes. All headers of a message travel in one frame, and a broker closes the
+/// connection over one that is larger than agreed (16 KiB).
+const DETAIL_BYTES_MAX: usize = 1024;
+
 /// Why something could not be settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeadReason {
@@ -51,9 +59,9 @@ pub(crate) enum DeadReason {
 }
 
 impl DeadReason {
-    const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
+    pub(crate) const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
@@ -68,6 +76,7 @@ pub(crate) struct DeadLetter {
     reason: DeadReason,
     detail: String,
     order_id: Option<String>,
+    request_id: Option<RequestId>,
     body: Vec<u8>,
 }
 
@@ -77,8 +86,9 @@ impl DeadLetter {
         Self {
             partition,
             reason: DeadReason::Malformed,
-            detail: piece.detail.clone(),
+            detail: cut(&piece.detail).to_owned(),
             order_id: None,
+            request_id: None,
             body: piece.body.clone(),
         }
     }
@@ -88,8 +98,9 @@ impl DeadLetter {
         Self {
             partition,
             reason: DeadReason::Refused,
-            detail: detail.to_owned(),
+            detail: cut(detail).to_owned(),
             order_id: Some(order.id.to_string()),
+            request_id: order.request_id.clone(),
             body: order.seal_alone(),
         }
     }
@@ -101,6 +112,9 @@ impl DeadLetter {
         headers.insert(DETAIL_HEADER.into(), text(&self.detail));
         if let Some(id) = &self.order_id {
             headers.insert(ORDER_HEADER.into(), text(id));
+        }
+        if let Some(id) = &self.request_id {
+            headers.insert(REQUEST_HEADER.into(), text(id.as_str()));
         }
         headers.insert(
             PARTITION_HEADER.into(),
@@ -153,7 +167,11 @@ impl DeadLetters {
         let mark = || mark_failed(&self.pool, order);
         let marked = mark
             .retry(retry::for_ever())
-            .when(|error| error.retry_cause().is_some())
+            // The table of a day that is no longer kept is not made again.
+            .when(|error| {
+                let cause = error.retry_cause();
+                cause.is_some_and(|cause| cause != RetryCause::MissingDay)
+            })
             .await;
         if let Err(error) = marked {
             tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
@@ -177,6 +195,7 @@ impl DeadLetters {
                 partition = letter.partition,
                 reason = letter.reason.as_str(),
                 order_id = letter.order_id,
+                request_id = letter.request_id.as_ref().map(RequestId::as_str),
                 detail = letter.detail,
                 "dead letter"
             );
@@ -197,6 +216,11 @@ impl DeadLetters {
     }
 }
 
+/// The beginning of a detail, as much as fits.
+fn cut(detail: &str) -> &str {
+    &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]
+}
+
 /// Marks an order as failed, if need be without the parts that the database may have refused.
 async fn mark_failed(pool: &PgPool, order: &Order) -> Result<(), StoreError> {
     let (id, accepted_at) = (order.id.uuid(), accepted_at(order));
@@ -204,5 +228,23 @@ async fn mark_failed(pool: &PgPool, order: &Order) -> Result<(), StoreError> {
     match orders::write_failed(pool, id, customer, &unpriced(&order.items), accepted_at).await {
         Err(StoreError::Refused(_)) => orders::write_failed(pool, id, "", "[]", accepted_at).await,
         marked => marked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_of_any_length_and_alphabet_is_cut_between_two_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = "x".to_owned() + &"ü".repeat(100_000);
+        assert_eq!(cut(&long).len(), DETAIL_BYTES_MAX - 1);
+        let piece = Unreadable {
+            body: Vec::new(),
+            detail: long,
+        };
+        let letter = DeadLetter::unreadable(7, &piece);
+        assert!(letter.detail.len() <= DETAIL_BYTES_MAX);
     }
 }

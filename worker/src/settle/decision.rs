@@ -49,26 +49,29 @@ pub(crate) struct Decision<'a> {
 /// Decides a batch.
 ///
 /// `known` maps ids that are settled already to the order that they name: themselves, or the first
-/// order of an alias. `stock` holds the rows of all known SKUs of the batch.
+/// order of an alias, unless that is no longer kept. `stock` holds the rows of all known SKUs of the batch.
 pub(crate) fn decide<'a>(
     batch: &[Candidate<'a>],
-    known: &HashMap<OrderId, OrderId>,
+    known: &HashMap<OrderId, Option<OrderId>>,
     stock: &BTreeMap<Sku, Stock>,
 ) -> Decision<'a> {
     let mut seen = HashMap::with_capacity(batch.len());
     let mut sold = BTreeMap::new();
-    let first_order = |seen: &HashMap<OrderId, OrderId>, id: &OrderId| {
-        seen.get(id).or_else(|| known.get(id)).copied()
-    };
+    let first_order =
+        |seen: &HashMap<_, _>, id: &OrderId| seen.get(id).or_else(|| known.get(id)).copied();
     let verdicts = batch.iter().map(|candidate| {
         let id = candidate.order.id;
         if first_order(&seen, &id).is_some() {
             return Verdict::Duplicate;
         }
         // A replayed order is not a repeat of itself, although a later name of it is known.
-        let other = |twin| first_order(&seen, twin).filter(|first| *first != id);
+        let other = |twin| {
+            first_order(&seen, twin)
+                .flatten()
+                .filter(|first| *first != id && is_within_a_day(*first, id))
+        };
         let first = candidate.twins.iter().find_map(other);
-        seen.insert(id, first.unwrap_or(id));
+        seen.insert(id, Some(first.unwrap_or(id)));
         match first {
             Some(first) => Verdict::Alias(first),
             None => Verdict::Settled(judge(candidate.order, stock, &mut sold)),
@@ -76,6 +79,12 @@ pub(crate) fn decide<'a>(
     });
     let verdicts = verdicts.collect();
     Decision { verdicts, sold }
+}
+
+/// Whether one of the two can be a repeat of the other. The second name of an order is no new purchase that
+/// could be repeated: from the second midnight on its key counts as new, however often it was repeated.
+fn is_within_a_day(one: OrderId, other: OrderId) -> bool {
+    one.day().0.abs_diff(other.day().0) <= 1
 }
 
 /// Decides one order that is not known yet, and takes from the stock what it gets.

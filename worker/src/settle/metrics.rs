@@ -50,7 +50,7 @@ impl Duplicate {
 }
 
 /// The handles of a worker's settlements.
-pub(crate) struct SettleMetrics {
+pub(super) struct SettleMetrics {
     settled: Labelled<StatusAndReason, Counter>,
     duplicates: Labelled<Duplicate, Counter>,
     retries: Labelled<RetryCause, Counter>,
@@ -62,7 +62,7 @@ pub(crate) struct SettleMetrics {
 
 impl SettleMetrics {
     /// Creates every series.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             settled: Labelled::new(OUTCOMES, |(status, reason)| {
                 list::ORDERS_SETTLED.counter(&[

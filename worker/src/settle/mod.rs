@@ -7,28 +7,35 @@ mod parts;
 mod transaction;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use backon::Retryable;
 use chrono::{DateTime, TimeDelta, Utc};
 use hotrow_shared::{
     envelope::Order,
     id::{Day, IdMint},
     order::Sku,
-    retry,
+    request_id::RequestId,
+    retry::Pauses,
 };
 use sqlx::PgPool;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::metrics::SettleMetrics;
 use self::{
     decision::{Candidate, Verdict},
-    parts::Parts,
+    metrics::SettleMetrics,
+    parts::{PartSize, Parts},
     transaction::Committed,
 };
-use crate::{deliveries::Arrived, stock::Stock, store::StoreError};
+use crate::{
+    days,
+    deliveries::Arrived,
+    stock::Stock,
+    store::{RetryCause, StoreError},
+};
 
 /// How long one settle transaction may take before its connection counts as dead.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
@@ -37,14 +44,19 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// whichever comes first: the worker's clock may be behind all of them.
 const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);
 
+/// Days ahead of today that a table is made for when an order needs it: clocks may differ, and an id that
+/// is further ahead than this is forged or of a clock that is wrong.
+const DAYS_AHEAD_MAX: u64 = 8;
+
 /// Settles batches. There is one in a worker, and its partitions share it.
 pub(crate) struct Settler {
-    pub(crate) pool: PgPool,
+    pool: PgPool,
     /// Knows under which other ids a purchase may have come in.
-    pub(crate) mint: IdMint,
-    /// Most orders in one transaction.
-    pub(crate) orders_max: usize,
-    pub(crate) metrics: SettleMetrics,
+    mint: IdMint,
+    /// Days that orders are kept.
+    retention_days: u64,
+    part_size: Mutex<PartSize>,
+    metrics: SettleMetrics,
 }
 
 /// What became of the orders of a batch.
@@ -54,6 +66,8 @@ pub(crate) struct Settled {
     pub(crate) settlements: Vec<Settlement>,
     /// What the database does not take, and never will.
     pub(crate) refused: Vec<Refused>,
+    /// Whether some orders were not settled because their time after the stop was over.
+    pub(crate) is_cut_short: bool,
 }
 
 /// What one transaction committed. Its rows are written from the same results, and so is the news.
@@ -82,74 +96,157 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
 }
 
+/// Why a part of a batch was not settled.
+enum Unsettled {
+    /// The database does not take one of its orders.
+    Refused(StoreError),
+    /// It took too long.
+    TimedOut,
+    /// There is no more time for it.
+    CutShort,
+}
+
 impl Settler {
+    /// Creates every series.
+    pub(crate) fn new(pool: PgPool, mint: IdMint, retention_days: u64, orders_max: usize) -> Self {
+        Self {
+            pool,
+            mint,
+            retention_days,
+            part_size: Mutex::new(PartSize::new(orders_max)),
+            metrics: SettleMetrics::new(),
+        }
+    }
+
     /// Brings every order to its verdict, in their sequence, however long the database is away.
     ///
     /// When the database refuses a part of them for what they are, it is halved until the culprit
-    /// stands alone.
-    pub(crate) async fn settle(&self, partition: u16, orders: Vec<Arrived>) -> Settled {
+    /// stands alone. Once `overdue`, an order that waits for anything but a server that is away is left
+    /// to the broker, which has it safely.
+    pub(crate) async fn settle(
+        &self,
+        partition: u16,
+        orders: Vec<Arrived>,
+        overdue: &CancellationToken,
+    ) -> Settled {
         let mut settled = Settled::default();
         let mut parts = Parts::of(orders.len());
         let mut orders = VecDeque::from(orders);
-        while let Some(part) = parts.next(self.orders_max) {
+        let orders_max = || self.part_size().now();
+        while let Some(part) = parts.next(orders_max()) {
             let candidates = &orders.make_contiguous()[..part];
-            match self.settle_until_answered(partition, candidates).await {
+            match self.settle_part(partition, candidates, overdue).await {
                 Ok(committed) => settled
                     .settlements
                     .push(Settlement::of(orders.drain(..part), committed)),
-                Err(refusal) if part == 1 => {
+                Err(Unsettled::Refused(refusal)) if part == 1 => {
                     let refused = |Arrived { order, .. }| Refused {
                         order,
                         detail: refusal.to_string(),
                     };
                     settled.refused.extend(orders.pop_front().map(refused));
                 }
-                Err(_) => parts.halve(part),
+                Err(Unsettled::Refused(_)) => parts.halve(part),
+                Err(Unsettled::TimedOut) => parts.put_back(part),
+                Err(Unsettled::CutShort) => {
+                    settled.is_cut_short = true;
+                    break;
+                }
             }
         }
         settled
     }
 
     /// Settles orders, again and again while the trouble is not theirs.
-    async fn settle_until_answered(
+    async fn settle_part(
         &self,
         partition: u16,
         orders: &[Arrived],
-    ) -> Result<Committed, StoreError> {
-        let attempt = || self.attempt(partition, orders);
-        attempt
-            .retry(retry::for_ever())
-            .when(|error| error.retry_cause().is_some())
-            .notify(|error, pause| {
-                if let Some(cause) = error.retry_cause() {
-                    self.metrics.retry(cause);
-                }
-                tracing::warn!(partition, orders = orders.len(), ?pause, %error, "settling is tried again");
-            })
-            .await
+        overdue: &CancellationToken,
+    ) -> Result<Committed, Unsettled> {
+        let mut pauses = Pauses::new();
+        loop {
+            let error = match self.attempt(partition, orders, overdue).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            };
+            let Some(cause) = error.retry_cause() else {
+                return Err(Unsettled::Refused(error));
+            };
+            if cause == RetryCause::MissingDay && !self.make_days(orders).await {
+                return Err(Unsettled::Refused(error));
+            }
+            if overdue.is_cancelled() && !cause.is_server_away() {
+                tracing::warn!(partition, orders = orders.len(), %error, "orders are left to the broker");
+                return Err(Unsettled::CutShort);
+            }
+            self.metrics.retry(cause);
+            tracing::warn!(partition, orders = orders.len(), %error, "settling is tried again");
+            if cause == RetryCause::Timeout && orders.len() > 1 {
+                self.part_size().timed_out(orders.len());
+                return Err(Unsettled::TimedOut);
+            }
+            if overdue.is_cancelled() {
+                pauses.pause().await;
+            } else {
+                overdue.run_until_cancelled(pauses.pause()).await;
+            }
+        }
     }
 
-    async fn attempt(&self, partition: u16, orders: &[Arrived]) -> Result<Committed, StoreError> {
+    async fn attempt(
+        &self,
+        partition: u16,
+        orders: &[Arrived],
+        overdue: &CancellationToken,
+    ) -> Result<Committed, StoreError> {
         let started = Instant::now();
         let candidates = self.candidates(orders);
         let mut connection = self.pool.acquire().await?;
         let settling = transaction::settle(&mut connection, &candidates, &self.metrics.row_lock);
-        let Ok(committed) = timeout(SETTLE_MAX, settling).await else {
+        let committed = tokio::select! {
+            committed = settling => Some(committed),
+            () = sleep(SETTLE_MAX) => None,
+            () = overdue.cancelled() => None,
+        };
+        let Some(committed) = committed else {
             // Whether it was committed is not known; the next attempt finds out by reading.
             connection.close_on_drop();
-            return Err(StoreError::NoAnswer(SETTLE_MAX));
+            return Err(StoreError::NoAnswer(started.elapsed()));
         };
         let committed = committed?;
         drop(connection);
-        self.metrics.settle.record(started.elapsed());
+        let took = started.elapsed();
+        self.part_size().settled(orders.len(), took, SETTLE_MAX);
+        self.metrics.settle.record(took);
         self.metrics.count(orders, &committed);
-        tracing::debug!(
-            partition,
-            orders = orders.len(),
-            row_writes = committed.row_writes,
-            "settled"
-        );
+        log(partition, orders, &committed);
         Ok(committed)
+    }
+
+    /// Makes the tables of these orders' days. Returns whether all of them are days that are kept: an order
+    /// of another day cannot be settled.
+    async fn make_days(&self, orders: &[Arrived]) -> bool {
+        let today = Day::today();
+        let kept = Day(today.0.saturating_sub(self.retention_days))..=Day(today.0 + DAYS_AHEAD_MAX);
+        let candidates = self.candidates(orders);
+        // A later name of an order is a row, too.
+        let needed = candidates.iter().flat_map(|candidate| {
+            let day = candidate.order.id.day();
+            let names = candidate.twins.iter().map(|twin| twin.day());
+            names.filter(move |name| *name > day).chain([day])
+        });
+        let (kept, other): (BTreeSet<_>, BTreeSet<_>) = needed.partition(|day| kept.contains(day));
+        if let Err(error) = days::make_for(&self.pool, &kept).await {
+            tracing::warn!(%error, "the days of the orders table cannot be made");
+        }
+        other.is_empty()
+    }
+
+    fn part_size(&self) -> MutexGuard<'_, PartSize> {
+        self.part_size
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The orders with the other ids to look for.
@@ -184,4 +281,22 @@ impl Settlement {
             at: committed.at,
         }
     }
+}
+
+/// One line for the batch, and one for each order, so that a search for a request finds its order's end.
+fn log(partition: u16, orders: &[Arrived], committed: &Committed) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    for (Arrived { order, .. }, verdict) in orders.iter().zip(&committed.verdicts) {
+        let request_id = order.request_id.as_ref().map(RequestId::as_str);
+        let (outcome, first_order_id) = match verdict {
+            Verdict::Settled(outcome) => (outcome.as_str(), None),
+            Verdict::Duplicate => ("duplicate", None),
+            Verdict::Alias(first) => ("alias", Some(tracing::field::display(first))),
+        };
+        tracing::debug!(partition, order_id = %order.id, request_id, outcome, first_order_id, "order settled");
+    }
+    let row_writes = committed.row_writes;
+    tracing::debug!(partition, orders = orders.len(), row_writes, "settled");
 }

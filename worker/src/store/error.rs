@@ -19,6 +19,9 @@ pub(crate) enum StoreError {
     /// An order that a repeat is another name of was removed meanwhile.
     #[error("the order that a repeat names is gone")]
     Vanished,
+    /// There is no table for the day of an order.
+    #[error("refused by the database: {0}")]
+    MissingDay(sqlx::Error),
     /// The database does not take one of the orders, and never will.
     #[error("refused by the database: {0}")]
     Refused(sqlx::Error),
@@ -41,13 +44,14 @@ pub(crate) enum RetryCause {
     DuplicateKey,
     /// No answer in time.
     Timeout,
+    /// The table of a day has to be made first.
+    MissingDay,
     /// Full disk, missing table, missing permission and the like: a person has to act.
     Other,
 }
 
 impl RetryCause {
-    /// Every cause.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Connection,
         Self::Serialization,
         Self::Deadlock,
@@ -55,10 +59,15 @@ impl RetryCause {
         Self::ReadOnly,
         Self::DuplicateKey,
         Self::Timeout,
+        Self::MissingDay,
         Self::Other,
     ];
 
-    /// The value of the label.
+    /// Whether the server cannot be reached or cannot write, whatever is asked of it.
+    pub(crate) const fn is_server_away(self) -> bool {
+        matches!(self, Self::Connection | Self::ReadOnly)
+    }
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -68,6 +77,7 @@ impl RetryCause {
             Self::ReadOnly => "read_only",
             Self::DuplicateKey => "duplicate_key",
             Self::Timeout => "timeout",
+            Self::MissingDay => "missing_day",
             Self::Other => "other",
         }
     }
@@ -80,6 +90,7 @@ impl StoreError {
             Self::Transient { cause, .. } => Some(*cause),
             Self::NoAnswer(_) => Some(RetryCause::Timeout),
             Self::Vanished => Some(RetryCause::Serialization),
+            Self::MissingDay(_) => Some(RetryCause::MissingDay),
             Self::Refused(_) => None,
         }
     }
@@ -91,6 +102,14 @@ impl From<sqlx::Error> for StoreError {
     /// sound order is worse than a batch that waits for a person.
     fn from(error: sqlx::Error) -> Self {
         let cause = match &error {
+            // The one violation of a check that names a table and no constraint (PostgreSQL, ExecFindPartition).
+            sqlx::Error::Database(database)
+                if database.code().as_deref() == Some("23514")
+                    && database.constraint().is_none()
+                    && database.table() == Some("orders") =>
+            {
+                return Self::MissingDay(error);
+            }
             sqlx::Error::Database(database) => match database.code().as_deref().unwrap_or_default()
             {
                 "23505" => RetryCause::DuplicateKey,

@@ -15,8 +15,9 @@ use super::StoreError;
 /// What is settled already.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Which order each id names: itself, or the first order of an alias.
-    pub(crate) first: HashMap<OrderId, OrderId>,
+    /// Which order each id names: itself, or the first order of an alias. None if that is of a day that is
+    /// no longer kept.
+    pub(crate) first: HashMap<OrderId, Option<OrderId>>,
     /// Failed orders that were replayed: their rows are to be replaced.
     pub(crate) replayed: Vec<Uuid>,
 }
@@ -29,16 +30,13 @@ pub(crate) async fn known(
     // One index look-up each, in the one partition of the id's day.
     let rows = sqlx::query!(
         r#"
-        select asked.order_id as "order_id!", found.first_id as "first_id!", found.replayed as "replayed!"
+        select asked.order_id as "order_id!", found.first_id as "first_id", found.replayed as "replayed!"
         from unnest($1::uuid[]) as asked (order_id)
         cross join lateral (
             select case
                        when orders.alias_of is null then orders.order_id
                        -- The first order may be of a day that is no longer kept.
-                       else coalesce(
-                           (select first.order_id from orders as first where first.order_id = orders.alias_of),
-                           orders.order_id
-                       )
+                       else (select first.order_id from orders as first where first.order_id = orders.alias_of)
                    end as first_id,
                    orders.reason is not distinct from 'replayed' as replayed
             from orders
@@ -55,10 +53,8 @@ pub(crate) async fn known(
         if row.replayed {
             known.replayed.push(row.order_id);
         } else {
-            known.first.insert(
-                OrderId::trusted(row.order_id),
-                OrderId::trusted(row.first_id),
-            );
+            let first = row.first_id.map(OrderId::trusted);
+            known.first.insert(OrderId::trusted(row.order_id), first);
         }
     }
     Ok(known)
