@@ -7,10 +7,7 @@ use lapin::{Channel, options::BasicAckOptions};
 ///
 /// To be called when each of their orders is committed or dead-lettered, and not before: what
 /// is not acknowledged comes again, and finds itself settled.
-///
-/// # Errors
-/// The channel has ended, and everything comes again.
-pub async fn up_to(channel: &Channel, tag: u64) -> Result<(), BrokerError> {
+pub(crate) async fn up_to(channel: &Channel, tag: u64) -> Result<(), BrokerError> {
     Ok(channel
         .basic_ack(tag, BasicAckOptions { multiple: true })
         .await?)

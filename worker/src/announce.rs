@@ -1,6 +1,6 @@
 //! Announcing: after the commit, everybody who listens is told what became of which order.
 //!
-//! News never hold up a settlement. Settled batches wait in a short inbox for one task that writes and
+//! News never holds up a settlement. Settled batches wait in a short inbox for one task that writes and
 //! publishes the news, and what does not fit is dropped: a listener that misses news reads the
 //! database.
 
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
-    envelope::Order,
+    id::OrderId,
     news::{NEWS_ORDERS_MAX, News, QueueNews, SettledNews, StockNews},
     order::Sku,
     publish,
@@ -17,51 +17,80 @@ use hotrow_shared::{
 };
 use lapin::Channel;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     document::document,
-    settle::{
-        Settled,
-        decision::{Stock, Verdict},
-        transaction::{Settlement, outcome},
-    },
+    settle::{Change, Settlement, decision::Verdict},
+    stock::Stock,
 };
 
-/// Batches that may wait to be told. A batch of single items is a megabyte or two.
+/// Batches that may wait to be announced.
 const WAITING_MAX: usize = 16;
+/// Most bytes of envelopes whose batches wait to be announced; a batch that is larger waits alone.
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// About how long a message of news gets: documents of 1,000 orders of one item, or of 100 large carts.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// About how much a document adds to the names in it.
+const DOCUMENT_BYTES: usize = 300;
+const ITEM_BYTES: usize = 60;
+
+/// A batch of which every order has come to its end.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) partition: u16,
+    /// The bodies of its envelopes together.
+    pub(crate) size_bytes: usize,
+    pub(crate) settlements: Vec<Settlement>,
+    /// Orders that went to the dead letters and are marked as failed.
+    pub(crate) failed: Vec<OrderId>,
+}
 
 /// Hands settled batches to the task that tells of them.
 #[derive(Clone)]
-pub struct Announcer {
-    waiting: mpsc::Sender<Settled>,
+pub(crate) struct Announcer {
+    waiting: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
 }
+
+/// A batch that waits to be announced, with the room that it takes up.
+type Waiting = (Ended, OwnedSemaphorePermit);
 
 impl Announcer {
     /// An announcer, and the task that publishes for it until the last clone is dropped.
-    pub fn new(broker: Arc<Broker>) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn new(broker: Arc<Broker>) -> (Self, impl Future<Output = ()>) {
+        let (announcer, inbox) = Self::with_inbox();
+        (announcer, publish_all(broker, inbox))
+    }
+
+    fn with_inbox() -> (Self, mpsc::Receiver<Waiting>) {
         let (waiting, inbox) = mpsc::channel(WAITING_MAX);
-        (Self { waiting }, tell_all(broker, inbox))
+        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        (Self { waiting, room }, inbox)
     }
 
     /// Tells what became of a batch.
-    pub fn announce(&self, settled: Settled) {
-        // A full inbox means that the broker takes nothing now, or that this process is short of time: these
-        // news would be old when they left.
-        if self.waiting.try_send(settled).is_err() {
-            tracing::debug!("news are dropped: listeners read the database");
+    pub(crate) fn announce(&self, ended: Ended) {
+        // A full inbox means that the broker takes nothing now, or that this process is short of time: this
+        // news would be old when it left.
+        let bytes = ended.size_bytes.min(WAITING_BYTES_MAX);
+        let room =
+            Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let is_taken = room.is_ok_and(|room| self.waiting.try_send((ended, room)).is_ok());
+        if !is_taken {
+            tracing::debug!("news is dropped: listeners read the database");
         }
     }
 }
 
-async fn tell_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Settled>) {
+async fn publish_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Waiting>) {
     let mut channel = None;
-    while let Some(settled) = inbox.recv().await {
-        for message in messages(&settled) {
+    while let Some((ended, _room)) = inbox.recv().await {
+        for message in messages(&ended) {
             channel = match send(&broker, channel.take(), &message).await {
                 Ok(channel) => Some(channel),
                 Err(error) => {
-                    tracing::debug!(%error, "news are lost: listeners read the database");
+                    tracing::debug!(%error, "news is lost: listeners read the database");
                     None
                 }
             };
@@ -69,36 +98,35 @@ async fn tell_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Settled>) {
     }
 }
 
-/// The news of a batch, a message at a time.
-fn messages(settled: &Settled) -> impl Iterator<Item = Vec<u8>> {
-    let of_settlements = settled.settlements.iter().flat_map(|(part, settlement)| {
-        let orders = settled.orders[part.clone()]
-            .iter()
-            .map(|arrived| &arrived.order);
-        let pairs: Vec<_> = orders.zip(settlement.verdicts.iter().copied()).collect();
-        settlement_messages(settled.partition, pairs, settlement)
-    });
+/// The news of a batch, written one message at a time.
+fn messages(ended: &Ended) -> impl Iterator<Item = Vec<u8>> {
+    let of_settlements = ended
+        .settlements
+        .iter()
+        .flat_map(|settlement| settlement_messages(ended.partition, settlement));
     // There is something to read of an order that went to the dead letters. Its document is not
     // told, because it is not the last word: the order may be replayed.
-    let of_failed = (!settled.failed.is_empty()).then(|| News::<()> {
+    let of_failed = (!ended.failed.is_empty()).then(|| News::<()> {
         queue: None,
         stock: Vec::new(),
         settled: Vec::new(),
-        found: settled.failed.clone(),
+        found: ended.failed.clone(),
     });
     of_settlements.chain(of_failed.as_ref().and_then(json))
 }
 
-fn settlement_messages<'a>(
+fn settlement_messages(
     partition: u16,
-    pairs: Vec<(&'a Order, Verdict)>,
-    settlement: &'a Settlement,
-) -> impl Iterator<Item = Vec<u8>> + use<'a> {
-    let Settlement { stock, at, .. } = settlement;
-    let chunks = 0..pairs.len().div_ceil(NEWS_ORDERS_MAX);
-    chunks.filter_map(move |number| {
-        let start = number * NEWS_ORDERS_MAX;
-        let chunk = &pairs[start..pairs.len().min(start + NEWS_ORDERS_MAX)];
+    settlement: &Settlement,
+) -> impl Iterator<Item = Vec<u8>> + use<'_> {
+    let Settlement { changes, stock, at } = settlement;
+    let mut left = &changes[..];
+    let chunks = std::iter::from_fn(move || {
+        let (chunk, rest) = left.split_at(message_orders(left));
+        left = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    });
+    chunks.enumerate().filter_map(move |(number, chunk)| {
         let mut news = News {
             queue: Some(queue_news(partition, chunk, *at)),
             // Once is enough, and before the outcomes, so that a reader of one knows the other.
@@ -110,30 +138,36 @@ fn settlement_messages<'a>(
             settled: Vec::with_capacity(chunk.len()),
             found: Vec::new(),
         };
-        for (order, verdict) in chunk {
-            match outcome(*verdict) {
-                Some(outcome) => news.settled.push(SettledNews {
+        for Change { order, verdict } in chunk {
+            match verdict {
+                Verdict::Settled(outcome) => news.settled.push(SettledNews {
                     order_id: order.id,
-                    document: document(order, outcome, total(*verdict), stock, *at),
+                    document: document(order, *outcome, stock, *at),
                 }),
-                None => news.found.push(order.id),
+                Verdict::Duplicate | Verdict::Alias(_) => news.found.push(order.id),
             }
         }
         json(&news)
     })
 }
 
+/// How many of these fit into one message.
+fn message_orders(changes: &[Change]) -> usize {
+    let mut bytes = 0;
+    let fits = changes.iter().take(NEWS_ORDERS_MAX).take_while(|change| {
+        let items = change.order.items.as_slice().iter();
+        let names: usize = items.map(|item| item.sku.as_str().len() + ITEM_BYTES).sum();
+        let is_first = bytes == 0;
+        bytes += DOCUMENT_BYTES + change.order.customer_id.as_str().len() + names;
+        is_first || bytes <= MESSAGE_BYTES
+    });
+    fits.count()
+}
+
 fn json<D: Serialize>(news: &News<D>) -> Option<Vec<u8>> {
     serde_json::to_vec(news)
         .inspect_err(|error| tracing::error!(%error, "news cannot be written as JSON"))
         .ok()
-}
-
-fn total(verdict: Verdict) -> Option<i64> {
-    match verdict {
-        Verdict::Confirmed { total_minor } => Some(total_minor),
-        _ => None,
-    }
 }
 
 fn stock_news(stock: &BTreeMap<Sku, Stock>) -> Vec<StockNews> {
@@ -145,16 +179,14 @@ fn stock_news(stock: &BTreeMap<Sku, Stock>) -> Vec<StockNews> {
     stock.iter().map(news).collect()
 }
 
-fn queue_news(partition: u16, orders: &[(&Order, Verdict)], at: DateTime<Utc>) -> QueueNews {
-    let age_ms: i64 = orders
-        .iter()
-        .map(|(order, _)| (at.timestamp_millis() - order.accepted_ms).max(0))
-        .sum();
-    let count = i64::try_from(orders.len().max(1)).unwrap_or(i64::MAX);
+fn queue_news(partition: u16, changes: &[Change], at: DateTime<Utc>) -> QueueNews {
+    let age_ms = |change: &Change| (at.timestamp_millis() - change.order.accepted_ms).max(0);
+    let count = i64::try_from(changes.len().max(1)).unwrap_or(i64::MAX);
+    let mean_ms = changes.iter().map(age_ms).fold(0, i64::saturating_add) / count;
     QueueNews {
         partition,
-        taken_orders: u32::try_from(orders.len()).unwrap_or(u32::MAX),
-        age_ms: u32::try_from(age_ms / count).unwrap_or(u32::MAX),
+        taken_orders: u32::try_from(changes.len()).unwrap_or(u32::MAX),
+        age_ms: u32::try_from(mean_ms).unwrap_or(u32::MAX),
     }
 }
 
@@ -170,3 +202,6 @@ async fn send(
     publish::unconfirmed(&channel, SETTLED_EXCHANGE, body).await?;
     Ok(channel)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use hotrow_shared::{broker::BrokerError, envelope::Unreadable};
+use hotrow_shared::{broker::BrokerError, envelope::Unreadable, metrics as list};
+use metrics::Histogram;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout},
@@ -13,26 +14,30 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deliveries::{Arrived, Deliveries, Delivery},
+    deliveries::{Arrived, Deliveries, Delivery, Room},
+    metrics::Labelled,
     settings::BatchLimits,
 };
 
 /// Whole envelopes that are settled and acknowledged together.
 #[derive(Debug)]
-pub struct Batch {
-    /// The orders, in order of arrival.
-    pub orders: Vec<Arrived>,
-    /// What cannot be read.
-    pub unreadable: Vec<Unreadable>,
+pub(crate) struct Batch {
+    /// In order of arrival.
+    pub(crate) orders: Vec<Arrived>,
+    pub(crate) unreadable: Vec<Unreadable>,
     /// The last envelope: acknowledging it takes all before it along.
-    pub last_tag: u64,
+    pub(crate) last_tag: u64,
+    /// The bodies of its envelopes together.
+    pub(crate) size_bytes: usize,
+    /// The room that its envelopes take up; to be given up when the orders are.
+    pub(crate) room: Room,
     /// Why no more came in.
-    pub closed_by: ClosedBy,
+    closed_by: ClosedBy,
 }
 
 /// How many partitions of a worker settle at a time. While one does, the batches of the others grow, and
 /// a commit costs the same for hundreds of orders as for one; where carts share SKUs, several would only
-/// wait for each other's row locks. More workers settle more at a time. What it gives:
+/// wait for each other's row locks. More workers settle more at a time. What it is worth:
 /// docs/performance.md.
 const SETTLING_MAX: usize = 1;
 /// How long a turn lasts: a row that somebody holds locked delays the orders of its partition for as long as
@@ -41,11 +46,11 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 
 /// The turns of a worker's partitions to settle, in the sequence in which they ask.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Semaphore>);
+pub(crate) struct Turns(Arc<Semaphore>);
 
 /// One partition's turn; it passes to the next that waits when this is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     /// The semaphore is never closed, so it is there.
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -57,17 +62,20 @@ impl Default for Turns {
 }
 
 impl Turns {
-    async fn next(&self) -> Turn {
-        let permit = Arc::clone(&self.0).acquire_owned().await;
-        Turn {
-            _permit: permit.ok(),
+    /// The next turn, or none once `stop` is asked for, unless it is there at once.
+    async fn next(&self, stop: &CancellationToken) -> Option<Turn> {
+        let asked = Arc::clone(&self.0).acquire_owned();
+        tokio::select! {
+            biased;
+            permit = asked => Some(Turn { _permit: permit.ok() }),
+            () = stop.cancelled() => None,
         }
     }
 }
 
 impl Turn {
     /// Does some work in turn. The next need not wait for work that takes longer than a turn lasts.
-    pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn during<T>(self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         if let Ok(done) = timeout(TURN_MAX, &mut work).await {
             return done;
@@ -79,8 +87,8 @@ impl Turn {
 
 /// Why a batch was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClosedBy {
-    /// It has as many orders as a batch may have.
+pub(crate) enum ClosedBy {
+    /// It has as many orders or bytes as a batch may have.
     Full,
     /// Nothing more was there, and the setting says not to wait.
     Drained,
@@ -91,12 +99,9 @@ pub enum ClosedBy {
 }
 
 impl ClosedBy {
-    /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Drained, Self::Waited, Self::Shutdown];
+    const ALL: [Self; 4] = [Self::Full, Self::Drained, Self::Waited, Self::Shutdown];
 
-    /// The value of the label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Drained => "drained",
@@ -106,8 +111,31 @@ impl ClosedBy {
     }
 }
 
+/// The sizes of a worker's batches, by what closed them.
+pub(crate) struct BatchMetrics(Labelled<ClosedBy, Histogram>);
+
+impl BatchMetrics {
+    /// Creates every series.
+    pub(crate) fn new() -> Self {
+        Self(Labelled::new(ClosedBy::ALL, |by| {
+            list::BATCH_ORDERS.histogram(&[("closed_by", by.as_str())])
+        }))
+    }
+
+    /// Records a batch that is about to be settled.
+    pub(crate) fn record(&self, batch: &Batch) {
+        if let Some(sizes) = self.0.of(batch.closed_by) {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a batch has at most 100,000 orders"
+            )]
+            sizes.record(batch.orders.len() as f64);
+        }
+    }
+}
+
 /// The batches of one partition.
-pub struct Batches {
+pub(crate) struct Batches {
     deliveries: Deliveries,
     limits: BatchLimits,
     turns: Turns,
@@ -116,9 +144,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches from deliveries.
-    #[must_use]
-    pub fn of(deliveries: Deliveries, limits: BatchLimits, turns: Turns) -> Self {
+    pub(crate) fn of(deliveries: Deliveries, limits: BatchLimits, turns: Turns) -> Self {
         Self {
             deliveries,
             limits,
@@ -129,10 +155,7 @@ impl Batches {
 
     /// The next batch, with the turn to settle it, or none once `stop` is asked for: what was delivered
     /// and not batched by then goes back to the queue with the channel, at its front.
-    ///
-    /// # Errors
-    /// The channel has ended.
-    pub async fn next(
+    pub(crate) async fn next(
         &mut self,
         stop: &CancellationToken,
     ) -> Result<Option<(Batch, Turn)>, BrokerError> {
@@ -143,12 +166,16 @@ impl Batches {
             orders: first.orders,
             unreadable: first.unreadable,
             last_tag: first.tag,
+            size_bytes: first.size_bytes,
+            room: first.room,
             closed_by: ClosedBy::Full,
         };
         if let Some(closed_by) = self.gather(&mut batch, stop).await? {
             batch.closed_by = closed_by;
         }
-        let turn = self.turns.next().await;
+        let Some(turn) = self.turns.next(stop).await else {
+            return Ok(None);
+        };
         // What arrived while others settled goes into this batch, too.
         if self.take_ready(&mut batch)? {
             batch.closed_by = ClosedBy::Full;
@@ -156,7 +183,7 @@ impl Batches {
         Ok(Some((batch, turn)))
     }
 
-    /// Takes in what comes until the wait is over; says why, if not because the batch is full.
+    /// Takes in what comes until the wait is over. Returns why, unless the batch is full.
     async fn gather(
         &mut self,
         batch: &mut Batch,
@@ -168,7 +195,7 @@ impl Batches {
                 return Ok(Some(ClosedBy::Drained));
             }
             tokio::select! {
-                next = self.deliveries.next() => self.add(batch, next.ok_or_else(channel_ended)??),
+                next = self.deliveries.recv() => self.add(batch, next.ok_or_else(channel_ended)??),
                 () = sleep_until(deadline) => return Ok(Some(ClosedBy::Waited)),
                 () = stop.cancelled() => return Ok(Some(ClosedBy::Shutdown)),
             }
@@ -176,10 +203,13 @@ impl Batches {
         Ok(None)
     }
 
-    /// Takes in what is here already. Gives whether the batch is full.
+    /// Takes in what is here already. Returns whether the batch is full.
     fn take_ready(&mut self, batch: &mut Batch) -> Result<bool, BrokerError> {
-        while self.held.is_none() && batch.orders.len() < self.limits.orders_max {
-            let Some(next) = self.deliveries.ready() else {
+        while self.held.is_none()
+            && batch.orders.len() < self.limits.orders_max
+            && batch.size_bytes < self.limits.bytes_max
+        {
+            let Ok(next) = self.deliveries.try_recv() else {
                 return Ok(false);
             };
             self.add(batch, next?);
@@ -189,11 +219,15 @@ impl Batches {
 
     /// Adds an envelope, or holds it for the next batch if it does not fit.
     fn add(&mut self, batch: &mut Batch, next: Delivery) {
-        if batch.orders.len() + next.orders.len() > self.limits.orders_max {
+        if batch.orders.len() + next.orders.len() > self.limits.orders_max
+            || batch.size_bytes + next.size_bytes > self.limits.bytes_max
+        {
             self.held = Some(next);
             return;
         }
         batch.last_tag = next.tag;
+        batch.size_bytes += next.size_bytes;
+        batch.room.join(next.room);
         batch.orders.extend(next.orders);
         batch.unreadable.extend(next.unreadable);
     }
@@ -207,7 +241,7 @@ impl Batches {
         }
         tokio::select! {
             () = stop.cancelled() => Ok(None),
-            next = self.deliveries.next() => next.ok_or_else(channel_ended)?.map(Some),
+            next = self.deliveries.recv() => next.ok_or_else(channel_ended)?.map(Some),
         }
     }
 }
@@ -215,3 +249,6 @@ impl Batches {
 fn channel_ended() -> BrokerError {
     BrokerError::Ended
 }
+
+#[cfg(test)]
+mod tests;

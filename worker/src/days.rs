@@ -52,6 +52,16 @@ pub async fn make_coming(
     make_missing(&mut connection, today, oldest_kept(today, retention_days)).await
 }
 
+/// Makes days that orders need now, those of them that have no table.
+pub(crate) async fn make_for(pool: &PgPool, needed: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
+    let mut connection = locked(pool).await?;
+    let attached = days(&mut connection, true).await?;
+    for day in needed.difference(&attached) {
+        make(&mut connection, *day).await?;
+    }
+    Ok(())
+}
+
 /// Makes the coming days and drops those that are older than `retention_days`.
 async fn look_after(pool: &PgPool, today: Day, retention_days: u64) -> Result<(), sqlx::Error> {
     let oldest = oldest_kept(today, retention_days);

@@ -1,4 +1,9 @@
 //! Deliveries: envelopes as the broker hands them out, opened, in order.
+//!
+//! What the broker has handed out waits as bytes, and is opened only as far as there is room: opened orders
+//! take half as much again.
+
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use hotrow_shared::{
@@ -11,99 +16,145 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::settings::BATCH_BYTES_MAX;
+
+/// Most bytes of envelopes that a partition has opened and not settled: the batch in hand and the next. An
+/// envelope that is larger than this by itself takes all of the room.
+const OPENED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
 /// One envelope, opened.
 #[derive(Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Its place on the channel; acknowledging a tag can take all before it along.
-    pub tag: u64,
+    pub(crate) tag: u64,
     /// What can be settled.
-    pub orders: Vec<Arrived>,
-    /// What cannot be read.
-    pub unreadable: Vec<Unreadable>,
+    pub(crate) orders: Vec<Arrived>,
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// The body of the envelope.
+    pub(crate) size_bytes: usize,
+    pub(crate) room: Room,
+}
+
+/// The room that opened envelopes take up until this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Takes over the room of another envelope of the same partition.
+    pub(crate) fn join(&mut self, other: Self) {
+        match (&mut self.0, other.0) {
+            (Some(room), Some(other)) => room.merge(other),
+            (room @ None, other) => *room = other,
+            (Some(_), None) => {}
+        }
+    }
 }
 
 /// An order as it arrived at a worker.
 #[derive(Debug, Clone)]
-pub struct Arrived {
-    /// The order.
-    pub order: Order,
+pub(crate) struct Arrived {
+    pub(crate) order: Order,
     /// The broker handed it out before, to us or to another worker.
-    pub redelivered: bool,
+    pub(crate) redelivered: bool,
 }
 
-/// The envelopes of one partition. They end only with the channel.
-pub struct Deliveries {
-    opened: mpsc::Receiver<Result<Delivery, BrokerError>>,
+/// The envelopes of one partition. They end only with the channel, and then without an error or with one.
+pub(crate) type Deliveries = mpsc::Receiver<Result<Delivery, BrokerError>>;
+
+/// A partition that is being consumed.
+pub(crate) struct Consuming {
+    pub(crate) channel: Channel,
+    pub(crate) deliveries: Deliveries,
     /// Ends with this value.
-    _opening: AbortOnDropHandle<()>,
+    pub(crate) opening: AbortOnDropHandle<()>,
 }
 
-impl Deliveries {
-    /// Starts to consume a partition on a channel of its own.
-    ///
-    /// # Errors
-    /// The broker is out of reach, or the queue is missing.
-    pub async fn of(broker: &Broker, partition: u16) -> Result<(Channel, Self), BrokerError> {
-        let channel = broker.channel().await?;
-        channel
-            .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
-            .await?;
-        let queue = topology::queue(partition);
-        let consumer = channel
-            .basic_consume(
-                queue.into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        // Never full: the broker hands out no more until some are acknowledged.
-        let (sender, opened) = mpsc::channel(PREFETCH_ENVELOPES.into());
-        let deliveries = Self {
-            opened,
-            _opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, sender))),
-        };
-        Ok((channel, deliveries))
-    }
-
-    /// The next envelope, or none when the channel has ended.
-    ///
-    /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        self.opened.recv().await
-    }
-
-    /// The next envelope, if it is here already.
-    pub fn ready(&mut self) -> Option<Result<Delivery, BrokerError>> {
-        self.opened.try_recv().ok()
-    }
+/// Starts to consume a partition on a channel of its own.
+pub(crate) async fn consume(broker: &Broker, partition: u16) -> Result<Consuming, BrokerError> {
+    let channel = broker.channel().await?;
+    channel
+        .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
+        .await?;
+    let queue = topology::queue(partition);
+    let consumer = channel
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    // Never full: the broker hands out no more until some are acknowledged.
+    let (opened, deliveries) = mpsc::channel(PREFETCH_ENVELOPES.into());
+    Ok(Consuming {
+        channel,
+        deliveries,
+        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opened))),
+    })
 }
 
 /// Opens envelopes while the batch before them is being committed.
 async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, BrokerError>>) {
+    let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery
-            .map(|delivery| open(&delivery))
-            .map_err(BrokerError::from);
+        let delivery = match delivery {
+            Ok(delivery) => {
+                let room = room_for(&rooms, delivery.data.len()).await;
+                let lapin::message::Delivery {
+                    delivery_tag: tag,
+                    redelivered,
+                    data,
+                    ..
+                } = delivery;
+                Ok(open(tag, redelivered, &data, room))
+            }
+            Err(error) => Err(error.into()),
+        };
         if opened.send(delivery).await.is_err() {
             return;
         }
     }
 }
 
-fn open(delivery: &lapin::message::Delivery) -> Delivery {
-    let opened = envelope::open(&delivery.data);
-    let redelivered = delivery.redelivered;
+/// Waits for room. It comes free with the batches that have some, and none of them waits for more.
+async fn room_for(rooms: &Arc<Semaphore>, bytes: usize) -> Room {
+    let bytes = u32::try_from(bytes.min(OPENED_BYTES_MAX)).unwrap_or(u32::MAX);
+    Room(Arc::clone(rooms).acquire_many_owned(bytes).await.ok())
+}
+
+fn open(tag: u64, redelivered: bool, body: &[u8], room: Room) -> Delivery {
+    let opened = envelope::open(body);
+    let arrived = |Command::Place(order)| Arrived { order, redelivered };
     Delivery {
-        tag: delivery.delivery_tag,
-        orders: opened
-            .commands
-            .into_iter()
-            .map(|Command::Place(order)| Arrived { order, redelivered })
-            .collect(),
+        tag,
+        orders: opened.commands.into_iter().map(arrived).collect(),
         unreadable: opened.unreadable,
+        size_bytes: body.len(),
+        room,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_waits_for_room_and_an_envelope_larger_than_all_of_it_gets_through() {
+        let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
+        let mut first = room_for(&rooms, OPENED_BYTES_MAX / 2).await;
+        first.join(room_for(&rooms, OPENED_BYTES_MAX / 4).await);
+        let mut large = Box::pin(room_for(&rooms, OPENED_BYTES_MAX * 10));
+        assert!((&mut large).now_or_never().is_none());
+        drop(first);
+        let large = large.await;
+        assert_eq!(rooms.available_permits(), 0);
+        drop(large);
+        assert_eq!(rooms.available_permits(), OPENED_BYTES_MAX);
     }
 }

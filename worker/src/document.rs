@@ -1,4 +1,4 @@
-//! What a worker writes about an order: its items with their prices, and the document of its outcome.
+//! What a worker writes about an order: its outcome, its items with their prices, and its document.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,50 @@ use hotrow_shared::{
 };
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
-use crate::settle::decision::Stock;
+use crate::stock::Stock;
+
+/// The outcome of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) status: Status,
+    /// Why, unless the customer has the goods.
+    pub(crate) reason: Option<Reason>,
+    /// The price of everything that the customer has, in the one currency of its items.
+    pub(crate) total_minor: Option<i64>,
+}
+
+impl Outcome {
+    /// The customer has the goods.
+    pub(crate) const fn confirmed(total_minor: i64) -> Self {
+        Self {
+            status: Status::Confirmed,
+            reason: None,
+            total_minor: Some(total_minor),
+        }
+    }
+
+    /// `confirmed`, or the reason why not.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.reason.map_or(self.status.as_str(), Reason::as_str)
+    }
+
+    /// The customer does not.
+    pub(crate) const fn rejected(reason: Reason) -> Self {
+        Self {
+            status: Status::Rejected,
+            reason: Some(reason),
+            total_minor: None,
+        }
+    }
+}
 
 /// The items of an order with the prices of the locked rows. It serialises as the list that is
 /// stored and that clients see.
 #[derive(Debug, Clone, Copy)]
-pub struct PricedItems<'a> {
-    /// What was ordered.
-    pub items: &'a Items,
+pub(crate) struct PricedItems<'a> {
+    pub(crate) items: &'a Items,
     /// The rows of the known SKUs.
-    pub stock: &'a BTreeMap<Sku, Stock>,
+    pub(crate) stock: &'a BTreeMap<Sku, Stock>,
 }
 
 #[derive(Serialize)]
@@ -29,19 +63,24 @@ struct PricedItem<'a> {
     unit_price_minor: Option<i64>,
 }
 
+/// The items of an order that was not settled, without prices, as JSON text.
+pub(crate) fn unpriced(items: &Items) -> String {
+    let stock = BTreeMap::new();
+    let items = PricedItems {
+        items,
+        stock: &stock,
+    };
+    items.json()
+}
+
 impl<'a> PricedItems<'a> {
     /// The list as JSON text.
-    ///
-    /// # Panics
-    /// Never: every field has a JSON form.
-    #[must_use]
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("a list of items has no map keys and no failing field")
     }
 
     /// The currency of the first item.
-    #[must_use]
-    pub fn currency(&self) -> Option<&'a str> {
+    pub(crate) fn currency(&self) -> Option<&'a str> {
         let first = self.items.as_slice().first()?;
         self.stock.get(&first.sku).map(|row| row.currency.as_str())
     }
@@ -63,12 +102,10 @@ impl Serialize for PricedItems<'_> {
     }
 }
 
-/// The document of a settled order, as the news carry it and as a later read of its row gives it.
-#[must_use]
-pub fn document<'a>(
+/// The document of a settled order, as news carries it and as a later read of its row shows it.
+pub(crate) fn document<'a>(
     order: &'a Order,
-    (status, reason): (Status, Option<Reason>),
-    total_minor: Option<i64>,
+    outcome: Outcome,
     stock: &'a BTreeMap<Sku, Stock>,
     settled_at: DateTime<Utc>,
 ) -> OrderDocument<'a, PricedItems<'a>> {
@@ -78,12 +115,12 @@ pub fn document<'a>(
     };
     OrderDocument {
         order_id: order.id,
-        status: status.as_str(),
-        reason: reason.map(Reason::as_str),
+        status: outcome.status.as_str(),
+        reason: outcome.reason.map(Reason::as_str),
         customer_id: order.customer_id.as_str(),
         items,
-        total_minor,
-        currency: total_minor.and_then(|_| items.currency()),
+        total_minor: outcome.total_minor,
+        currency: outcome.total_minor.and_then(|_| items.currency()),
         accepted_at: accepted_at(order),
         settled_at,
     }
@@ -91,7 +128,6 @@ pub fn document<'a>(
 
 /// When the order was accepted. A time that no calendar knows, which only a forged envelope can
 /// carry, becomes 1970.
-#[must_use]
-pub fn accepted_at(order: &Order) -> DateTime<Utc> {
+pub(crate) fn accepted_at(order: &Order) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(order.accepted_ms).unwrap_or_default()
 }

@@ -1,33 +1,42 @@
 //! The worker: settles queued purchases in PostgreSQL, a batch at a time.
 //!
-//! An order walks through the files in this sequence: [`ownership`] takes its partition,
-//! [`partition`] runs the loop over [`deliveries`], [`batch`], [`settle`] and [`acknowledge`], and
-//! [`announce`] tells what became of it. [`dead_letters`] keeps what cannot be settled, [`days`] and
-//! [`audit`] look after the tables.
+//! An order walks through the files in this sequence: `ownership` takes its partition, `partition`
+//! runs the loop over `deliveries`, `batch`, `settle` and `acknowledge`, and `announce` tells what
+//! became of it. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
+//! tables, and `store` has the statements that all of them share.
 
-pub mod acknowledge;
-pub mod announce;
-pub mod audit;
-pub mod batch;
+mod acknowledge;
+mod announce;
+mod audit;
+mod batch;
 pub mod days;
 pub mod dead_letters;
-pub mod deliveries;
-pub mod document;
-pub mod metrics;
-pub mod ownership;
-pub mod partition;
+mod deliveries;
+mod document;
+mod metrics;
+mod ownership;
+mod partition;
 pub mod settings;
-pub mod settle;
+mod settle;
+mod stock;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, id::Day, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker, database, id::Day, metrics as list, telemetry::Readiness, topology,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce::Announcer, batch::Turns, dead_letters::DeadLetters, metrics::WorkerMetrics,
-    ownership::Ownership, partition::Workshop, settings::Settings, settle::Settler,
+    announce::Announcer,
+    batch::{BatchMetrics, Turns},
+    dead_letters::DeadLetters,
+    ownership::Ownership,
+    partition::Workshop,
+    settings::Settings,
+    settle::Settler,
 };
 
 /// What a worker needs to do its work.
@@ -46,7 +55,6 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let common = &settings.common;
-    let metrics = Arc::new(WorkerMetrics::new());
     let pool = database::pool(
         &common.database,
         common.database_connections,
@@ -62,19 +70,23 @@ pub async fn run(
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
-    let settler = Settler {
-        pool: pool.clone(),
-        mint: common.mint.clone(),
-        orders_max: settings.batch.orders_max,
-        dead_letters: DeadLetters::new(Arc::clone(&publishing), Arc::clone(&metrics)),
-        metrics: Arc::clone(&metrics),
-    };
+    let settler = Settler::new(
+        pool.clone(),
+        common.mint.clone(),
+        settings.retention_days,
+        settings.batch.orders_max,
+    );
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
+        pool: pool.clone(),
         settler,
+        dead_letters: DeadLetters::new(publishing.clone(), pool.clone()),
         announcer,
         limits: settings.batch,
         turns: Turns::default(),
+        batch_metrics: BatchMetrics::new(),
+        // The rest is for the good-byes.
+        patience: common.shutdown_grace / 2,
         partitions: common.partitions,
     });
 
@@ -83,10 +95,10 @@ pub async fn run(
     tokio::spawn(audit::keep(
         common.database.clone(),
         retention_days,
-        metrics.inventory_mismatch.clone(),
+        list::INVENTORY_MISMATCH.gauge(&[]),
         shutdown.clone(),
     ));
-    let owned = metrics.partitions_owned.clone();
+    let owned = list::PARTITIONS_OWNED.gauge(&[]);
     tracing::info!("working");
     Ownership::new(workshop, &common.database, owned, Arc::clone(readiness))
         .keep(shutdown)

@@ -1,49 +1,76 @@
 //! One partition: deliveries become batches, batches are settled, settled batches are acknowledged.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hotrow_shared::{
     broker::{Broker, BrokerError},
+    envelope::Unreadable,
+    id::OrderId,
     retry::Pauses,
     topology,
 };
-use lapin::Channel;
+use sqlx::PgPool;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     acknowledge,
-    announce::Announcer,
-    batch::{Batches, Turns},
-    deliveries::Deliveries,
+    announce::{Announcer, Ended},
+    batch::{Batch, BatchMetrics, Batches, Turns},
+    dead_letters::{DeadLetter, DeadLetters},
+    deliveries::{self, Consuming},
     settings::BatchLimits,
-    settle::Settler,
+    settle::{Refused, Settled, Settler},
 };
 
 /// What every partition of a worker works with.
-pub struct Workshop {
+pub(crate) struct Workshop {
     /// The connection to consume from; acknowledgements go back on it.
-    pub broker: Arc<Broker>,
-    /// Settles what was consumed.
-    pub settler: Settler,
-    /// Tells what became of it.
-    pub announcer: Announcer,
+    pub(crate) broker: Arc<Broker>,
+    /// For whoever has to declare queues.
+    pub(crate) pool: PgPool,
+    pub(crate) settler: Settler,
+    /// Where what cannot be settled goes.
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) announcer: Announcer,
     /// When a batch is closed.
-    pub limits: BatchLimits,
-    /// Whose turn it is.
-    pub turns: Turns,
+    pub(crate) limits: BatchLimits,
+    pub(crate) turns: Turns,
+    pub(crate) batch_metrics: BatchMetrics,
+    /// How long after a stop the batch in hand may take to be settled.
+    pub(crate) patience: Duration,
     /// Number of intake queues.
-    pub partitions: u16,
+    pub(crate) partitions: u16,
 }
 
 /// Consumes a partition until `stop`, again and again if the broker goes away.
 ///
-/// Returns when the batch in hand is settled and acknowledged and the channel is closed: only then
-/// may another worker begin.
-pub async fn work(workshop: &Workshop, partition: u16, stop: &CancellationToken) {
+/// Returns when the batch in hand is settled and acknowledged, or left to the broker because it could not be
+/// settled in time, and the channel is closed: only then may another worker begin.
+pub(crate) async fn work(workshop: &Workshop, partition: u16, stop: &CancellationToken) {
+    let overdue = CancellationToken::new();
+    let patience = async {
+        stop.cancelled().await;
+        sleep(workshop.patience).await;
+        overdue.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = consume_again(workshop, partition, stop, &overdue) => {}
+        () = patience => {}
+    }
+}
+
+async fn consume_again(
+    workshop: &Workshop,
+    partition: u16,
+    stop: &CancellationToken,
+    overdue: &CancellationToken,
+) {
     let mut pauses = Pauses::new();
     while !stop.is_cancelled() {
         let mut settled_any = false;
-        match consume(workshop, partition, stop, &mut settled_any).await {
+        match consume(workshop, partition, stop, overdue, &mut settled_any).await {
             Ok(()) => return,
             Err(error) => tracing::warn!(partition, %error, "consuming was interrupted"),
         }
@@ -58,19 +85,32 @@ async fn consume(
     workshop: &Workshop,
     partition: u16,
     stop: &CancellationToken,
+    overdue: &CancellationToken,
     settled_any: &mut bool,
 ) -> Result<(), BrokerError> {
     let Some(started) = stop.run_until_cancelled(start(workshop, partition)).await else {
         return Ok(());
     };
-    let (channel, deliveries) = started?;
+    let Consuming {
+        channel,
+        deliveries,
+        opening: _opening,
+    } = started?;
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
-        let settled = turn.during(workshop.settler.settle(partition, batch)).await;
-        let acknowledged = acknowledge::up_to(&channel, last_tag).await;
-        workshop.announcer.announce(settled);
+        let brought = turn.during(bring_to_end(workshop, partition, batch, overdue));
+        let (ended, is_complete) = brought.await;
+        let acknowledged = if is_complete {
+            acknowledge::up_to(&channel, last_tag).await
+        } else {
+            Ok(())
+        };
+        workshop.announcer.announce(ended);
         acknowledged?;
+        if !is_complete {
+            break;
+        }
         *settled_any = true;
     }
     // Closing, and not cancelling the consumer first: that would let the next one begin while we
@@ -79,17 +119,70 @@ async fn consume(
     Ok(())
 }
 
-async fn start(workshop: &Workshop, partition: u16) -> Result<(Channel, Deliveries), BrokerError> {
-    let started = Deliveries::of(&workshop.broker, partition).await;
+/// Settles what can be settled, and sends the rest to the dead letters. Returns what became of the batch, and
+/// whether that is all of it: once `overdue`, what is not done by then is not waited for.
+async fn bring_to_end(
+    workshop: &Workshop,
+    partition: u16,
+    batch: Batch,
+    overdue: &CancellationToken,
+) -> (Ended, bool) {
+    workshop.batch_metrics.record(&batch);
+    let Batch {
+        orders,
+        unreadable,
+        size_bytes,
+        room: _room,
+        ..
+    } = batch;
+    let settled = workshop.settler.settle(partition, orders, overdue).await;
+    let is_cut_short = settled.is_cut_short;
+    let mut failed = Vec::new();
+    let bury_all = bury_all(workshop, partition, &unreadable, &settled, &mut failed);
+    let is_complete = tokio::select! {
+        biased;
+        () = bury_all => !is_cut_short,
+        () = overdue.cancelled() => false,
+    };
+    let ended = Ended {
+        partition,
+        size_bytes,
+        settlements: settled.settlements,
+        failed,
+    };
+    (ended, is_complete)
+}
+
+/// Sends to the dead letters what cannot be read and what the database refuses.
+async fn bury_all(
+    workshop: &Workshop,
+    partition: u16,
+    unreadable: &[Unreadable],
+    settled: &Settled,
+    failed: &mut Vec<OrderId>,
+) {
+    let dead_letters = &workshop.dead_letters;
+    for piece in unreadable {
+        dead_letters
+            .bury(&DeadLetter::unreadable(partition, piece))
+            .await;
+    }
+    for Refused { order, detail } in &settled.refused {
+        failed.extend(dead_letters.bury_order(partition, order, detail).await);
+    }
+}
+
+async fn start(workshop: &Workshop, partition: u16) -> Result<Consuming, BrokerError> {
+    let started = deliveries::consume(&workshop.broker, partition).await;
     if started.is_err() {
         // After the loss of a broker, or the deletion of a queue, the topology may be gone, too.
         let Workshop {
             broker,
-            settler,
+            pool,
             partitions,
             ..
         } = workshop;
-        if let Err(error) = topology::repair(broker, &settler.pool, *partitions).await {
+        if let Err(error) = topology::repair(broker, pool, *partitions).await {
             tracing::warn!(partition, %error, "the queues are not fit for work");
         }
     }

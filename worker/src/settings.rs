@@ -90,6 +90,10 @@ pub struct SettingsArgs {
 /// The longest that a batch may wait for company: longer would only make every order late.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Most bytes of envelopes in one batch: 4,000 orders of one item, keys and request ids included, and 500 of
+/// the largest carts.
+pub(crate) const BATCH_BYTES_MAX: usize = 1536 * 1024;
+
 /// The worker's settings, checked.
 #[derive(Clone)]
 pub struct Settings {
@@ -108,6 +112,8 @@ pub struct Settings {
 pub struct BatchLimits {
     /// Most orders in one.
     pub orders_max: usize,
+    /// Most bytes of envelopes in one.
+    pub bytes_max: usize,
     /// How long it waits for company after its first order.
     pub wait: Duration,
 }
@@ -130,6 +136,7 @@ impl SettingsArgs {
         let settings = || {
             let batch = BatchLimits {
                 orders_max: usize::try_from(orders_max?).ok()?,
+                bytes_max: BATCH_BYTES_MAX,
                 wait: wait?,
             };
             Some(Settings {

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
     database,
     envelope::{self, Command, Opened},
+    id::OrderId,
     publish,
+    request_id::RequestId,
     topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
 };
 use lapin::{
@@ -19,13 +21,19 @@ use lapin::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use super::{DETAIL_HEADER, PARTITION_HEADER, REASON_HEADER};
+use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER};
 use crate::{
-    document::{PricedItems, accepted_at},
+    document::{accepted_at, unpriced},
     settings::{DeadLetterAction, Selection, Settings},
-    settle::store,
+    store::{StoreError, orders},
 };
+
+/// The reason of a letter that does not say one.
+const UNKNOWN: &str = "unknown";
+/// Reasons that the broker gives (RabbitMQ, "Dead Letter Exchanges").
+const REASONS_OF_THE_BROKER: [&str; 4] = ["delivery_limit", "rejected", "expired", "maxlen"];
 
 /// A dead letter as a person sees it.
 #[derive(Serialize)]
@@ -33,7 +41,8 @@ struct Listed<'a> {
     reason: &'a str,
     detail: &'a str,
     partition: Option<u16>,
-    order_ids: &'a [String],
+    order_ids: &'a [OrderId],
+    request_ids: &'a [RequestId],
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,8 +54,44 @@ struct Letter {
     reason: String,
     detail: String,
     partition: Option<u16>,
-    order_ids: Vec<String>,
+    order_ids: Vec<OrderId>,
+    request_ids: Vec<RequestId>,
     opened: Opened,
+}
+
+/// A selection that can mean something.
+struct Meant {
+    order: Option<OrderId>,
+    reason: Option<String>,
+    /// Whether the person said which letters are meant.
+    is_clear: bool,
+}
+
+impl Meant {
+    fn by(selection: &Selection) -> anyhow::Result<Self> {
+        let order = selection.order_id.as_deref().map(|text| {
+            let uuid = Uuid::try_parse(text)
+                .with_context(|| format!("--order-id: `{text}` is not the id of an order"))?;
+            anyhow::Ok(OrderId::trusted(uuid))
+        });
+        if let Some(reason) = &selection.reason {
+            let known = DeadReason::ALL.map(DeadReason::as_str);
+            let mut known = known
+                .into_iter()
+                .chain(REASONS_OF_THE_BROKER)
+                .chain([UNKNOWN]);
+            ensure!(
+                known.clone().any(|known| known == reason),
+                "--reason: there is no `{reason}`, only {}",
+                known.by_ref().collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(Self {
+            order: order.transpose()?,
+            reason: selection.reason.clone(),
+            is_clear: selection.all || selection.order_id.is_some() || selection.reason.is_some(),
+        })
+    }
 }
 
 /// Carries out one action on the dead letters that are there now.
@@ -54,6 +99,15 @@ struct Letter {
 /// # Errors
 /// A server is out of reach, the selection is empty, or a letter cannot be replayed.
 pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Result<()> {
+    let (DeadLetterAction::List(selection)
+    | DeadLetterAction::Replay(selection)
+    | DeadLetterAction::Discard(selection)) = action;
+    let meant = &Meant::by(selection)?;
+    let is_list = matches!(action, DeadLetterAction::List(_));
+    ensure!(
+        is_list || meant.is_clear,
+        "say which dead letters are meant: --order-id, --reason or --all"
+    );
     let common = &settings.common;
     let pool = database::pool(
         &common.database,
@@ -69,15 +123,13 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         partitions: common.partitions,
     };
     match action {
-        DeadLetterAction::List(selection) => desk.list(selection).await,
-        DeadLetterAction::Replay(selection) => {
-            desk.each(selection, "replayed", async |letter| {
-                desk.replay(letter).await
-            })
-            .await
+        DeadLetterAction::List(_) => desk.list(meant).await,
+        DeadLetterAction::Replay(_) => {
+            desk.each(meant, "replayed", async |letter| desk.replay(letter).await)
+                .await
         }
-        DeadLetterAction::Discard(selection) => {
-            desk.each(selection, "discarded", async |letter| {
+        DeadLetterAction::Discard(_) => {
+            desk.each(meant, "discarded", async |letter| {
                 desk.discard(letter).await
             })
             .await
@@ -93,15 +145,18 @@ struct Desk {
 
 impl Desk {
     /// Prints letters. None is acknowledged: they go back with the end of the channel.
-    async fn list(&self, selection: &Selection) -> anyhow::Result<()> {
+    async fn list(&self, meant: &Meant) -> anyhow::Result<()> {
+        let mut count = 0;
         let mut out = std::io::stdout().lock();
         let mut pile = Pile::on(self.broker.channel().await?);
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(selection) {
+            if letter.is_meant(meant) {
                 serde_json::to_writer(&mut out, &letter.listed())?;
                 writeln!(out)?;
+                count += 1;
             }
         }
+        say_if_none(count);
         self.broker.close().await;
         Ok(())
     }
@@ -109,18 +164,14 @@ impl Desk {
     /// Takes the selected letters off the queue, each after `deal` is done with it.
     async fn each(
         &self,
-        selection: &Selection,
+        meant: &Meant,
         done: &str,
         deal: impl AsyncFn(&Letter) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        ensure!(
-            selection.all || selection.order_id.is_some() || selection.reason.is_some(),
-            "say which dead letters are meant: --order-id, --reason or --all"
-        );
         let mut pile = Pile::on(self.broker.channel().await?);
         let mut count = 0;
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(selection) {
+            if letter.is_meant(meant) {
                 deal(&letter).await?;
                 letter
                     .delivery
@@ -134,9 +185,12 @@ impl Desk {
         pile.channel.close(200, "done".into()).await?;
         self.broker.close().await;
         println!("{done}: {count}");
-        if count == 0 && selection.order_id.is_some() {
-            bail!("there is no dead letter of this order");
-        }
+        say_if_none(count);
+        // A script that names an order must not take silence for success.
+        ensure!(
+            count > 0 || meant.order.is_none(),
+            "there is no dead letter of this order"
+        );
         Ok(())
     }
 
@@ -151,7 +205,7 @@ impl Desk {
         } = &letter.opened;
         let channel = publish::confirming_channel(&self.broker).await?;
         for Command::Place(order) in commands {
-            store::mark_replayed(&self.pool, order.id.uuid()).await?;
+            orders::mark_replayed(&self.pool, order.id.uuid()).await?;
             let partition = order.items.partition(self.partitions);
             send(&channel, partition, &order.seal_alone()).await?;
         }
@@ -170,12 +224,8 @@ impl Desk {
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
         for Command::Place(order) in &letter.opened.commands {
-            let items = PricedItems {
-                items: &order.items,
-                stock: &std::collections::BTreeMap::new(),
-            }
-            .json();
-            let marked = store::write_failed(
+            let items = unpriced(&order.items);
+            let marked = orders::write_failed(
                 &self.pool,
                 order.id.uuid(),
                 order.customer_id.as_str(),
@@ -183,13 +233,19 @@ impl Desk {
                 accepted_at(order),
             );
             match marked.await {
-                Err(store::StoreError::Refused(error)) => {
+                Err(StoreError::Refused(error) | StoreError::MissingDay(error)) => {
                     tracing::warn!(order_id = %order.id, %error, "cannot be marked as failed");
                 }
                 marked => marked?,
             }
         }
         Ok(())
+    }
+}
+
+fn say_if_none(count: usize) {
+    if count == 0 {
+        eprintln!("no dead letter matches");
     }
 }
 
@@ -243,31 +299,24 @@ impl Letter {
             _ => text(&headers, "x-first-death-queue")
                 .and_then(|queue| queue.rsplit('.').next()?.parse().ok()),
         };
-        let order_ids = opened
-            .commands
-            .iter()
-            .map(|Command::Place(order)| order.id.to_string())
-            .collect();
+        let orders = || opened.commands.iter().map(|Command::Place(order)| order);
+        let order_ids = orders().map(|order| order.id).collect();
+        let request_ids = orders().filter_map(|order| order.request_id.clone());
         Self {
             delivery,
-            reason: reason.unwrap_or_else(|| "unknown".to_owned()),
+            reason: reason.unwrap_or_else(|| UNKNOWN.to_owned()),
             detail,
             partition,
             order_ids,
+            request_ids: request_ids.collect(),
             opened,
         }
     }
 
-    fn is_meant(&self, selection: &Selection) -> bool {
-        let id_fits = selection
-            .order_id
-            .as_ref()
-            .is_none_or(|id| self.order_ids.contains(id));
-        let reason_fits = selection
-            .reason
-            .as_ref()
-            .is_none_or(|reason| *reason == self.reason);
-        id_fits && reason_fits
+    fn is_meant(&self, meant: &Meant) -> bool {
+        let id_fits = meant.order.is_none_or(|id| self.order_ids.contains(&id));
+        let reason = meant.reason.as_ref();
+        id_fits && reason.is_none_or(|reason| *reason == self.reason)
     }
 
     fn listed(&self) -> Listed<'_> {
@@ -277,6 +326,7 @@ impl Letter {
             detail: &self.detail,
             partition: self.partition,
             order_ids: &self.order_ids,
+            request_ids: &self.request_ids,
             text: body
                 .is_none()
                 .then(|| String::from_utf8_lossy(&self.delivery.data).into_owned()),

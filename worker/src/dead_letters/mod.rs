@@ -11,7 +11,11 @@ use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
     envelope::{Order, Unreadable},
+    id::OrderId,
+    metrics as list,
+    outcome::{Reason, Status},
     publish::{self, PublishError},
+    request_id::RequestId,
     retry,
     topology::DEAD_EXCHANGE,
 };
@@ -19,22 +23,35 @@ use lapin::{
     Channel,
     types::{AMQPValue, FieldTable},
 };
+use metrics::Counter;
+use sqlx::PgPool;
 use tokio::sync::Mutex;
 
-use crate::{metrics::WorkerMetrics, settle::store::StoreError};
+use crate::{
+    document::{accepted_at, unpriced},
+    metrics::Labelled,
+    store::{RetryCause, StoreError, orders},
+};
 
 /// Header: why the letter is dead.
-pub const REASON_HEADER: &str = "x-hotrow-reason";
+pub(crate) const REASON_HEADER: &str = "x-hotrow-reason";
 /// Header: the same in a sentence, with what the database or the parser said.
-pub const DETAIL_HEADER: &str = "x-hotrow-detail";
+pub(crate) const DETAIL_HEADER: &str = "x-hotrow-detail";
 /// Header: the partition that it came from and would be replayed to.
-pub const PARTITION_HEADER: &str = "x-hotrow-partition";
+pub(crate) const PARTITION_HEADER: &str = "x-hotrow-partition";
 /// Header: the order, if the letter is one.
-pub const ORDER_HEADER: &str = "x-hotrow-order-id";
+pub(crate) const ORDER_HEADER: &str = "x-hotrow-order-id";
+
+/// Header: the HTTP request that brought the order.
+pub(crate) const REQUEST_HEADER: &str = "x-hotrow-request-id";
+
+/// The longest detail, in bytes. All headers of a message travel in one frame, and a broker closes the
+/// connection over one that is larger than agreed (16 KiB).
+const DETAIL_BYTES_MAX: usize = 1024;
 
 /// Why something could not be settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadReason {
+pub(crate) enum DeadReason {
     /// It is not an envelope, or not an order.
     Malformed,
     /// The database does not take it.
@@ -42,12 +59,9 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
-    /// Every reason that a worker gives.
-    pub const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
+    pub(crate) const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
 
-    /// The value of the header and the label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
@@ -57,35 +71,36 @@ impl DeadReason {
 
 /// Something that cannot be settled.
 #[derive(Debug)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     partition: u16,
     reason: DeadReason,
     detail: String,
     order_id: Option<String>,
+    request_id: Option<RequestId>,
     body: Vec<u8>,
 }
 
 impl DeadLetter {
     /// A piece of an envelope that is no order, or a message that is no envelope.
-    #[must_use]
-    pub fn unreadable(partition: u16, piece: &Unreadable) -> Self {
+    pub(crate) fn unreadable(partition: u16, piece: &Unreadable) -> Self {
         Self {
             partition,
             reason: DeadReason::Malformed,
-            detail: piece.detail.clone(),
+            detail: cut(&piece.detail).to_owned(),
             order_id: None,
+            request_id: None,
             body: piece.body.clone(),
         }
     }
 
-    /// An order that the database does not take.
-    #[must_use]
-    pub fn refused(partition: u16, order: &Order, refusal: &StoreError) -> Self {
+    /// An order that the database does not take, with what it said.
+    pub(crate) fn refused(partition: u16, order: &Order, detail: &str) -> Self {
         Self {
             partition,
             reason: DeadReason::Refused,
-            detail: refusal.to_string(),
+            detail: cut(detail).to_owned(),
             order_id: Some(order.id.to_string()),
+            request_id: order.request_id.clone(),
             body: order.seal_alone(),
         }
     }
@@ -98,6 +113,9 @@ impl DeadLetter {
         if let Some(id) = &self.order_id {
             headers.insert(ORDER_HEADER.into(), text(id));
         }
+        if let Some(id) = &self.request_id {
+            headers.insert(REQUEST_HEADER.into(), text(id.as_str()));
+        }
         headers.insert(
             PARTITION_HEADER.into(),
             AMQPValue::LongInt(i32::from(self.partition)),
@@ -106,36 +124,78 @@ impl DeadLetter {
     }
 }
 
-/// Sends dead letters, one at a time.
-pub struct DeadLetters {
+/// Sends dead letters, one at a time, and marks their orders as failed.
+pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
+    pool: PgPool,
     channel: Mutex<Option<Channel>>,
-    metrics: Arc<WorkerMetrics>,
+    buried: Labelled<DeadReason, Counter>,
+    failed: Counter,
 }
 
 impl DeadLetters {
-    /// Dead letters go out by a channel of this connection.
-    #[must_use]
-    pub fn new(broker: Arc<Broker>, metrics: Arc<WorkerMetrics>) -> Self {
+    /// Dead letters go out by a channel of this connection. Creates every series.
+    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool) -> Self {
+        let failed = [
+            ("status", Status::Failed.as_str()),
+            ("reason", Reason::DeadLettered.as_str()),
+        ];
         Self {
             broker,
+            pool,
             channel: Mutex::default(),
-            metrics,
+            buried: Labelled::new(DeadReason::ALL, |reason| {
+                list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
+            }),
+            failed: list::ORDERS_SETTLED.counter(&failed),
         }
     }
 
+    /// Sends an order that the database refuses to the dead letters and marks it as failed. Returns its
+    /// id, if that was possible.
+    ///
+    /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
+    /// is replayed, instead of a failed order that nobody can replay.
+    pub(crate) async fn bury_order(
+        &self,
+        partition: u16,
+        order: &Order,
+        detail: &str,
+    ) -> Option<OrderId> {
+        self.bury(&DeadLetter::refused(partition, order, detail))
+            .await;
+        let mark = || mark_failed(&self.pool, order);
+        let marked = mark
+            .retry(retry::for_ever())
+            // The table of a day that is no longer kept is not made again.
+            .when(|error| {
+                let cause = error.retry_cause();
+                cause.is_some_and(|cause| cause != RetryCause::MissingDay)
+            })
+            .await;
+        if let Err(error) = marked {
+            tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
+            return None;
+        }
+        self.failed.increment(1);
+        Some(order.id)
+    }
+
     /// Publishes a dead letter and returns when the broker has it safely, however long that takes.
-    pub async fn bury(&self, letter: &DeadLetter) {
+    pub(crate) async fn bury(&self, letter: &DeadLetter) {
         let attempt = || self.publish(letter);
         let buried = attempt.retry(retry::for_ever()).notify(|error, _| {
             tracing::warn!(%error, "a dead letter is published again");
         });
         if buried.await.is_ok() {
-            self.metrics.dead_letter(letter.reason);
+            if let Some(buried) = self.buried.of(letter.reason) {
+                buried.increment(1);
+            }
             tracing::error!(
                 partition = letter.partition,
                 reason = letter.reason.as_str(),
                 order_id = letter.order_id,
+                request_id = letter.request_id.as_ref().map(RequestId::as_str),
                 detail = letter.detail,
                 "dead letter"
             );
@@ -153,5 +213,38 @@ impl DeadLetters {
         publish::confirmed(&channel, DEAD_EXCHANGE, "", &letter.body, letter.headers()).await?;
         *slot = Some(channel);
         Ok(())
+    }
+}
+
+/// The beginning of a detail, as much as fits.
+fn cut(detail: &str) -> &str {
+    &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]
+}
+
+/// Marks an order as failed, if need be without the parts that the database may have refused.
+async fn mark_failed(pool: &PgPool, order: &Order) -> Result<(), StoreError> {
+    let (id, accepted_at) = (order.id.uuid(), accepted_at(order));
+    let customer = order.customer_id.as_str();
+    match orders::write_failed(pool, id, customer, &unpriced(&order.items), accepted_at).await {
+        Err(StoreError::Refused(_)) => orders::write_failed(pool, id, "", "[]", accepted_at).await,
+        marked => marked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_of_any_length_and_alphabet_is_cut_between_two_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = "x".to_owned() + &"ü".repeat(100_000);
+        assert_eq!(cut(&long).len(), DETAIL_BYTES_MAX - 1);
+        let piece = Unreadable {
+            body: Vec::new(),
+            detail: long,
+        };
+        let letter = DeadLetter::unreadable(7, &piece);
+        assert!(letter.detail.len() <= DETAIL_BYTES_MAX);
     }
 }

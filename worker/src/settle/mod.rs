@@ -1,34 +1,40 @@
-//! Settling: a batch becomes one transaction, and nothing leaves here before it is committed or
-//! lies in the dead-letter queue.
+//! Settling: the orders of a batch become transactions. What comes out is what changed, order by
+//! order, and which orders the database refuses; what follows from either is for others to do.
 
-pub mod decision;
-pub mod store;
-pub mod transaction;
+pub(crate) mod decision;
+mod metrics;
+mod parts;
+mod transaction;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use backon::Retryable;
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hotrow_shared::{
     envelope::Order,
-    id::{Day, IdMint, OrderId},
-    outcome::{Reason, Status},
-    retry,
+    id::{Day, IdMint},
+    order::Sku,
+    request_id::RequestId,
+    retry::Pauses,
 };
 use sqlx::PgPool;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use self::{
-    decision::Candidate,
-    store::StoreError,
-    transaction::{Settlement, outcome},
+    decision::{Candidate, Verdict},
+    metrics::SettleMetrics,
+    parts::{PartSize, Parts},
+    transaction::Committed,
 };
 use crate::{
-    batch::Batch,
-    dead_letters::{DeadLetter, DeadLetters},
+    days,
     deliveries::Arrived,
-    document::{PricedItems, accepted_at},
-    metrics::{Duplicate, WorkerMetrics},
+    stock::Stock,
+    store::{RetryCause, StoreError},
 };
 
 /// How long one settle transaction may take before its connection counts as dead.
@@ -38,112 +44,209 @@ const SETTLE_MAX: Duration = Duration::from_secs(15);
 /// whichever comes first: the worker's clock may be behind all of them.
 const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);
 
+/// Days ahead of today that a table is made for when an order needs it: clocks may differ, and an id that
+/// is further ahead than this is forged or of a clock that is wrong.
+const DAYS_AHEAD_MAX: u64 = 8;
+
 /// Settles batches. There is one in a worker, and its partitions share it.
-pub struct Settler {
-    /// Where orders are settled.
-    pub pool: PgPool,
+pub(crate) struct Settler {
+    pool: PgPool,
     /// Knows under which other ids a purchase may have come in.
-    pub mint: IdMint,
-    /// Most orders in one transaction.
-    pub orders_max: usize,
-    /// Where what cannot be settled goes.
-    pub dead_letters: DeadLetters,
-    /// What is counted.
-    pub metrics: Arc<WorkerMetrics>,
+    mint: IdMint,
+    /// Days that orders are kept.
+    retention_days: u64,
+    part_size: Mutex<PartSize>,
+    metrics: SettleMetrics,
 }
 
-/// A batch that has come to its end.
+/// What became of the orders of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// What was committed, a transaction each.
+    pub(crate) settlements: Vec<Settlement>,
+    /// What the database does not take, and never will.
+    pub(crate) refused: Vec<Refused>,
+    /// Whether some orders were not settled because their time after the stop was over.
+    pub(crate) is_cut_short: bool,
+}
+
+/// What one transaction committed. Its rows are written from the same results, and so is the news.
 #[derive(Debug)]
-pub struct Settled {
-    /// Whose it was.
-    pub partition: u16,
-    /// Its orders, in order of arrival.
-    pub orders: Vec<Arrived>,
-    /// What was committed, each with the part of the orders that it is about.
-    pub settlements: Vec<(Range<usize>, Settlement)>,
-    /// Orders that went to the dead letters and are marked as failed.
-    pub failed: Vec<OrderId>,
+pub(crate) struct Settlement {
+    /// One for each order, in order of arrival.
+    pub(crate) changes: Vec<Change>,
+    /// The stock of every known SKU of the orders, after this settlement.
+    pub(crate) stock: BTreeMap<Sku, Stock>,
+    /// The time that every order and ledger entry of the settlement carries.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// An order and what a settlement made of it.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) order: Order,
+    pub(crate) verdict: Verdict,
+}
+
+/// An order that cannot be settled.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) order: Order,
+    /// What the database said.
+    pub(crate) detail: String,
+}
+
+/// Why a part of a batch was not settled.
+enum Unsettled {
+    /// The database does not take one of its orders.
+    Refused(StoreError),
+    /// It took too long.
+    TimedOut,
+    /// There is no more time for it.
+    CutShort,
 }
 
 impl Settler {
-    /// Brings every order of a batch to its end, in their sequence, however long the servers are away.
+    /// Creates every series.
+    pub(crate) fn new(pool: PgPool, mint: IdMint, retention_days: u64, orders_max: usize) -> Self {
+        Self {
+            pool,
+            mint,
+            retention_days,
+            part_size: Mutex::new(PartSize::new(orders_max)),
+            metrics: SettleMetrics::new(),
+        }
+    }
+
+    /// Brings every order to its verdict, in their sequence, however long the database is away.
     ///
     /// When the database refuses a part of them for what they are, it is halved until the culprit
-    /// stands alone and is dead-lettered.
-    pub async fn settle(&self, partition: u16, batch: Batch) -> Settled {
-        self.metrics.batch(batch.closed_by, batch.orders.len());
-        for piece in &batch.unreadable {
-            self.dead_letters
-                .bury(&DeadLetter::unreadable(partition, piece))
-                .await;
-        }
-        let orders = batch.orders;
-        let (mut settlements, mut failed) = (Vec::new(), Vec::new());
-        let mut parts = parts(orders.len(), self.orders_max);
-        while let Some(part) = parts.pop() {
-            match self
-                .settle_until_answered(partition, &orders[part.clone()])
-                .await
-            {
-                Ok(settlement) => settlements.push((part, settlement)),
-                Err(refusal) if part.len() == 1 => {
-                    let order = &orders[part.start].order;
-                    failed.extend(self.bury(partition, order, &refusal).await);
+    /// stands alone. Once `overdue`, an order that waits for anything but a server that is away is left
+    /// to the broker, which has it safely.
+    pub(crate) async fn settle(
+        &self,
+        partition: u16,
+        orders: Vec<Arrived>,
+        overdue: &CancellationToken,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        let mut parts = Parts::of(orders.len());
+        let mut orders = VecDeque::from(orders);
+        let orders_max = || self.part_size().now();
+        while let Some(part) = parts.next(orders_max()) {
+            let candidates = &orders.make_contiguous()[..part];
+            match self.settle_part(partition, candidates, overdue).await {
+                Ok(committed) => settled
+                    .settlements
+                    .push(Settlement::of(orders.drain(..part), committed)),
+                Err(Unsettled::Refused(refusal)) if part == 1 => {
+                    let refused = |Arrived { order, .. }| Refused {
+                        order,
+                        detail: refusal.to_string(),
+                    };
+                    settled.refused.extend(orders.pop_front().map(refused));
                 }
-                Err(_) => {
-                    let middle = part.start + part.len() / 2;
-                    parts.extend([middle..part.end, part.start..middle]);
+                Err(Unsettled::Refused(_)) => parts.halve(part),
+                Err(Unsettled::TimedOut) => parts.put_back(part),
+                Err(Unsettled::CutShort) => {
+                    settled.is_cut_short = true;
+                    break;
                 }
             }
         }
-        Settled {
-            partition,
-            orders,
-            settlements,
-            failed,
-        }
+        settled
     }
 
     /// Settles orders, again and again while the trouble is not theirs.
-    async fn settle_until_answered(
+    async fn settle_part(
         &self,
         partition: u16,
         orders: &[Arrived],
-    ) -> Result<Settlement, StoreError> {
-        let attempt = || self.attempt(partition, orders);
-        attempt
-            .retry(retry::for_ever())
-            .when(|error| error.retry_cause().is_some())
-            .notify(|error, pause| {
-                if let Some(cause) = error.retry_cause() {
-                    self.metrics.retry(cause);
-                }
-                tracing::warn!(partition, orders = orders.len(), ?pause, %error, "settling is tried again");
-            })
-            .await
+        overdue: &CancellationToken,
+    ) -> Result<Committed, Unsettled> {
+        let mut pauses = Pauses::new();
+        loop {
+            let error = match self.attempt(partition, orders, overdue).await {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            };
+            let Some(cause) = error.retry_cause() else {
+                return Err(Unsettled::Refused(error));
+            };
+            if cause == RetryCause::MissingDay && !self.make_days(orders).await {
+                return Err(Unsettled::Refused(error));
+            }
+            if overdue.is_cancelled() && !cause.is_server_away() {
+                tracing::warn!(partition, orders = orders.len(), %error, "orders are left to the broker");
+                return Err(Unsettled::CutShort);
+            }
+            self.metrics.retry(cause);
+            tracing::warn!(partition, orders = orders.len(), %error, "settling is tried again");
+            if cause == RetryCause::Timeout && orders.len() > 1 {
+                self.part_size().timed_out(orders.len());
+                return Err(Unsettled::TimedOut);
+            }
+            if overdue.is_cancelled() {
+                pauses.pause().await;
+            } else {
+                overdue.run_until_cancelled(pauses.pause()).await;
+            }
+        }
     }
 
-    async fn attempt(&self, partition: u16, orders: &[Arrived]) -> Result<Settlement, StoreError> {
+    async fn attempt(
+        &self,
+        partition: u16,
+        orders: &[Arrived],
+        overdue: &CancellationToken,
+    ) -> Result<Committed, StoreError> {
         let started = Instant::now();
         let candidates = self.candidates(orders);
         let mut connection = self.pool.acquire().await?;
         let settling = transaction::settle(&mut connection, &candidates, &self.metrics.row_lock);
-        let Ok(settlement) = timeout(SETTLE_MAX, settling).await else {
+        let committed = tokio::select! {
+            committed = settling => Some(committed),
+            () = sleep(SETTLE_MAX) => None,
+            () = overdue.cancelled() => None,
+        };
+        let Some(committed) = committed else {
             // Whether it was committed is not known; the next attempt finds out by reading.
             connection.close_on_drop();
-            return Err(StoreError::NoAnswer(SETTLE_MAX));
+            return Err(StoreError::NoAnswer(started.elapsed()));
         };
-        let settlement = settlement?;
+        let committed = committed?;
         drop(connection);
-        self.metrics.settle.record(started.elapsed());
-        self.count(orders, &settlement);
-        tracing::debug!(
-            partition,
-            orders = orders.len(),
-            row_writes = settlement.row_writes,
-            "settled"
-        );
-        Ok(settlement)
+        let took = started.elapsed();
+        self.part_size().settled(orders.len(), took, SETTLE_MAX);
+        self.metrics.settle.record(took);
+        self.metrics.count(orders, &committed);
+        log(partition, orders, &committed);
+        Ok(committed)
+    }
+
+    /// Makes the tables of these orders' days. Returns whether all of them are days that are kept: an order
+    /// of another day cannot be settled.
+    async fn make_days(&self, orders: &[Arrived]) -> bool {
+        let today = Day::today();
+        let kept = Day(today.0.saturating_sub(self.retention_days))..=Day(today.0 + DAYS_AHEAD_MAX);
+        let candidates = self.candidates(orders);
+        // A later name of an order is a row, too.
+        let needed = candidates.iter().flat_map(|candidate| {
+            let day = candidate.order.id.day();
+            let names = candidate.twins.iter().map(|twin| twin.day());
+            names.filter(move |name| *name > day).chain([day])
+        });
+        let (kept, other): (BTreeSet<_>, BTreeSet<_>) = needed.partition(|day| kept.contains(day));
+        if let Err(error) = days::make_for(&self.pool, &kept).await {
+            tracing::warn!(%error, "the days of the orders table cannot be made");
+        }
+        other.is_empty()
+    }
+
+    fn part_size(&self) -> MutexGuard<'_, PartSize> {
+        self.part_size
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The orders with the other ids to look for.
@@ -165,97 +268,35 @@ impl Settler {
         };
         orders.iter().map(candidate).collect()
     }
+}
 
-    fn count(&self, orders: &[Arrived], settlement: &Settlement) {
-        self.metrics.row_writes.increment(settlement.row_writes);
-        let mut outcomes: BTreeMap<_, (_, u64)> = BTreeMap::new();
-        for (arrived, verdict) in orders.iter().zip(&settlement.verdicts) {
-            let Some((status, reason)) = outcome(*verdict) else {
-                self.metrics.duplicate(duplicate(arrived));
-                continue;
-            };
-            let age_ms = settlement.at.timestamp_millis() - arrived.order.accepted_ms;
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a whole number of milliseconds far below 2^52"
-            )]
-            self.metrics
-                .order_age
-                .record(age_ms.max(0) as f64 / 1_000.0);
-            outcomes
-                .entry((status.as_str(), reason.map(Reason::as_str)))
-                .or_insert(((status, reason), 0))
-                .1 += 1;
-        }
-        for ((status, reason), orders) in outcomes.into_values() {
-            self.metrics.settled(status, reason, orders);
-        }
-    }
-
-    /// Sends an order that the database refuses to the dead letters and marks it as failed. Gives its
-    /// id, if that was possible.
-    ///
-    /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
-    /// is replayed, instead of a failed order that nobody can replay.
-    async fn bury(&self, partition: u16, order: &Order, refusal: &StoreError) -> Option<OrderId> {
-        self.dead_letters
-            .bury(&DeadLetter::refused(partition, order, refusal))
-            .await;
-        let mark = || self.mark_failed(order);
-        let marked = mark
-            .retry(retry::for_ever())
-            .when(|error| error.retry_cause().is_some())
-            .await;
-        if let Err(error) = marked {
-            tracing::error!(order_id = %order.id, %error, "a dead letter cannot be marked as failed: its order reads queued");
-            return None;
-        }
-        self.metrics
-            .settled(Status::Failed, Some(Reason::DeadLettered), 1);
-        Some(order.id)
-    }
-
-    /// Marks an order as failed, if need be without the parts that the database may have refused.
-    async fn mark_failed(&self, order: &Order) -> Result<(), StoreError> {
-        let unpriced = PricedItems {
-            items: &order.items,
-            stock: &BTreeMap::new(),
-        }
-        .json();
-        let id = order.id.uuid();
-        let accepted_at = accepted_at(order);
-        match store::write_failed(
-            &self.pool,
-            id,
-            order.customer_id.as_str(),
-            &unpriced,
-            accepted_at,
-        )
-        .await
-        {
-            Err(StoreError::Refused(_)) => {
-                store::write_failed(&self.pool, id, "", "[]", accepted_at).await
-            }
-            marked => marked,
+impl Settlement {
+    fn of(orders: impl Iterator<Item = Arrived>, committed: Committed) -> Self {
+        let changes = orders.zip(committed.verdicts);
+        Self {
+            changes: changes
+                .map(|(Arrived { order, .. }, verdict)| Change { order, verdict })
+                .collect(),
+            stock: committed.stock,
+            at: committed.at,
         }
     }
 }
 
-/// So many orders in transactions of at most `orders_max`, the first of them last: a single envelope may
-/// hold more than a batch may, if the settings of the processes differ.
-fn parts(orders: usize, orders_max: usize) -> Vec<Range<usize>> {
-    let starts = (0..orders).step_by(orders_max);
-    starts
-        .map(|start| start..orders.min(start + orders_max))
-        .rev()
-        .collect()
-}
-
-/// How an order came in twice. A replayed dead letter without a key counts as redelivered.
-fn duplicate(arrived: &Arrived) -> Duplicate {
-    if arrived.order.key.is_some() && !arrived.redelivered {
-        Duplicate::RepeatedKey
-    } else {
-        Duplicate::Redelivered
+/// One line for the batch, and one for each order, so that a search for a request finds its order's end.
+fn log(partition: u16, orders: &[Arrived], committed: &Committed) {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
     }
+    for (Arrived { order, .. }, verdict) in orders.iter().zip(&committed.verdicts) {
+        let request_id = order.request_id.as_ref().map(RequestId::as_str);
+        let (outcome, first_order_id) = match verdict {
+            Verdict::Settled(outcome) => (outcome.as_str(), None),
+            Verdict::Duplicate => ("duplicate", None),
+            Verdict::Alias(first) => ("alias", Some(tracing::field::display(first))),
+        };
+        tracing::debug!(partition, order_id = %order.id, request_id, outcome, first_order_id, "order settled");
+    }
+    let row_writes = committed.row_writes;
+    tracing::debug!(partition, orders = orders.len(), row_writes, "settled");
 }

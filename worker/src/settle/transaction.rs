@@ -3,46 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::{
-    order::Sku,
-    outcome::{Reason, Status},
-};
+use hotrow_shared::{order::Sku, outcome::Reason};
 use metrics::Histogram;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    decision::{Candidate, Sold, Stock, Verdict, decide},
-    store::{self, Known, OrderRows, StoreError},
+use super::decision::{Candidate, Verdict, decide};
+use crate::{
+    document::{PricedItems, accepted_at},
+    stock::{Sold, Stock},
+    store::{
+        StoreError, inventory,
+        orders::{self, Known},
+        settlement::{self, OrderRows},
+    },
 };
-use crate::document::{PricedItems, accepted_at};
 
 /// What was committed.
 #[derive(Debug)]
-pub struct Settlement {
+pub(crate) struct Committed {
     /// One verdict for each order, in the same sequence.
-    pub verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// The stock of every known SKU of the orders, after this settlement.
-    pub stock: BTreeMap<Sku, Stock>,
+    pub(crate) stock: BTreeMap<Sku, Stock>,
     /// Inventory rows that were written.
-    pub row_writes: u64,
+    pub(crate) row_writes: u64,
     /// The time that every order and ledger entry of the settlement carries.
-    pub at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
 }
 
 /// Settles orders in one transaction.
 ///
 /// If the process dies or the connection breaks in here, either all of it happened or nothing. Which of the two is
 /// found out by whoever settles the same orders again.
-///
-/// # Errors
-/// See [`StoreError`].
-pub async fn settle(
+pub(crate) async fn settle(
     connection: &mut PgConnection,
     candidates: &[Candidate<'_>],
     row_lock_seconds: &Histogram,
-) -> Result<Settlement, StoreError> {
+) -> Result<Committed, StoreError> {
     let skus: BTreeSet<_> = candidates
         .iter()
         .flat_map(|it| it.order.items.as_slice())
@@ -56,28 +55,28 @@ pub async fn settle(
         .collect();
 
     let mut transaction = connection.begin().await?;
-    let mut stock = store::lock(&mut transaction, &skus).await?;
+    let mut stock = inventory::lock(&mut transaction, &skus).await?;
     let locked = Instant::now();
-    let known = store::known(&mut transaction, &ids).await?;
+    let known = orders::known(&mut transaction, &ids).await?;
     let decision = decide(candidates, &known.first, &stock);
     let at = Utc::now();
     if !known.replayed.is_empty() {
-        store::remove_replayed(&mut transaction, &known.replayed).await?;
+        orders::remove_replayed(&mut transaction, &known.replayed).await?;
     }
     let rows = rows(candidates, &decision.verdicts, &stock);
     if !rows.ids.is_empty() {
-        store::write(&mut transaction, at, &decision.sold, &rows).await?;
+        settlement::write(&mut transaction, at, &decision.sold, &rows).await?;
     }
     let aliases = aliases(candidates, &decision.verdicts, &known);
     if !aliases.is_empty() {
-        store::write_aliases(&mut transaction, at, &aliases).await?;
+        orders::write_aliases(&mut transaction, at, &aliases).await?;
     }
     transaction.commit().await?;
     row_lock_seconds.record(locked.elapsed());
 
     let row_writes = decision.sold.len() as u64;
     take(&mut stock, &decision.sold);
-    Ok(Settlement {
+    Ok(Committed {
         verdicts: decision.verdicts,
         stock,
         row_writes,
@@ -93,38 +92,24 @@ fn rows<'a>(
 ) -> OrderRows<'a> {
     let mut rows = OrderRows::default();
     for (Candidate { order, .. }, verdict) in candidates.iter().zip(verdicts) {
-        let Some((status, reason)) = outcome(*verdict) else {
+        let Verdict::Settled(outcome) = verdict else {
             continue;
         };
         let items = PricedItems {
             items: &order.items,
             stock,
         };
-        let total_minor = match verdict {
-            Verdict::Confirmed { total_minor } => Some(*total_minor),
-            _ => None,
-        };
         rows.ids.push(order.id.uuid());
-        rows.statuses.push(status.as_str());
-        rows.reasons.push(reason.map(Reason::as_str));
+        rows.statuses.push(outcome.status.as_str());
+        rows.reasons.push(outcome.reason.map(Reason::as_str));
         rows.customers.push(order.customer_id.as_str());
         rows.items.push(items.json());
-        rows.totals.push(total_minor);
+        rows.totals.push(outcome.total_minor);
         rows.currencies
-            .push(total_minor.and_then(|_| items.currency()));
+            .push(outcome.total_minor.and_then(|_| items.currency()));
         rows.accepted.push(accepted_at(order));
     }
     rows
-}
-
-/// The state that a verdict gives an order, unless the order was settled before.
-#[must_use]
-pub fn outcome(verdict: Verdict) -> Option<(Status, Option<Reason>)> {
-    match verdict {
-        Verdict::Confirmed { .. } => Some((Status::Confirmed, None)),
-        Verdict::Rejected(reason) => Some((Status::Rejected, Some(reason))),
-        Verdict::Duplicate | Verdict::Alias(_) => None,
-    }
 }
 
 /// The names that this settlement adds to orders: those of the repeats in it and, where an order has outlived its day,
@@ -139,7 +124,7 @@ fn aliases(candidates: &[Candidate<'_>], verdicts: &[Verdict], known: &Known) ->
             Verdict::Alias(first) => {
                 aliases.insert(order.id.uuid(), first.uuid());
             }
-            Verdict::Confirmed { .. } | Verdict::Rejected(_) => {
+            Verdict::Settled(_) => {
                 let later = twins.iter().filter(|twin| twin.day() > order.id.day());
                 // A replayed order may have its later name already.
                 let later = later.filter(|twin| !known.first.contains_key(twin));

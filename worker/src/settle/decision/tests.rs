@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Keys of one customer: the same number is the same purchase, `day` 1 is after midnight.
+/// Keys of one customer: the same number is the same purchase, if the first of its orders is of the
+/// day before, of the same day or of the day after.
 #[derive(Debug, Clone)]
 struct Wish {
     key: u8,
@@ -20,7 +21,7 @@ struct Wish {
 fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let items = proptest::collection::btree_map(0u8..4, 1u32..6, 1..4)
         .prop_map(|items| items.into_iter().collect());
-    let wish = (0u8..40, 0u64..2, items).prop_map(|(key, day, items)| Wish { key, day, items });
+    let wish = (0u8..40, 0u64..4, items).prop_map(|(key, day, items)| Wish { key, day, items });
     proptest::collection::vec(wish, 0..60)
 }
 
@@ -66,7 +67,7 @@ fn orders(wishes: &[Wish]) -> Vec<Candidate<'static>> {
             .collect();
         let items = Items::try_from(items).expect("valid items");
         let twins = mint
-            .twins(id, &customer, &key, hotrow_shared::id::Day(day.0 + 1))
+            .twins(id, &customer, &key, hotrow_shared::id::Day(day.0 + 3))
             .collect();
         let order = Order {
             id,
@@ -108,12 +109,18 @@ fn model(wishes: &[Wish], available: [i64; 3]) -> Vec<Answer> {
                 .map(|item| i64::from(item.1))
                 .sum()
         };
+        // Only an order that was decided by itself can be repeated, and only for a day.
+        let decided = |(other, answer): (&Wish, &Answer)| {
+            other.key == wish.key
+                && other.day.abs_diff(wish.day) <= 1
+                && matches!(answer, Answer::Confirmed(_) | Answer::Rejected(_))
+        };
         let answer = if earlier
             .iter()
             .any(|other| other.key == wish.key && other.day == wish.day)
         {
             Answer::SameIdAgain
-        } else if earlier.iter().any(|other| other.key == wish.key) {
+        } else if earlier.iter().zip(&answers).any(decided) {
             Answer::SamePurchaseAgain
         } else {
             let currencies = wish
@@ -154,8 +161,8 @@ proptest! {
         let stock = stock(available);
         let decision = decide(&batch, &HashMap::new(), &stock);
         let answers: Vec<_> = decision.verdicts.iter().map(|verdict| match verdict {
-            Verdict::Confirmed { total_minor } => Answer::Confirmed(*total_minor),
-            Verdict::Rejected(reason) => Answer::Rejected(*reason),
+            Verdict::Settled(Outcome { reason: Some(reason), .. }) => Answer::Rejected(*reason),
+            Verdict::Settled(outcome) => Answer::Confirmed(outcome.total_minor.expect("a price")),
             Verdict::Duplicate => Answer::SameIdAgain,
             Verdict::Alias(_) => Answer::SamePurchaseAgain,
         }).collect();
@@ -181,9 +188,9 @@ proptest! {
         let mut known = HashMap::new();
         for (candidate, verdict) in batch.iter().zip(&first.verdicts) {
             match verdict {
-                Verdict::Alias(of) => { known.insert(candidate.order.id, *of); }
+                Verdict::Alias(of) => { known.insert(candidate.order.id, Some(*of)); }
                 Verdict::Duplicate => {}
-                _ => { known.insert(candidate.order.id, candidate.order.id); }
+                Verdict::Settled(_) => { known.insert(candidate.order.id, Some(candidate.order.id)); }
             }
         }
         let second = decide(&batch[cut..], &known, &left);
@@ -202,14 +209,12 @@ fn a_large_order_that_does_not_fit_does_not_block_a_small_one_behind_it() {
     let batch = orders(&[wish(1, 8), wish(2, 5), wish(3, 2)]);
     let stock = stock([10, 0, 0]);
     let decision = decide(&batch, &HashMap::new(), &stock);
-    assert!(matches!(
-        decision.verdicts[..],
-        [
-            Verdict::Confirmed { .. },
-            Verdict::Rejected(Reason::SoldOut),
-            Verdict::Confirmed { .. }
-        ]
-    ));
+    let outcomes = [
+        Outcome::confirmed(800),
+        Outcome::rejected(Reason::SoldOut),
+        Outcome::confirmed(200),
+    ];
+    assert_eq!(decision.verdicts, outcomes.map(Verdict::Settled));
     assert_eq!(
         decision.sold[&sku(0)],
         Sold {

@@ -1,0 +1,162 @@
+//! News without a broker: what a batch is turned into.
+
+use hotrow_shared::{
+    envelope::Order,
+    id::IdMint,
+    news,
+    order::{CustomerId, Items},
+    outcome::Reason,
+};
+
+use super::*;
+use crate::document::Outcome;
+
+const MINUTE_MS: i64 = 60_000;
+
+fn change(number: u64, verdict: Verdict) -> Change {
+    let mint = IdMint::new("a secret of a test", None);
+    Change {
+        order: Order {
+            id: mint.mint(number),
+            customer_id: CustomerId::try_from("c").expect("a valid name"),
+            items: serde_json::from_str::<Items>(r#"[{"sku":"chair","quantity":2}]"#)
+                .expect("valid items"),
+            accepted_ms: MINUTE_MS,
+            key: None,
+            request_id: None,
+        },
+        verdict,
+    }
+}
+
+fn ended(changes: Vec<Change>) -> Ended {
+    let chair = Stock {
+        available: 3,
+        unit_price_minor: 500,
+        currency: "EUR".to_owned(),
+        version: 7,
+    };
+    let settlement = Settlement {
+        changes,
+        stock: BTreeMap::from([(Sku::try_from("chair").expect("a valid name"), chair)]),
+        at: DateTime::from_timestamp_millis(MINUTE_MS + 250).expect("a time"),
+    };
+    Ended {
+        partition: 4,
+        size_bytes: 1_000,
+        settlements: vec![settlement],
+        failed: Vec::new(),
+    }
+}
+
+#[test]
+fn news_shows_outcomes_and_stock_and_only_names_what_was_settled_before() {
+    let confirmed = Outcome::confirmed(1_000);
+    let rejected = Outcome::rejected(Reason::SoldOut);
+    let changes = vec![
+        change(1, Verdict::Settled(confirmed)),
+        change(2, Verdict::Duplicate),
+        change(3, Verdict::Settled(rejected)),
+        change(4, Verdict::Alias(change(1, Verdict::Duplicate).order.id)),
+    ];
+    let ids: Vec<_> = changes.iter().map(|change| change.order.id).collect();
+    let [message] = &messages(&ended(changes)).collect::<Vec<_>>()[..] else {
+        panic!("four orders are one message");
+    };
+    let news = news::read(message).expect("it can be read");
+    let queue = news.queue.expect("it tells of a queue");
+    assert_eq!(
+        (queue.partition, queue.taken_orders, queue.age_ms),
+        (4, 4, 250)
+    );
+    assert_eq!((news.stock[0].version, news.stock[0].available), (7, 3));
+    assert_eq!(news.found, [ids[1], ids[3]]);
+    let documents: Vec<serde_json::Value> = news
+        .settled
+        .iter()
+        .map(|settled| serde_json::from_str(settled.document.get()).expect("JSON"))
+        .collect();
+    assert_eq!(documents[0]["order_id"], ids[0].to_string());
+    assert_eq!(documents[0]["status"], "confirmed");
+    assert_eq!(documents[0]["total_minor"], 1_000);
+    assert_eq!(documents[0]["currency"], "EUR");
+    assert_eq!(documents[0]["items"][0]["unit_price_minor"], 500);
+    assert_eq!(documents[1]["reason"], "sold_out");
+    assert_eq!(documents[1]["currency"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_news_of_a_large_batch_is_several_messages_and_the_stock_is_in_the_first() {
+    let changes = (0..2_500)
+        .map(|number| change(number, Verdict::Duplicate))
+        .collect();
+    let messages: Vec<_> = messages(&ended(changes)).collect();
+    let news: Vec<_> = messages
+        .iter()
+        .map(|message| news::read(message).expect("it can be read"))
+        .collect();
+    let orders: Vec<_> = news.iter().map(|news| news.found.len()).collect();
+    assert_eq!(orders.iter().sum::<usize>(), 2_500);
+    assert!(orders.len() < 6 && orders.iter().all(|orders| *orders <= 1_000));
+    let stock: Vec<_> = news.iter().map(|news| news.stock.len()).collect();
+    assert_eq!(stock[0], 1);
+    assert!(stock[1..].iter().all(|stock| *stock == 0));
+}
+
+#[test]
+fn an_order_that_failed_is_named_without_a_document() {
+    let failed = change(9, Verdict::Duplicate).order.id;
+    let ended = Ended {
+        partition: 0,
+        size_bytes: 1_000,
+        settlements: Vec::new(),
+        failed: vec![failed],
+    };
+    let messages: Vec<_> = messages(&ended).collect();
+    let news = news::read(&messages[0]).expect("it can be read");
+    assert_eq!((messages.len(), news.found), (1, vec![failed]));
+    assert!(news.queue.is_none() && news.settled.is_empty());
+}
+
+#[test]
+fn a_message_of_large_carts_has_fewer_orders_and_stays_within_its_bytes() {
+    let items: Vec<_> = (0..20)
+        .map(|item| serde_json::json!({ "sku": format!("{item:064}"), "quantity": 1_000 }))
+        .collect();
+    let cart = |number| {
+        let mut change = change(
+            number,
+            Verdict::Settled(Outcome::rejected(Reason::UnknownSku)),
+        );
+        change.order.items = serde_json::from_value(items.clone().into()).expect("valid items");
+        change.order.customer_id =
+            CustomerId::try_from("c".repeat(128).as_str()).expect("a valid name");
+        change
+    };
+    let messages: Vec<_> = messages(&ended((0..500).map(cart).collect())).collect();
+    let orders = messages.iter().map(|message| {
+        let news = news::read(message).expect("it can be read");
+        news.settled.len()
+    });
+    assert_eq!(orders.sum::<usize>(), 500);
+    for message in &messages {
+        assert!(message.len() <= MESSAGE_BYTES + 16_384, "{}", message.len());
+    }
+}
+
+#[test]
+fn news_that_has_no_room_is_dropped_and_a_batch_larger_than_all_of_it_is_taken_alone() {
+    let (announcer, mut inbox) = Announcer::with_inbox();
+    let of_size = |size_bytes| Ended {
+        size_bytes,
+        ..ended(Vec::new())
+    };
+    announcer.announce(of_size(WAITING_BYTES_MAX * 2));
+    announcer.announce(of_size(1));
+    let (first, room) = inbox.try_recv().expect("the large one");
+    assert_eq!(first.size_bytes, WAITING_BYTES_MAX * 2);
+    assert!(inbox.try_recv().is_err(), "the small one was dropped");
+    drop(room);
+    announcer.announce(of_size(1));
+    assert!(inbox.try_recv().is_ok());
+}
