@@ -21,7 +21,9 @@ pub mod status;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker, clock_offset, database, secret, telemetry::Readiness, topology,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +64,7 @@ pub async fn run(
         "hotrow-ingest",
     );
     database::require_schema(&common.database).await?;
+    secret::require_secret(&common.database, &common.mint).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pool, common.partitions).await?;
@@ -112,6 +115,7 @@ pub async fn run(
     ));
     tokio::spawn(Arc::clone(&sold_out).keep(pool.clone(), shutdown.clone()));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
+    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
 
     let status = Arc::new(StatusDesk {
         mint: common.mint.clone(),

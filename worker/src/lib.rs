@@ -7,14 +7,15 @@
 
 pub mod acknowledge;
 pub mod announce;
-pub mod audit;
+mod audit;
 pub mod batch;
 pub mod days;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod document;
+mod fitness;
 pub mod metrics;
-pub mod ownership;
+mod ownership;
 pub mod partition;
 pub mod settings;
 pub mod settle;
@@ -22,7 +23,9 @@ pub mod settle;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, id::Day, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker, clock_offset, database, secret, telemetry::Readiness, topology,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -53,9 +56,10 @@ pub async fn run(
         "hotrow-worker",
     );
     database::require_schema(&common.database).await?;
-    days::make_coming(&pool, Day::today(), settings.retention_days)
+    secret::require_secret(&common.database, &common.mint).await?;
+    days::make_coming(&pool, settings.retention_days)
         .await
-        .context("cannot make the days of the orders table")?;
+        .context("cannot make the days of orders and ledger")?;
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
@@ -79,17 +83,16 @@ pub async fn run(
     });
 
     let retention_days = settings.retention_days;
-    tokio::spawn(days::keep(pool.clone(), retention_days, shutdown.clone()));
-    tokio::spawn(audit::keep(
+    tokio::spawn(days::run(pool.clone(), retention_days, shutdown.clone()));
+    tokio::spawn(audit::run(
         common.database.clone(),
         retention_days,
-        metrics.inventory_mismatch.clone(),
         shutdown.clone(),
     ));
-    let owned = metrics.partitions_owned.clone();
+    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
     tracing::info!("working");
-    Ownership::new(workshop, &common.database, owned, Arc::clone(readiness))
-        .keep(shutdown)
+    Ownership::new(workshop, &common.database, Arc::clone(readiness))
+        .run(shutdown)
         .await;
 
     // The last announcer went with the workshop. News may be lost, and a drain is not to wait for a

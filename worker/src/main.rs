@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hotrow_shared::{
-    database,
-    id::Day,
-    metrics, shutdown,
+    database, metrics, shutdown,
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
@@ -56,7 +54,7 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         "hotrow-worker migrate",
     );
     database::MIGRATIONS.run(&pool).await?;
-    days::make_coming(&pool, Day::today(), settings.retention_days).await?;
+    days::make_coming(&pool, settings.retention_days).await?;
     println!("the schema is up to date");
     Ok(())
 }

@@ -4,7 +4,7 @@ use hotrow_shared::{
     metrics as list,
     outcome::{Reason, Status},
 };
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Histogram};
 
 use crate::{batch::ClosedBy, dead_letters::DeadReason, settle::store::RetryCause};
 
@@ -23,10 +23,6 @@ pub struct WorkerMetrics {
     pub row_writes: Counter,
     /// Lock to commit.
     pub row_lock: Histogram,
-    /// Partitions of this worker.
-    pub partitions_owned: Gauge,
-    /// SKUs that break the law of conservation.
-    pub inventory_mismatch: Gauge,
 }
 
 /// How an order came in twice.
@@ -92,8 +88,6 @@ impl WorkerMetrics {
             settle: list::SETTLE.histogram(&[]),
             row_writes: list::ROW_WRITES.counter(&[]),
             row_lock: list::ROW_LOCK.histogram(&[]),
-            partitions_owned: list::PARTITIONS_OWNED.gauge(&[]),
-            inventory_mismatch: list::INVENTORY_MISMATCH.gauge(&[]),
         }
     }
 
