@@ -196,7 +196,6 @@ async fn nothing_is_dropped_that_is_young_by_one_of_the_clocks_and_the_offset_is
          do $$ begin
              execute format('alter database %I set search_path = moved, pg_catalog, public', current_database());
          end $$;
-         delete from orders;
          insert into restock_keys (sku, idempotency_key, delta, at)
          values ('chair', 'old', 1, now() - interval '60 days')",
     )
@@ -260,12 +259,17 @@ async fn make_day(shop: &Shop, day: NaiveDate) -> anyhow::Result<()> {
     let make =
         format!("create table {table} partition of orders for values from ('{from}') to ('{to}')");
     run(shop, &make).await?;
+    let start = day.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
     sqlx::query(
         "insert into orders (order_id, status, reason, customer_id, items, accepted_at)
          values ($1, 'rejected', 'sold_out', 'c', '[]', $2)",
     )
-    .bind(first_id(day))
-    .bind(day.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc())
+    .bind(
+        shop.mint
+            .mint(start.timestamp_millis().unsigned_abs())
+            .uuid(),
+    )
+    .bind(start)
     .execute(&shop.database)
     .await?;
     Ok(())
