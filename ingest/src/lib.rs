@@ -22,7 +22,10 @@ mod status;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, settings::Common, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker, clock_offset, database, secret, settings::Common, telemetry::Readiness,
+    topology,
+};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +63,7 @@ pub async fn run(
     let common = &settings.common;
     let pools = Pools::new(common);
     database::require_schema(&common.database).await?;
+    secret::require_secret(&common.database, &common.mint).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pools.orders, common.partitions).await?;
@@ -107,6 +111,10 @@ pub async fn run(
     ));
     tokio::spawn(Arc::clone(&sold_out).refresh(pools.orders.clone(), shutdown.clone()));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
+    tokio::spawn(clock_offset::measure(
+        pools.orders.clone(),
+        shutdown.clone(),
+    ));
 
     let status = Arc::new(StatusDesk {
         mint: common.mint.clone(),

@@ -4,6 +4,7 @@
 //! [`outcome`], [`news`]. The rest is the ground both stand on.
 
 pub mod broker;
+pub mod clock_offset;
 pub mod database;
 pub mod envelope;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod panics;
 pub mod publish;
 pub mod request_id;
 pub mod retry;
+pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

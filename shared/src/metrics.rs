@@ -156,13 +156,28 @@ pub const INVENTORY_MISMATCH: Metric = gauge(
     "hotrow_inventory_mismatch",
     "SKUs whose stock, ledger and confirmed orders do not add up, as this worker's audit found them",
 );
+/// When the audit last came to the end of a round; 0 in a worker that has not audited yet.
+pub const AUDIT_LAST_SUCCESS: Metric = gauge(
+    "hotrow_audit_last_success_timestamp_seconds",
+    "When this worker's audit last finished a round, as a Unix time; 0 for never. One worker at a time audits",
+);
+/// Whole days after today.
+pub const DAYS_AHEAD: Metric = gauge(
+    "hotrow_days_ahead",
+    "Whole days after today that orders and ledger have a table for, as this worker saw it last",
+);
+/// Positive where this process is ahead.
+pub const CLOCK_OFFSET: Metric = gauge(
+    "hotrow_clock_offset_seconds",
+    "How far this process's clock is ahead of the database's; negative behind",
+);
 /// `version`, `commit`.
 pub const BUILD_INFO: Metric = gauge(
     "hotrow_build_info",
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 19] = [
+const ALL: [&Metric; 22] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &ORDERS_ACCEPTED,
@@ -181,6 +196,9 @@ const ALL: [&Metric; 19] = [
     &SETTLE_RETRIES,
     &PARTITIONS_OWNED,
     &INVENTORY_MISMATCH,
+    &AUDIT_LAST_SUCCESS,
+    &DAYS_AHEAD,
+    &CLOCK_OFFSET,
     &BUILD_INFO,
 ];
 

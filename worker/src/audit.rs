@@ -13,8 +13,10 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hotrow_shared::database;
-use metrics::Gauge;
+use hotrow_shared::{
+    database,
+    metrics::{AUDIT_LAST_SUCCESS, INVENTORY_MISMATCH},
+};
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -32,17 +34,21 @@ const WINDOW_MAX: TimeDelta = TimeDelta::days(1);
 /// Days next to the end of the retention that are not audited: days are dropped by the time in the
 /// ids, and an order that waited long was settled later than that.
 const RETENTION_MARGIN_DAYS: i64 = 7;
+/// How long a statement may take. A window that takes much longer than [`WINDOW_WORK`] is halved.
+const STATEMENT_MAX: &str = "60s";
 /// One worker at a time audits.
 const AUDIT_LOCK: i64 = 0x686f_7472_6f77_0003;
 
 /// Audits until `shutdown`, whenever no other worker does.
-pub async fn keep(
+pub(crate) async fn run(
     connect: PgConnectOptions,
     retention_days: u64,
-    mismatch: Gauge,
     shutdown: CancellationToken,
 ) {
-    let connect = database::options(&connect, "hotrow-worker audit");
+    let mismatch = INVENTORY_MISMATCH.gauge(&[]);
+    let last_success = AUDIT_LAST_SUCCESS.gauge(&[]);
+    let connect = database::options(&connect, "hotrow-worker audit")
+        .options([("statement_timeout", STATEMENT_MAX)]);
     let days = i64::try_from(retention_days).unwrap_or(i64::from(u32::MAX));
     let audited = TimeDelta::days((days - RETENTION_MARGIN_DAYS).max(1));
     let mut audit = None;
@@ -54,9 +60,14 @@ pub async fn keep(
     {
         let started = Instant::now();
         match round(&connect, &mut audit, audited).await {
-            Ok(broken) => mismatch.set(f64::from(u32::try_from(broken).unwrap_or(u32::MAX))),
+            Ok(Some(broken)) => {
+                mismatch.set(f64::from(u32::try_from(broken).unwrap_or(u32::MAX)));
+                let now = TimeDelta::milliseconds(Utc::now().timestamp_millis());
+                last_success.set(now.as_seconds_f64());
+            }
+            Ok(None) => mismatch.set(0.0),
             Err(error) => {
-                tracing::warn!(%error, "a round of the audit did not come to its end");
+                tracing::warn!(%error, "a round of the audit did not finish");
                 audit = None;
             }
         }
@@ -64,20 +75,20 @@ pub async fn keep(
     }
 }
 
-/// One round: the number of SKUs that do not add up, 0 while another worker audits.
+/// One round: the number of SKUs that do not add up, none while another worker audits.
 async fn round(
     connect: &PgConnectOptions,
     audit: &mut Option<Audit>,
     audited: TimeDelta,
-) -> Result<usize, sqlx::Error> {
+) -> Result<Option<usize>, sqlx::Error> {
     let audit = match audit {
         Some(audit) => audit,
         None => audit.insert(Audit::new(connect.connect().await?)),
     };
     if !audit.is_mine().await? {
-        return Ok(0);
+        return Ok(None);
     }
-    audit.round(Utc::now(), audited).await
+    audit.round(Utc::now(), audited).await.map(Some)
 }
 
 /// The audit of one worker.
@@ -90,7 +101,7 @@ struct Audit {
     /// Until where the current walk through the past has come; none before its first window.
     past: Option<DateTime<Utc>>,
     window: TimeDelta,
-    /// SKUs that did not add up, in the current walk and in the one before: what is mended is
+    /// SKUs that did not add up, in the current walk and in the one before: what is repaired is
     /// forgotten when a whole walk has not seen it.
     broken: BTreeSet<String>,
     broken_before: BTreeSet<String>,
@@ -133,18 +144,18 @@ impl Audit {
         self.check(recently, now).await?;
         self.present = now;
 
-        let oldest = now - audited;
-        let from = match self.past {
-            Some(past) => Some(past.max(oldest)),
-            None => self.first_entry().await?.map(|first| first.max(oldest)),
-        };
-        if let Some(from) = from {
-            let to = (from + self.window).min(now);
-            let started = Instant::now();
-            self.check(from, to).await?;
-            self.window = next_window(self.window, started.elapsed());
-            self.past = Some(to);
+        let oldest = (now - audited).max(self.first_day().await?);
+        let started = Instant::now();
+        let mut past = self.past.map_or(oldest, |past| past.max(oldest));
+        // Days without an entry cost next to nothing, so that many pass in a round.
+        while past < now && started.elapsed() < WINDOW_WORK {
+            let to = (past + self.window).min(now);
+            let window_started = Instant::now();
+            self.check(past, to).await?;
+            self.window = next_window(self.window, window_started.elapsed());
+            past = to;
         }
+        self.past = Some(past);
         if self.past.is_none_or(|past| past >= now) {
             self.past = None;
             self.broken_before = std::mem::take(&mut self.broken);
@@ -153,10 +164,19 @@ impl Audit {
         Ok(all.count())
     }
 
-    async fn first_entry(&mut self) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-        sqlx::query_scalar!("select at from inventory_ledger order by id limit 1")
-            .fetch_optional(&mut self.session)
-            .await
+    /// Where the first part of the ledger begins: nothing is older.
+    async fn first_day(&mut self) -> Result<DateTime<Utc>, sqlx::Error> {
+        let first = sqlx::query_scalar!(
+            r#"
+            select min(to_date(substring(part.relname from '[0-9]{8}'), 'YYYYMMDD'))::timestamp at time zone 'UTC'
+            from pg_inherits join pg_class as part on part.oid = pg_inherits.inhrelid
+            where pg_inherits.inhparent = 'inventory_ledger'::regclass
+            "#
+        );
+        Ok(first
+            .fetch_one(&mut self.session)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Checks what was settled in a stretch of time.
@@ -178,15 +198,21 @@ impl Audit {
                 group by item.sku
             ),
             -- Each balance is the one before it and the delta: then the last one is the sum.
-            jumps as (
-                select entries.sku
+            steps as (
+                select sku, id, balance - delta as start, lag(balance) over (partition by sku order by id) as before
                 from entries
-                where entries.balance - entries.delta <> coalesce((
-                    select earlier.balance from inventory_ledger as earlier
-                    where earlier.sku = entries.sku and earlier.id < entries.id
-                    order by earlier.id desc
-                    limit 1
-                ), 0)
+            ),
+            -- What is before may be of another window, which is asked for only where it has to be.
+            jumps as (
+                select steps.sku
+                from steps
+                where steps.start is distinct from steps.before
+                  and steps.start <> coalesce((
+                      select earlier.balance from inventory_ledger as earlier
+                      where earlier.sku = steps.sku and earlier.id < steps.id
+                      order by earlier.id desc
+                      limit 1
+                  ), 0)
             )
             select sku as "sku!" from taken full join bought using (sku)
             where coalesce(taken.quantity, 0) <> coalesce(bought.quantity, 0)
@@ -207,12 +233,22 @@ impl Audit {
             r#"
             select inventory.sku
             from inventory
-            where inventory.available <> coalesce((
-                select last.balance from inventory_ledger as last
-                where last.sku = inventory.sku
-                order by last.id desc
-                limit 1
-            ), 0)
+            where inventory.available <> coalesce(
+                -- A row and its entry are written at one time, so that the days before need no look.
+                (
+                    select last.balance from inventory_ledger as last
+                    where last.sku = inventory.sku and last.at >= inventory.updated_at
+                    order by last.id desc
+                    limit 1
+                ),
+                (
+                    select last.balance from inventory_ledger as last
+                    where last.sku = inventory.sku
+                    order by last.id desc
+                    limit 1
+                ),
+                0
+            )
             "#,
         )
         .fetch_all(&mut self.session)

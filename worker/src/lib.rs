@@ -13,6 +13,7 @@ pub mod days;
 pub mod dead_letters;
 mod deliveries;
 mod document;
+mod fitness;
 mod metrics;
 mod ownership;
 mod partition;
@@ -25,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hotrow_shared::{
-    broker::Broker, database, id::Day, metrics as list, telemetry::Readiness, topology,
+    broker::Broker, clock_offset, database, secret, telemetry::Readiness, topology,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -61,9 +62,10 @@ pub async fn run(
         "hotrow-worker",
     );
     database::require_schema(&common.database).await?;
-    days::make_coming(&pool, Day::today(), settings.retention_days)
+    secret::require_secret(&common.database, &common.mint).await?;
+    days::make_coming(&pool, settings.retention_days)
         .await
-        .context("cannot make the days of the orders table")?;
+        .context("cannot make the days of orders and ledger")?;
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
@@ -91,17 +93,16 @@ pub async fn run(
     });
 
     let retention_days = settings.retention_days;
-    tokio::spawn(days::keep(pool.clone(), retention_days, shutdown.clone()));
-    tokio::spawn(audit::keep(
+    tokio::spawn(days::run(pool.clone(), retention_days, shutdown.clone()));
+    tokio::spawn(audit::run(
         common.database.clone(),
         retention_days,
-        list::INVENTORY_MISMATCH.gauge(&[]),
         shutdown.clone(),
     ));
-    let owned = list::PARTITIONS_OWNED.gauge(&[]);
+    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
     tracing::info!("working");
-    Ownership::new(workshop, &common.database, owned, Arc::clone(readiness))
-        .keep(shutdown)
+    Ownership::new(workshop, &common.database, Arc::clone(readiness))
+        .run(shutdown)
         .await;
 
     // The last announcer went with the workshop. News may be lost, and a drain is not to wait for a

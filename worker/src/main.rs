@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hotrow_shared::{
-    database,
-    id::Day,
-    metrics, panics, shutdown,
+    database, metrics, panics, shutdown,
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
@@ -57,7 +55,7 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         "hotrow-worker migrate",
     );
     database::MIGRATIONS.run(&pool).await?;
-    days::make_coming(&pool, Day::today(), settings.retention_days).await?;
+    days::make_coming(&pool, settings.retention_days).await?;
     println!("the schema is up to date");
     Ok(())
 }

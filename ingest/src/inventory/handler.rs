@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
-    store::{self, Product, Restocked, Row},
+    store::{self, ChangeError, Product, Restocked, Row},
 };
 use crate::http::{body, problem::Problem, query};
 
@@ -29,8 +29,6 @@ const PRICE_MAX: i64 = 100_000_000_000;
 const AVAILABLE_MAX: i64 = 1_000_000_000_000;
 /// How long a read may take.
 const READ_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a change may take.
-const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most products on a page, and how many are on one unless asked otherwise.
 const PAGE_MAX: i64 = 1_000;
 const PAGE_USUAL: i64 = 100;
@@ -164,7 +162,9 @@ pub(crate) async fn put(
         currency: &product.currency,
         available: product.available,
     };
-    let (row, created) = in_time(store::put(&desk.changes, &sku, product)).await?;
+    let (row, created) = store::put(&desk.changes, &sku, product)
+        .await
+        .map_err(|error| unchanged(&error))?;
     desk.tell(&sku, &row).await;
     let status = if created {
         StatusCode::CREATED
@@ -199,14 +199,9 @@ pub(crate) async fn restock(
         format!("quantity: must be 1 to {AVAILABLE_MAX}, or the negative of it")
     })?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
-    let restocked = in_time(store::restock(
-        &desk.changes,
-        &sku,
-        quantity,
-        key,
-        AVAILABLE_MAX,
-    ))
-    .await?;
+    let restocked = store::restock(&desk.changes, &sku, quantity, key, AVAILABLE_MAX)
+        .await
+        .map_err(|error| unchanged(&error))?;
     match restocked {
         Restocked::Done(row) => {
             desk.tell(&sku, &row).await;
@@ -249,15 +244,12 @@ fn require(fits: bool, detail: impl FnOnce() -> String) -> Result<(), Problem> {
     }
 }
 
-/// What a failed change means. What the database refused, and what never got a connection, was not
-/// done; of anything else it is not known.
-fn unchanged(error: &sqlx::Error) -> Problem {
+/// What a failed change means to the one who asked for it.
+fn unchanged(error: &ChangeError) -> Problem {
     tracing::warn!(%error, "the inventory cannot be changed");
     match error {
-        sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut => {
-            Problem::Unavailable("the database")
-        }
-        _ => Problem::ChangeUnknown,
+        ChangeError::NotMade(_) => Problem::Unavailable("the database"),
+        ChangeError::Unknown(_) => Problem::ChangeUnknown,
     }
 }
 
@@ -273,14 +265,6 @@ async fn read_in_time<T>(
     };
     tracing::warn!(detail, "the inventory cannot be read");
     Err(Problem::Unavailable("the database"))
-}
-
-/// Bounds the time of a change. What is unfinished by then may be rolled back or not.
-async fn in_time<T>(change: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Problem> {
-    match timeout(CHANGE_TIME_MAX, change).await {
-        Ok(changed) => changed.map_err(|error| unchanged(&error)),
-        Err(_) => Err(Problem::ChangeUnknown),
-    }
 }
 
 fn public() -> [(header::HeaderName, HeaderValue); 1] {

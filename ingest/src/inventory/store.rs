@@ -1,8 +1,16 @@
 //! All SQL of the inventory routes.
 
+use std::{io, time::Duration};
+
 use chrono::{DateTime, Utc};
 use hotrow_shared::order::Sku;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
+use tokio::time::timeout;
+
+/// How long a change may take until it is committed. Its row may be locked by others.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the database may take to say that it has committed.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A row of the inventory as it was at a time.
 #[derive(Debug, Clone)]
@@ -82,15 +90,42 @@ pub(crate) async fn page(
     .await
 }
 
+/// A change did not come to a good end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// It was not made: the database has not been asked to commit it, or has refused to.
+    #[error("the inventory was not changed: {0}")]
+    NotMade(sqlx::Error),
+    /// It may or may not be made: the answer to the commit was lost.
+    #[error("the inventory may or may not be changed: {0}")]
+    Unknown(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ChangeError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::NotMade(error)
+    }
+}
+
 /// Creates or replaces a product, and enters the difference of the stock in the ledger. Also tells whether it is new.
 ///
 /// # Errors
-/// The database is out of reach.
+/// See [`ChangeError`].
 pub(crate) async fn put(
     pool: &PgPool,
     sku: &Sku,
     product: Product<'_>,
-) -> Result<(Row, bool), sqlx::Error> {
+) -> Result<(Row, bool), ChangeError> {
+    let (transaction, put) = in_time(CHANGE_TIME_MAX, begin_put(pool, sku, product)).await?;
+    commit(transaction).await?;
+    Ok(put)
+}
+
+async fn begin_put(
+    pool: &PgPool,
+    sku: &Sku,
+    product: Product<'_>,
+) -> Result<(Transaction<'static, Postgres>, (Row, bool)), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // An empty row first: then there is always one to lock, and two who create it wait for each other.
     let created = sqlx::query!(
@@ -130,8 +165,7 @@ pub(crate) async fn put(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    transaction.commit().await?;
-    Ok((row, created.rows_affected() == 1))
+    Ok((transaction, (row, created.rows_affected() == 1)))
 }
 
 /// What became of a restock.
@@ -147,36 +181,58 @@ pub(crate) enum Restocked {
     Mismatch,
 }
 
-/// Adds to the stock, or takes from it, and enters it in the ledger; with a key, once.
+/// Adds to the stock, or takes from it, and enters it in the ledger; with a key, once for as long as orders are kept.
 ///
 /// # Errors
-/// The database is out of reach.
+/// See [`ChangeError`].
 pub(crate) async fn restock(
     pool: &PgPool,
     sku: &Sku,
     quantity: i64,
     key: Option<&str>,
     available_max: i64,
-) -> Result<Restocked, sqlx::Error> {
+) -> Result<Restocked, ChangeError> {
+    let restock = begin_restock(pool, sku, quantity, key, available_max);
+    let (transaction, restocked) = in_time(CHANGE_TIME_MAX, restock).await?;
+    // Nothing to commit where nothing was changed, and then nothing is unknown.
+    if matches!(restocked, Restocked::Done(_)) {
+        commit(transaction).await?;
+    }
+    Ok(restocked)
+}
+
+async fn begin_restock(
+    pool: &PgPool,
+    sku: &Sku,
+    quantity: i64,
+    key: Option<&str>,
+    available_max: i64,
+) -> Result<(Transaction<'static, Postgres>, Restocked), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let locked = sqlx::query!(
         "select available from inventory where sku = $1 for no key update",
         sku.as_str()
     );
     let Some(before) = locked.fetch_optional(&mut *transaction).await? else {
-        return Ok(Restocked::UnknownSku);
+        return Ok((transaction, Restocked::UnknownSku));
     };
-    // Behind the lock: whoever brought the same key first has committed.
+    // Behind the lock: whoever brought the same key first has committed. The release before writes
+    // keys into the ledger alone.
     let first = sqlx::query_scalar!(
-        "select delta from inventory_ledger where sku = $1 and idempotency_key = $2 and idempotency_key is not null",
+        r#"
+        select delta as "delta!" from restock_keys where sku = $1 and idempotency_key = $2
+        union all
+        select delta from inventory_ledger where sku = $1 and idempotency_key = $2 and idempotency_key is not null
+        limit 1
+        "#,
         sku.as_str(),
         key,
     );
     match first.fetch_optional(&mut *transaction).await? {
-        Some(delta) if delta != quantity => return Ok(Restocked::Mismatch),
+        Some(delta) if delta != quantity => return Ok((transaction, Restocked::Mismatch)),
         Some(_) => {}
         None if !(0..=available_max).contains(&(before.available + quantity)) => {
-            return Ok(Restocked::OutOfBounds(before.available));
+            return Ok((transaction, Restocked::OutOfBounds(before.available)));
         }
         None => {
             sqlx::query!(
@@ -186,6 +242,10 @@ pub(crate) async fn restock(
                     set available = available + $2, version = version + 1, updated_at = now()
                     where sku = $1
                     returning sku, available
+                ),
+                named as (
+                    insert into restock_keys (sku, idempotency_key, delta)
+                    select sku, $3, $2 from restocked where $3::text is not null
                 )
                 insert into inventory_ledger (sku, kind, delta, balance, idempotency_key)
                 select sku, 'restock', $2, available, $3 from restocked
@@ -199,6 +259,30 @@ pub(crate) async fn restock(
         }
     }
     let row = read(&mut *transaction, sku).await?;
-    transaction.commit().await?;
-    Ok(row.map_or(Restocked::UnknownSku, Restocked::Done))
+    let restocked = row.map_or(Restocked::UnknownSku, Restocked::Done);
+    Ok((transaction, restocked))
+}
+
+/// Bounds the time of work that is undone if it is given up.
+async fn in_time<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let done = timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+}
+
+/// Commits. An answer that does not come, or that says that the server is going away, says nothing about
+/// the change.
+async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), ChangeError> {
+    let committed = in_time(COMMIT_TIME_MAX, transaction.commit()).await;
+    committed.map_err(|error| {
+        let code = error.as_database_error().and_then(|error| error.code());
+        let is_refusal = code.is_some_and(|code| !matches!(code.get(..2), Some("08" | "57")));
+        if is_refusal {
+            ChangeError::NotMade(error)
+        } else {
+            ChangeError::Unknown(error)
+        }
+    })
 }

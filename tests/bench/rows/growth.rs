@@ -1,6 +1,8 @@
 //! Growth: the same sale in a database that has settled ten million orders today.
 
 use futures_util::future::try_join_all;
+use hotrow_shared::id::{Day, IdMint};
+use hotrow_tests::processes::ORDER_ID_SECRET;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::{
@@ -72,6 +74,16 @@ async fn fill(shop: &Shop, stored: u32) -> anyhow::Result<()> {
     }))
     .await?;
     let mut database: PgConnection = shop.database().await?;
+    // The newest order has an id that the processes can read: without one they would not start.
+    let last_ms = Day(Day::today().0 + 1).start_ms() - 1;
+    let newest = IdMint::new(ORDER_ID_SECRET, None).mint(last_ms);
+    sqlx::query(
+        "insert into orders (order_id, status, reason, customer_id, items, accepted_at)
+         values ($1, 'rejected', 'sold_out', 'c-newest', '[]', now())",
+    )
+    .bind(newest.uuid())
+    .execute(&mut database)
+    .await?;
     // As a table of this size is found, and nothing of the filling is left to be done later.
     database.execute("vacuum (analyze) orders").await?;
     database.execute("checkpoint").await?;

@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use hotrow_tests::{Client, wait};
-use sqlx::Executor;
+use hotrow_tests::{Client, Mode, Proxy, wait};
+use sqlx::{Connection, Executor, PgConnection};
 
-use super::{CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, settled, worker};
+use super::{
+    CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, settled, stock, worker,
+};
 
 /// The contract of a restock.
 const REOPENED_WITHIN: Duration = Duration::from_secs(1);
@@ -44,7 +46,7 @@ async fn a_restock_reopens_a_sold_out_sku_at_every_process_within_a_second() -> 
     reopened(&here, &there).await?;
     sell_out(&here, &there, 0).await?;
 
-    // By hand, so that there are no news of it.
+    // By hand, so that there is no news of it.
     let mut database = place.database().await?;
     database
         .execute(
@@ -55,6 +57,78 @@ async fn a_restock_reopens_a_sold_out_sku_at_every_process_within_a_second() -> 
         )
         .await?;
     reopened(&here, &there).await
+}
+
+#[tokio::test]
+async fn a_restock_is_of_unknown_outcome_if_its_commit_was_not_answered_and_only_then()
+-> anyhow::Result<()> {
+    let place = place().await?;
+    let proxy = Proxy::in_front_of(&place.database_url).await?;
+    let database_url = proxy.url(&place.database_url)?;
+    let ingest = ingest(&place)
+        .set("DATABASE_URL", database_url)
+        .start()
+        .await?;
+    put_up(&ingest, CHAIR, 1).await?;
+    let client = ingest.client()?;
+    let mut database = place.database().await?;
+
+    // Cut off while it waits for its row: surely not made.
+    let mut holder = place.database().await?;
+    let mut held = holder.begin().await?;
+    held.execute("select from inventory where sku = 'chair' for update")
+        .await?;
+    let cut = async {
+        asked(&mut database, "%for no key update%").await?;
+        proxy.set(Mode::Refuse).await
+    };
+    let (answer, ()) = tokio::try_join!(client.restock(CHAIR, 5, None), cut)?;
+    assert_refused(&answer, 503, "unavailable");
+    held.rollback().await?;
+    assert_eq!(stock(&mut database, CHAIR).await?.available, 1);
+    proxy.set(Mode::Pass).await?;
+
+    // Cut off while it is being committed: that cannot be known.
+    database
+        .execute(
+            "create function slowly() returns trigger language plpgsql as
+                 $$ begin perform pg_sleep(3); return null; end $$;
+             create constraint trigger slowly after update on inventory deferrable initially deferred
+                 for each row execute function slowly()",
+        )
+        .await?;
+    let cut = async {
+        asked(&mut database, "COMMIT%").await?;
+        proxy.set(Mode::Refuse).await
+    };
+    let (answer, ()) = tokio::try_join!(client.restock(CHAIR, 5, None), cut)?;
+    let body = answer.json()?;
+    assert_eq!(answer.status, 503, "{body}");
+    assert_eq!(body["code"], "outcome_unknown", "{body}");
+    wait::until(
+        "the change to be committed all the same",
+        SOON,
+        async || {
+            let stock = stock(&mut database, CHAIR).await.ok()?;
+            (stock.available == 6 && stock.ledger == 6).then_some(())
+        },
+    )
+    .await
+}
+
+/// Waits until an ingest process's statement of that form is being worked on.
+async fn asked(database: &mut PgConnection, like: &str) -> anyhow::Result<()> {
+    let asked = "select exists (
+            select from pg_stat_activity
+            where datname = current_database() and application_name = 'hotrow-ingest'
+              and state = 'active' and query ilike $1
+        )";
+    wait::until(like, SOON, async || {
+        let asked = sqlx::query_scalar(asked).bind(like);
+        let asked = asked.fetch_one(&mut *database).await;
+        asked.is_ok_and(|asked: bool| asked).then_some(())
+    })
+    .await
 }
 
 /// Buys what is left, and waits until both doors are closed.

@@ -85,6 +85,26 @@ async fn stock_that_appears_and_an_order_that_disappears_are_found_and_forgotten
     Ok(())
 }
 
+#[tokio::test]
+async fn the_audit_tells_when_it_came_to_its_end_last() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    let before = Utc::now();
+    let (first, second) = (shop.worker().start().await?, shop.worker().start().await?);
+    let last_success = async |worker: &Process| {
+        let metrics = worker.metrics().await.ok()?;
+        metrics.value("hotrow_audit_last_success_timestamp_seconds", &[])
+    };
+    let (audits, other) = wait::until("a round of the audit", A_WHILE, async || {
+        let told = [last_success(&first).await?, last_success(&second).await?];
+        (told != [0.0, 0.0]).then_some((told[0].max(told[1]), told[0].min(told[1])))
+    })
+    .await?;
+    let before = std::time::Duration::from_millis(before.timestamp_millis().unsigned_abs());
+    assert!(audits >= before.as_secs_f64(), "{audits}");
+    assert!(other.total_cmp(&0.0).is_eq(), "one worker at a time audits");
+    Ok(())
+}
+
 async fn mismatch(worker: &Process) -> Option<f64> {
     let metrics = worker.metrics().await.ok()?;
     metrics.value("hotrow_inventory_mismatch", &[])

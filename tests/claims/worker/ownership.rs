@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hotrow_shared::topology;
-use hotrow_tests::{Process, wait};
+use hotrow_tests::{Mode, Process, Proxy, Settings, wait};
 
 use super::{
     shop::{A_WHILE, Shop},
@@ -14,6 +14,10 @@ use super::{
 
 /// The time of the contract for sharing and for taking over.
 const HANDED_OVER: Duration = Duration::from_secs(5);
+/// The same for a worker that has to find out first that it has no broker.
+const FOUND_OUT_AND_HANDED_OVER: Duration = Duration::from_secs(15);
+/// The same for one whose database takes no writes.
+const WAITED_FOR_AND_HANDED_OVER: Duration = Duration::from_secs(45);
 /// Two looks of a worker, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
@@ -115,6 +119,136 @@ async fn a_worker_that_loses_the_session_of_its_locks_goes_on() -> anyhow::Resul
     }
     share(&[&first, &second], &[2, 2], A_WHILE).await?;
     stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_is_cut_off_from_the_broker_gives_its_partitions_up_and_comes_back()
+-> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let (proxy, settings) = behind_a_proxy(&shop).await?;
+    let (cut_off, healthy) = (settings.start().await?, shop.worker().start().await?);
+    share(&[&cut_off, &healthy], &[2, 2], A_WHILE).await?;
+    let stream = Stream::start(&shop).await?;
+    stream.flows(200).await?;
+
+    proxy.set(Mode::Refuse).await?;
+    let both = [&cut_off, &healthy];
+    share(&both, &[0, 4], FOUND_OUT_AND_HANDED_OVER).await?;
+    assert!(!cut_off.is_ready().await);
+    stream.flows(200).await?;
+    proxy.set(Mode::Pass).await?;
+    share(&both, &[2, 2], A_WHILE).await?;
+    stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_whose_broker_says_nothing_gives_its_partitions_up_and_stops_in_time()
+-> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let (proxy, settings) = behind_a_proxy(&shop).await?;
+    let (mut stalled, healthy) = (settings.start().await?, shop.worker().start().await?);
+    share(&[&stalled, &healthy], &[2, 2], A_WHILE).await?;
+    let stream = Stream::start(&shop).await?;
+    stream.flows(200).await?;
+
+    proxy.set(Mode::Stall).await?;
+    let both = [&stalled, &healthy];
+    share(&both, &[0, 4], FOUND_OUT_AND_HANDED_OVER).await?;
+    stalled.terminate()?;
+    let ended = stalled.ended(A_WHILE).await?;
+    assert!(ended.success(), "{ended}");
+    // The broker delivers what that worker had to the next once the connection is gone.
+    drop(proxy);
+    stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_without_a_broker_keeps_its_partitions_while_there_is_no_other()
+-> anyhow::Result<()> {
+    let shop = Shop::open(2).await?;
+    let (proxy, settings) = behind_a_proxy(&shop).await?;
+    let lonely = settings.start().await?;
+    share(&[&lonely], &[2], A_WHILE).await?;
+    proxy.set(Mode::Refuse).await?;
+    wait::until("the worker to give up its presence", A_WHILE, async || {
+        lonely.has_logged("others may take over").then_some(())
+    })
+    .await?;
+    share(&[&lonely], &[2], AT_ONCE).await?;
+    proxy.set(Mode::Pass).await?;
+    let stream = Stream::start(&shop).await?;
+    stream.flows(100).await?;
+    stream.settles_in_sequence(&shop).await?;
+    share(&[&lonely], &[2], A_WHILE).await
+}
+
+#[tokio::test]
+#[ignore = "takes a minute: a database may be read-only for 30 s before anything is given up"]
+async fn a_worker_whose_database_takes_no_writes_gives_its_partitions_up_and_comes_back()
+-> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let (role, settings) = with_a_role_of_its_own(&shop).await?;
+    let (read_only, healthy) = (settings.start().await?, shop.worker().start().await?);
+    let both = [&read_only, &healthy];
+    share(&both, &[2, 2], A_WHILE).await?;
+    let stream = Stream::start(&shop).await?;
+    stream.flows(200).await?;
+
+    let set = format!("alter role {role} set default_transaction_read_only = on");
+    run(&shop, &set).await?;
+    end_sessions_of(&shop, &role).await?;
+    share(&both, &[0, 4], WAITED_FOR_AND_HANDED_OVER).await?;
+    stream.flows(200).await?;
+    let reset = format!("alter role {role} reset default_transaction_read_only");
+    run(&shop, &reset).await?;
+    end_sessions_of(&shop, &role).await?;
+    share(&both, &[2, 2], A_WHILE).await?;
+    stream.settles_in_sequence(&shop).await?;
+
+    drop(read_only);
+    let gone = format!("drop owned by {role}; drop role {role}");
+    run(&shop, &gone).await
+}
+
+/// A worker with a proxy between it and the broker.
+async fn behind_a_proxy(shop: &Shop) -> anyhow::Result<(Proxy, Settings)> {
+    let proxy = Proxy::in_front_of(&shop.place.amqp_url).await?;
+    let url = proxy.url(&shop.place.amqp_url)?;
+    Ok((proxy, shop.worker().set("AMQP_URL", url)))
+}
+
+/// A worker with a role that may do what the owner of the tables may.
+async fn with_a_role_of_its_own(shop: &Shop) -> anyhow::Result<(String, Settings)> {
+    let mut url = url::Url::parse(&shop.place.database_url)?;
+    let role = format!("{}_worker", url.path().trim_start_matches('/'));
+    run(
+        shop,
+        &format!(
+            "create role {role} login password 'worker' in role {}",
+            url.username()
+        ),
+    )
+    .await?;
+    let changed = url
+        .set_username(&role)
+        .and(url.set_password(Some("worker")));
+    changed.ok().context("the URL takes no user")?;
+    Ok((role, shop.worker().set("DATABASE_URL", url)))
+}
+
+async fn end_sessions_of(shop: &Shop, role: &str) -> anyhow::Result<()> {
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+         where usename = $1 and application_name = 'hotrow-worker'";
+    sqlx::query(end).bind(role).execute(&shop.database).await?;
+    Ok(())
+}
+
+async fn run(shop: &Shop, statements: &str) -> anyhow::Result<()> {
+    let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()));
+    statements.execute(&shop.database).await?;
     Ok(())
 }
 

@@ -1,8 +1,19 @@
 //! Claims about the start: the schema, the settings, and what a worker says when it cannot work.
 
-use hotrow_tests::{Place, Settings};
+use std::path::Path;
+
+use hotrow_tests::{
+    Place, Settings,
+    client::Product,
+    processes::{self, ORDER_ID_SECRET},
+};
+use sqlx::{PgConnection, migrate::Migrator};
 
 use super::shop::{A_WHILE, Shop};
+
+/// The statement of the release before, word for word but for what it is given.
+const SETTLED_BEFORE: &str = "insert into inventory_ledger (sku, kind, delta, balance, orders, at)
+    select 'chair', 'settlement', -1, $1, 1, now()";
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing_and_keeps_what_is_there() -> anyhow::Result<()> {
@@ -97,6 +108,127 @@ async fn a_worker_that_disagrees_about_the_partitions_does_not_start() -> anyhow
         assert!(refused.contains("PARTITIONS"), "{refused}");
         assert!(refused.contains(partitions), "{refused}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_read_the_ids_of_the_newest_orders_does_not_start()
+-> anyhow::Result<()> {
+    const ANOTHER: &str = "another-secret-of-more-than-32-characters";
+    let shop = Shop::open(1).await?;
+    let worker = shop.worker().set("ORDER_ID_SECRET", ANOTHER);
+    let ingest = shop.ingest().set("ORDER_ID_SECRET", ANOTHER);
+    // Without orders any secret will do.
+    drop(worker.start().await?);
+
+    shop.stock("chair", 1).await?;
+    let orders = [shop.order("c", &[("chair", 1)])];
+    shop.publish(&orders).await?;
+    let _right = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    for settings in [&worker, &ingest] {
+        let refused = failure(settings, &[]).await?;
+        assert!(refused.contains("ORDER_ID_SECRET cannot read"), "{refused}");
+        assert!(refused.contains("ORDER_ID_SECRET_PREVIOUS"), "{refused}");
+        assert!(!refused.contains(ANOTHER), "{refused}");
+    }
+    for settings in [worker, ingest] {
+        let rotated = settings.set("ORDER_ID_SECRET_PREVIOUS", ORDER_ID_SECRET);
+        drop(rotated.start().await?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_filled_ledger_is_parted_by_day_beside_the_release_before() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let mut before = place.database().await?;
+    let mut migrations =
+        Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations")).await?;
+    let migrations_before = migrations.migrations.iter().filter(|it| it.version < 3);
+    migrations.migrations = migrations_before.cloned().collect::<Vec<_>>().into();
+    migrations.run(&mut before).await?;
+    sqlx::raw_sql(
+        "insert into inventory (sku, title, unit_price_minor, currency, available) values ('chair', 'Chair', 1, 'EUR', 9);
+         insert into inventory_ledger (sku, kind, delta, balance, idempotency_key, at) values
+             ('chair', 'put', 3, 3, null, now() - interval '40 days'),
+             ('chair', 'restock', 7, 10, 'monday', now() - interval '1 day')",
+    )
+    .execute(&mut before)
+    .await?;
+    settle_before(&mut before, 9).await?;
+
+    processes::migrate(&place).await?;
+    // Its statements are prepared already.
+    settle_before(&mut before, 8).await?;
+    let ingest = Settings::ingest(&place)
+        .set("PARTITIONS", "1")
+        .start()
+        .await?;
+    let client = ingest.client()?;
+    assert_eq!(client.inventory("chair").await?.json()?["available"], 8);
+    // A key from before, and one that the release before writes only now.
+    client
+        .restock("chair", 7, Some("monday"))
+        .await?
+        .expect(200)?;
+    sqlx::raw_sql(
+        "update inventory set available = available + 5;
+         insert into inventory_ledger (sku, kind, delta, balance, idempotency_key) values ('chair', 'restock', 5, 13, 'tuesday')",
+    )
+    .execute(&mut before)
+    .await?;
+    client
+        .restock("chair", 5, Some("tuesday"))
+        .await?
+        .expect(200)?;
+    client
+        .restock("chair", 2, Some("friday"))
+        .await?
+        .expect(200)?;
+    let known_before: i64 = sqlx::query_scalar(
+        "select delta from inventory_ledger where sku = 'chair' and idempotency_key = 'friday'",
+    )
+    .fetch_one(&mut before)
+    .await?;
+    assert_eq!(
+        known_before, 2,
+        "the release before finds what this one wrote"
+    );
+
+    let entries: Vec<(i64, i64, i64)> =
+        sqlx::query_as("select id, delta, balance from inventory_ledger order by id")
+            .fetch_all(&mut before)
+            .await?;
+    let expected = [
+        (1, 3, 3),
+        (2, 7, 10),
+        (3, -1, 9),
+        (4, -1, 8),
+        (5, 5, 13),
+        (6, 2, 15),
+    ];
+    assert_eq!(entries, expected);
+    let left = client.put_inventory("chair", Product::chairs(15)).await?;
+    left.expect(200)?;
+    let moved: i64 =
+        sqlx::query_scalar("select delta from inventory_ledger order by id desc limit 1")
+            .fetch_one(&mut before)
+            .await?;
+    assert_eq!(moved, 0, "the stock was 15");
+    Ok(())
+}
+
+/// What a settlement of one chair writes.
+async fn settle_before(database: &mut PgConnection, left: i64) -> anyhow::Result<()> {
+    sqlx::query("update inventory set available = $1")
+        .bind(left)
+        .execute(&mut *database)
+        .await?;
+    sqlx::query(SETTLED_BEFORE)
+        .bind(left)
+        .execute(database)
+        .await?;
     Ok(())
 }
 

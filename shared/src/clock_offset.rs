@@ -1,0 +1,86 @@
+//! How far this machine's clock is from the database's, by which orders are settled and days begin.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::CLOCK_OFFSET;
+
+/// How often it is measured.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long the database may take to say its time. The answer is right to half of what it took.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// More than this is worth a warning.
+const TOLERATED: TimeDelta = TimeDelta::seconds(1);
+
+/// Measures the offset until `shutdown`, exports it, and warns when it becomes more than a second.
+pub async fn measure(pool: PgPool, shutdown: CancellationToken) {
+    let exported = CLOCK_OFFSET.gauge(&[]);
+    let mut was_off = false;
+    loop {
+        // Who cannot reach the database says so elsewhere.
+        if let Ok(offset) = offset(&pool).await {
+            exported.set(offset.as_seconds_f64());
+            let is_off = offset.abs() > TOLERATED;
+            let offset_seconds = offset.as_seconds_f64();
+            if is_off && !was_off {
+                tracing::warn!(
+                    offset_seconds,
+                    "this machine's clock differs from the database's: see that both are synchronised"
+                );
+            } else if was_off && !is_off {
+                tracing::info!(
+                    offset_seconds,
+                    "this machine's clock agrees with the database's again"
+                );
+            }
+            was_off = is_off;
+        }
+        if shutdown
+            .run_until_cancelled(sleep(INTERVAL))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}
+
+/// How far this machine's clock is ahead.
+async fn offset(pool: &PgPool) -> Result<TimeDelta, sqlx::Error> {
+    // First, so that waiting for a connection is not taken for a long way.
+    let mut connection = pool.acquire().await?;
+    let asked_at = Utc::now();
+    let asked = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
+    let Ok(answer) = timeout(ANSWER_MAX, asked.fetch_one(&mut *connection)).await else {
+        connection.close_on_drop();
+        return Err(sqlx::Error::PoolTimedOut);
+    };
+    Ok(between(asked_at, answer?, Utc::now()))
+}
+
+/// The offset of a clock that read `asked_at` before and `answered_at` after the other one read `theirs`.
+fn between(
+    asked_at: DateTime<Utc>,
+    theirs: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
+) -> TimeDelta {
+    let half_way = (answered_at - asked_at) / 2;
+    asked_at + half_way - theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_way_there_and_back_is_no_offset() {
+        let at = |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap_or_default();
+        assert_eq!(between(at(0), at(200), at(400)), TimeDelta::zero());
+        assert_eq!(between(at(0), at(-800), at(400)), TimeDelta::seconds(1));
+        assert_eq!(between(at(0), at(3_200), at(400)), TimeDelta::seconds(-3));
+    }
+}
