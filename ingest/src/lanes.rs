@@ -14,7 +14,7 @@ use hotrow_shared::{
     envelope::{self, EncodedCommand},
     publish::{self, PublishError},
     retry::Pauses,
-    topology::{ORDERS_EXCHANGE, routing_key},
+    topology::{ORDERS_EXCHANGE, Repairs, routing_key},
 };
 use lapin::{Channel, types::FieldTable};
 use tokio::{
@@ -63,6 +63,7 @@ impl Lanes {
         partitions: u16,
         envelope_orders_max: usize,
         backlog: &Arc<Backlog>,
+        repairs: &Repairs,
         metrics: &LaneMetrics,
     ) -> (Self, JoinSet<()>) {
         let mut tasks = JoinSet::new();
@@ -76,6 +77,7 @@ impl Lanes {
                 orders_max: envelope_orders_max,
                 broker: Arc::clone(broker),
                 backlog: Arc::clone(backlog),
+                repairs: repairs.clone(),
                 metrics: metrics.clone(),
                 open: Arc::clone(&opened),
             };
@@ -127,6 +129,7 @@ struct Lane {
     orders_max: usize,
     broker: Arc<Broker>,
     backlog: Arc<Backlog>,
+    repairs: Repairs,
     metrics: LaneMetrics,
     open: Arc<watch::Sender<usize>>,
 }
@@ -142,7 +145,11 @@ impl Lane {
                     self.open.send_modify(|open| *open -= 1);
                     match served {
                         Ok(()) => return,
-                        Err(error) => tracing::warn!(partition = self.partition, %error, "a lane lost its channel"),
+                        Err(error) => {
+                            tracing::warn!(partition = self.partition, %error, "a lane lost its channel");
+                            // The exchange may be gone.
+                            self.repairs.request();
+                        }
                     }
                 }
                 // Meanwhile nobody waits for a broker that is not there.
@@ -185,6 +192,7 @@ impl Lane {
                 }
                 Err(error @ PublishError::NotTaken) => {
                     tracing::error!(partition = self.partition, %error, "an envelope was refused");
+                    self.repairs.request();
                     answer(&mut parcels, Err(NotAccepted::Unavailable));
                 }
                 Err(PublishError::NotSent(error)) => {

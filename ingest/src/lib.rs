@@ -21,7 +21,12 @@ pub mod status;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker,
+    database,
+    telemetry::Readiness,
+    topology::{self, Repairs},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -60,11 +65,15 @@ pub async fn run(
         &common.database,
         common.database_connections,
         "hotrow-ingest",
+        database::ACQUIRE_MAX,
     );
     database::require_schema(&common.database).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pool, common.partitions).await?;
+    let (repairs, repairing) =
+        Repairs::new(Arc::clone(&listening), pool.clone(), common.partitions);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
 
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());
@@ -77,6 +86,7 @@ pub async fn run(
         common.partitions,
         orders_max,
         &backlog,
+        &repairs,
         &LaneMetrics::new(),
     );
 
@@ -107,6 +117,7 @@ pub async fn run(
     }
     tokio::spawn(Arc::clone(&backlog).keep(
         Arc::clone(&listening),
+        repairs,
         broker_answers,
         shutdown.clone(),
     ));

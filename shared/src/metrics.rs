@@ -156,13 +156,18 @@ pub const INVENTORY_MISMATCH: Metric = gauge(
     "hotrow_inventory_mismatch",
     "SKUs whose stock, ledger and confirmed orders do not add up, as this worker's audit found them",
 );
+/// Lines that standard error did not take.
+pub const LOG_LINES_LOST: Metric = counter(
+    "hotrow_log_lines_lost_total",
+    "Log lines that were lost because standard error is closed or is not read fast enough",
+);
 /// `version`, `commit`.
 pub const BUILD_INFO: Metric = gauge(
     "hotrow_build_info",
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 19] = [
+const ALL: [&Metric; 20] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &ORDERS_ACCEPTED,
@@ -181,6 +186,7 @@ const ALL: [&Metric; 19] = [
     &SETTLE_RETRIES,
     &PARTITIONS_OWNED,
     &INVENTORY_MISMATCH,
+    &LOG_LINES_LOST,
     &BUILD_INFO,
 ];
 

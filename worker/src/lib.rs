@@ -22,7 +22,13 @@ pub mod settle;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use hotrow_shared::{broker::Broker, database, id::Day, telemetry::Readiness, topology};
+use hotrow_shared::{
+    broker::Broker,
+    database,
+    id::Day,
+    telemetry::Readiness,
+    topology::{self, Repairs},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +57,7 @@ pub async fn run(
         &common.database,
         common.database_connections,
         "hotrow-worker",
+        database::ACQUIRE_MAX,
     );
     database::require_schema(&common.database).await?;
     days::make_coming(&pool, Day::today(), settings.retention_days)
@@ -59,6 +66,9 @@ pub async fn run(
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
+    let (repairs, repairing) =
+        Repairs::new(Arc::clone(&consuming), pool.clone(), common.partitions);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
@@ -75,6 +85,7 @@ pub async fn run(
         announcer,
         limits: settings.batch,
         turns: Turns::default(),
+        repairs,
         partitions: common.partitions,
     });
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     retry::Pauses,
-    topology,
+    topology::Repairs,
 };
 use lapin::Channel;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ pub struct Workshop {
     pub limits: BatchLimits,
     /// Whose turn it is.
     pub turns: Turns,
+    /// Makes queues that are missing.
+    pub repairs: Repairs,
     /// Number of intake queues.
     pub partitions: u16,
 }
@@ -82,16 +84,8 @@ async fn consume(
 async fn start(workshop: &Workshop, partition: u16) -> Result<(Channel, Deliveries), BrokerError> {
     let started = Deliveries::of(&workshop.broker, partition).await;
     if started.is_err() {
-        // After the loss of a broker, or the deletion of a queue, the topology may be gone, too.
-        let Workshop {
-            broker,
-            settler,
-            partitions,
-            ..
-        } = workshop;
-        if let Err(error) = topology::repair(broker, &settler.pool, *partitions).await {
-            tracing::warn!(partition, %error, "the queues are not fit for work");
-        }
+        // After the loss of a broker, or the deletion of a queue, the queue may be gone, too.
+        workshop.repairs.request();
     }
     started
 }

@@ -69,6 +69,7 @@ impl Settings {
         .set("AMQP_URL", &place.amqp_url)
         .set("METRICS_ADDR", "127.0.0.1:0")
         .set("ORDER_ID_SECRET", ORDER_ID_SECRET)
+        .set("DEVELOPMENT", "true")
     }
 
     /// The same with a setting of design section 4 set.
