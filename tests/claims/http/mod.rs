@@ -4,10 +4,12 @@
 mod admin;
 mod bodies;
 mod broker_away;
+mod brokers;
 mod browsers;
 mod database_away;
 mod keys;
 mod limits;
+mod logs;
 mod metrics;
 mod midnight;
 mod polls;
@@ -15,6 +17,7 @@ mod refusals;
 mod restarts;
 mod restocks;
 mod settings;
+mod topology;
 
 use std::{collections::BTreeSet, time::Duration};
 
