@@ -152,14 +152,12 @@ async fn repair_for_ever(
     requested: Arc<Notify>,
 ) {
     loop {
-        let is_missed = timeout(LOOK_INTERVAL, requested.notified()).await.is_ok();
+        // A request only makes the next look an early one.
+        let _ = timeout(LOOK_INTERVAL, requested.notified()).await;
         let repaired = async {
-            let whole = !is_missed && is_whole(&broker, partitions).await?;
-            if !whole {
+            if !is_whole(&broker, partitions).await? {
                 declare_alone(&broker, &pool, partitions, Occasion::Running).await?;
-                tracing::warn!(
-                    "exchanges, queues and bindings are declared anew: something was missing"
-                );
+                tracing::warn!("exchanges and queues are declared anew: some were missing");
             }
             Ok(())
         };
@@ -246,7 +244,7 @@ async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> 
     Ok(found)
 }
 
-/// Whether every exchange, queue and binding is there.
+/// Binds every queue, and returns whether all exchanges and queues are there.
 ///
 /// AMQP has no way to ask for a binding. To bind again what is bound changes nothing and costs one
 /// round trip, and the broker says when the queue or the exchange is missing.

@@ -46,12 +46,21 @@ pub(super) async fn connect(node: &AMQPUri, name: &str) -> Result<Connection, la
             AMQPScheme::AMQPS => stream
                 .into_tls(host, TLSConfig::default())
                 .await
-                .map_err(|error| io::Error::other(format!("TLS: {error}")))?,
+                .map_err(|error| io::Error::other(no_tls(&error)))?,
         })
     };
     let connection = Connection::connector(node.clone(), runtime, open, properties).await?;
     attempt.succeeded();
     Ok(connection)
+}
+
+/// Why there is no TLS. Whoever takes another port for that of TLS usually takes the plain one.
+fn no_tls(error: &io::Error) -> String {
+    let told = error.to_string();
+    if told.contains("corrupt message") {
+        return "what answers there does not speak TLS, which is usually at port 5671".into();
+    }
+    format!("TLS: {told}")
 }
 
 #[derive(Default)]
