@@ -18,7 +18,7 @@ use hotrow_shared::{
     broker::{Broker, BrokerError},
     metrics as list,
     news::QueueNews,
-    topology::{self, Depth, PREFETCH_ENVELOPES},
+    topology::{self, Depth, PREFETCH_ENVELOPES, Repairs},
 };
 use metrics::Gauge;
 use tokio::time::{sleep, timeout};
@@ -148,11 +148,12 @@ impl Backlog {
     pub(crate) async fn sample_forever(
         self: Arc<Self>,
         broker: Arc<Broker>,
+        repairs: Repairs,
         answers: impl Fn(bool),
         shutdown: CancellationToken,
     ) {
         loop {
-            let sampled = timeout(SAMPLE_TIME_MAX, self.sample_all(&broker)).await;
+            let sampled = timeout(SAMPLE_TIME_MAX, self.sample_all(&broker, &repairs)).await;
             let sampled = sampled.unwrap_or(Err(BrokerError::Silent));
             if let Err(error) = &sampled {
                 tracing::debug!(%error, "the depth of the queues is not known");
@@ -168,7 +169,7 @@ impl Backlog {
         }
     }
 
-    async fn sample_all(&self, broker: &Broker) -> Result<(), BrokerError> {
+    async fn sample_all(&self, broker: &Broker, repairs: &Repairs) -> Result<(), BrokerError> {
         let mut channel = broker.channel().await?;
         for partition in 0..u16::try_from(self.partitions.len()).unwrap_or(u16::MAX) {
             if let Some(depth) = topology::depth(&channel, partition).await? {
@@ -177,8 +178,9 @@ impl Backlog {
                 // The look at a missing queue has closed the channel. The other queues are as good as ever.
                 tracing::warn!(
                     partition,
-                    "a queue is missing: its orders are refused until a worker declares it again"
+                    "a queue is missing: its orders are refused until it is declared again"
                 );
+                repairs.request();
                 channel = broker.channel().await?;
             }
         }

@@ -23,8 +23,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hotrow_shared::{
-    broker::Broker, clock_offset, database, secret, settings::Common, telemetry::Readiness,
-    topology,
+    broker::Broker,
+    clock_offset, database, secret,
+    settings::Common,
+    telemetry::Readiness,
+    topology::{self, Repairs},
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -67,6 +70,12 @@ pub async fn run(
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pools.orders, common.partitions).await?;
+    let (repairs, repairing) = Repairs::new(
+        Arc::clone(&listening),
+        pools.orders.clone(),
+        common.partitions,
+    );
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
 
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());
@@ -75,8 +84,13 @@ pub async fn run(
     let (polled, read_for_polls) = Reader::new(pools.orders.clone());
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone());
     let orders_max = settings.envelope_orders_max;
-    let (lanes, mut lane_tasks) =
-        Lanes::start(&publishing, common.partitions, orders_max, &backlog);
+    let (lanes, mut lane_tasks) = Lanes::start(
+        &publishing,
+        common.partitions,
+        orders_max,
+        &backlog,
+        &repairs,
+    );
 
     let listeners = Listeners {
         lately: Arc::clone(&lately),
@@ -106,6 +120,7 @@ pub async fn run(
     }
     tokio::spawn(Arc::clone(&backlog).sample_forever(
         Arc::clone(&listening),
+        repairs,
         broker_answers,
         shutdown.clone(),
     ));
@@ -181,7 +196,9 @@ impl Pools {
     /// Half of the connections for orders, and a quarter each for the two others.
     fn new(common: &Common) -> Self {
         let all = common.database_connections;
-        let pool = |connections: u32, name| database::pool(&common.database, connections, name);
+        let pool = |connections: u32, name| {
+            database::pool(&common.database, connections, name, database::ACQUIRE_MAX)
+        };
         Self {
             orders: pool(all - all / 4 * 2, "hotrow-ingest orders"),
             inventory: pool(all / 4, "hotrow-ingest inventory"),

@@ -30,6 +30,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let settings = Cli::parse().check()?;
     telemetry::start_log(settings.common.log_format)?;
+    settings.common.warn_of_development();
     serve(settings).await
 }
 

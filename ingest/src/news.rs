@@ -1,6 +1,6 @@
 //! The news: what workers and other ingest processes report, taken in until the shutdown.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,12 +14,17 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{backlog::Backlog, sold_out::SoldOut, status::Lately};
 
 /// Messages of news that wait in this process; the others wait in the broker, which drops the oldest.
 const PREFETCH: u16 = 32;
+
+/// After how long a silence the queue of news is bound anew: somebody may have deleted the exchange, and
+/// while it is busy it is bound.
+const BIND_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The rooms that the news is for.
 pub(crate) struct Listeners {
@@ -57,15 +62,19 @@ impl Listeners {
             ..BasicConsumeOptions::default()
         };
         let mut consumer = channel
-            .basic_consume(queue, "".into(), options, FieldTable::default())
+            .basic_consume(queue.clone(), "".into(), options, FieldTable::default())
             .await?;
-        while let Some(delivery) = consumer.next().await {
+        loop {
+            let Ok(next) = timeout(BIND_INTERVAL, consumer.next()).await else {
+                topology::bind_news_queue(&channel, &queue).await?;
+                continue;
+            };
+            let Some(delivery) = next else { return Ok(()) };
             let delivery = delivery?;
             // First, because nothing is lost with news: the acknowledgement only asks for more.
             delivery.acker.ack(BasicAckOptions::default()).await?;
             self.hear(&Bytes::from(delivery.data));
         }
-        Ok(())
     }
 
     fn hear(&self, message: &Bytes) {

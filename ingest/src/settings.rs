@@ -146,6 +146,10 @@ impl Cli {
             problems.add(
                 "ADMIN_TOKEN: must be visible ASCII characters, because it travels in a header",
             );
+        } else if let Some(token) = &admin_token
+            && !self.common.is_development()
+        {
+            problems.secret("ADMIN_TOKEN", token);
         }
         let settings = || {
             Some(Settings {

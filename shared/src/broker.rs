@@ -1,26 +1,43 @@
 //! One supervised connection to RabbitMQ: whoever needs a channel asks here, and the first to
-//! find the connection gone makes the next one.
+//! find the connection gone makes the next one, to any node of the cluster that answers.
 //!
 //! lapin's own recovery stays off: with it, a channel that the broker closed would leave its
 //! consumer waiting for ever.
 
+mod attempt;
+
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use lapin::{Channel, Connection, ConnectionProperties, uri::AMQPUri};
-use tokio::time::timeout;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    Channel, Connection, ErrorKind,
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    uri::AMQPUri,
+};
+use tokio::time::{sleep, timeout};
+
+use crate::addresses::{Brokers, Node};
 
 /// How long the broker may take for one step of getting ready: connect, open a channel.
 pub const BROKER_ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How long one node is waited for before the next is asked, too. The first that answers is taken:
+/// a slow node still has the whole [`BROKER_ANSWER_MAX`], and one that swallows packets costs a second.
+const NODE_TURN: Duration = Duration::from_secs(1);
+
 /// How long a good-bye may take.
 const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
 
-/// How long the broker may say nothing before the connection counts as dead, unless `AMQP_URL` says
-/// otherwise with `?heartbeat=`.
-const HEARTBEAT_SECONDS: u16 = 10;
+/// The heartbeat that is agreed on with the broker, unless `AMQP_URL` says otherwise with
+/// `?heartbeat=`. A connection on which nothing came for twice as long counts as dead.
+const HEARTBEAT_SECONDS: u16 = 5;
 
 /// The largest frame, in bytes, unless `AMQP_URL` says otherwise with `?frame_max=`. lapin has room for
 /// 32 frames in each direction of each connection: of the usual 128 KiB, 8 MiB. Larger messages travel
@@ -30,9 +47,12 @@ const FRAME_MAX: u32 = 16 * 1024;
 /// The broker cannot be used now.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
+    /// No node can be connected to.
+    #[error("AMQP_URL: no connection to {0}")]
+    Unreachable(String),
     /// It refused, closed or broke the connection or channel.
     #[error("broker: {0}")]
-    Failed(#[from] lapin::Error),
+    Failed(lapin::Error),
     /// It did not answer in time.
     #[error("broker: no answer within {BROKER_ANSWER_MAX:?}")]
     Silent,
@@ -44,10 +64,25 @@ pub enum BrokerError {
     Ended,
 }
 
+impl From<lapin::Error> for BrokerError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Whether the broker says that a queue or an exchange is missing.
+pub(crate) fn is_missing(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+}
+
 /// A connection for one purpose. Publishing and consuming want one each: a broker that blocks
 /// publishers stops reading the whole connection, acknowledgements included.
 pub struct Broker {
-    uri: AMQPUri,
+    nodes: Vec<AMQPUri>,
+    /// The node to begin with: the last that answered. At first a random one, so that the clients of a
+    /// cluster, and those of a node that is lost, spread over all others.
+    first: AtomicUsize,
     name: String,
     /// Held while connecting, so that many who ask at once make one connection.
     connecting: tokio::sync::Mutex<()>,
@@ -57,12 +92,15 @@ pub struct Broker {
 impl Broker {
     /// A broker that is not connected yet. `name` is what the management page shows.
     #[must_use]
-    pub fn new(uri: &AMQPUri, name: &str) -> Self {
-        let mut uri = uri.clone();
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
+    pub fn new(brokers: &Brokers, name: &str) -> Self {
+        let mut nodes = brokers.nodes().to_vec();
+        for node in &mut nodes {
+            node.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+            node.query.frame_max.get_or_insert(FRAME_MAX);
+        }
         Self {
-            uri,
+            first: AtomicUsize::new(rand::random_range(0..nodes.len().max(1))),
+            nodes,
             name: name.to_owned(),
             connecting: tokio::sync::Mutex::default(),
             current: Mutex::default(),
@@ -121,16 +159,43 @@ impl Broker {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
-        let properties =
-            ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connecting = Connection::connect_uri(self.uri.clone(), properties);
-        let connection = timeout(BROKER_ANSWER_MAX, connecting)
-            .await
-            .map_err(|_| BrokerError::Silent)??;
-        let connection = Arc::new(connection);
+        let connection = Arc::new(self.connect().await?);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Arc::clone(&connection));
         Ok(connection)
+    }
+
+    /// Asks one node after the other, and takes the first that answers.
+    async fn connect(&self) -> Result<Connection, BrokerError> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut turns = (0..self.nodes.len()).map(|turn| (first + turn) % self.nodes.len());
+        let mut asked = FuturesUnordered::new();
+        let mut failures = Failures::default();
+        loop {
+            let next = turns.next();
+            if let Some(at) = next {
+                asked.push(async move { (at, self.ask(at).await) });
+            }
+            tokio::select! {
+                answer = asked.next() => match answer {
+                    Some((at, Ok(connection))) => {
+                        self.first.store(at, Ordering::Relaxed);
+                        return Ok(connection);
+                    }
+                    Some((at, Err(why))) => failures.add(&self.nodes[at], &why),
+                    None => return Err(BrokerError::Unreachable(failures.0)),
+                },
+                () = sleep(NODE_TURN), if next.is_some() => {}
+            }
+        }
+    }
+
+    async fn ask(&self, at: usize) -> Result<Connection, String> {
+        let node = &self.nodes[at];
+        match timeout(BROKER_ANSWER_MAX, attempt::connect(node, &self.name)).await {
+            Ok(connected) => connected.map_err(|error| reason(&error, node)),
+            Err(_) => Err(format!("no answer within {BROKER_ANSWER_MAX:?}")),
+        }
     }
 
     fn current(&self) -> Option<Arc<Connection>> {
@@ -139,5 +204,53 @@ impl Broker {
             .as_ref()
             .filter(|connection| connection.status().connected())
             .map(Arc::clone)
+    }
+}
+
+/// Which node failed for which reason, in one line for a person.
+#[derive(Default)]
+struct Failures(String);
+
+impl Failures {
+    fn add(&mut self, node: &AMQPUri, why: &dyn fmt::Display) {
+        if !self.0.is_empty() {
+            self.0.push_str("; ");
+        }
+        self.0 += &format!("{}: {why}", Node(node));
+    }
+}
+
+/// Why a node cannot be connected to, and what a person can do about it.
+fn reason(error: &lapin::Error, node: &AMQPUri) -> String {
+    let user = &node.authority.userinfo.username;
+    match error.kind() {
+        ErrorKind::IOError(error) => match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => {
+                "connection refused: is RabbitMQ running there, and is the port right?".into()
+            }
+            std::io::ErrorKind::ConnectionReset
+            | std::io::ErrorKind::ConnectionAborted
+            | std::io::ErrorKind::UnexpectedEof => {
+                "it closed the connection: is that the port of RabbitMQ for AMQP, and is TLS wanted \
+                 (amqps://, usually port 5671) or not (amqp://, usually port 5672)?"
+                    .into()
+            }
+            _ => error.to_string(),
+        },
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => format!(
+                "it refuses the user {user:?} or the password; special characters in a password are percent-encoded"
+            ),
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => format!(
+                "it does not let the user {user:?} use the virtual host {:?}: {}",
+                node.vhost,
+                error.get_message()
+            ),
+            _ => error.get_message().to_string(),
+        },
+        ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_) => {
+            "what answers there does not speak AMQP 0-9-1".into()
+        }
+        _ => error.to_string(),
     }
 }

@@ -1,9 +1,9 @@
 //! The connection to PostgreSQL and the version of the schema that this release needs.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -17,8 +17,9 @@ pub static MIGRATIONS: Migrator = {
     migrations
 };
 
-/// How long a caller waits for a connection before the database counts as out of reach.
-const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+/// How long work that must be done waits for a connection before the database counts as out of reach. Whoever
+/// has a client that waits gives less to [`pool`].
+pub const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
 /// A connection that was used this lately needs no ping.
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
@@ -32,8 +33,10 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// sequential scans are the last resort, and the same plan for every set of parameters is fine.
 /// The audit takes one core at most, and leaves the others to the sale.
 /// A statement that waits for a lock or an answer gives up and is tried again, instead of holding
-/// a hot row; a peer that vanished frees its locks within seconds.
-const SESSION: [(&str, &str); 9] = [
+/// a hot row; a peer that vanished frees its locks within seconds, also while the server writes to it. That
+/// is the server's side. sqlx has no keepalives for ours, so whoever asks the database bounds its wait:
+/// a host that vanished is noticed by a time-out, and its connections are not used again.
+const SESSION: [(&str, &str); 10] = [
     ("enable_seqscan", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
@@ -43,6 +46,7 @@ const SESSION: [(&str, &str); 9] = [
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "11s"),
 ];
 
 /// Why a process does not start on this database.
@@ -58,12 +62,14 @@ pub enum SchemaError {
         /// The newest migration of this release.
         needed: i64,
     },
-    /// The database does not answer.
-    #[error("cannot read the schema version of the database")]
-    Unreadable(#[from] sqlx::Error),
-    /// The database takes the connection and says nothing.
-    #[error("the database does not answer within {ACQUIRE_MAX:?}")]
-    Silent,
+    /// The database cannot be used, for a reason that a person can do something about.
+    #[error("DATABASE_URL: {address}: {why}")]
+    Unusable {
+        /// Host and port, or the socket.
+        address: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
 }
 
 /// The session settings of a connection, which `pg_stat_activity` shows under `name`.
@@ -72,12 +78,18 @@ pub fn options(options: &PgConnectOptions, name: &str) -> PgConnectOptions {
     options.clone().application_name(name).options(SESSION)
 }
 
-/// A pool of at most `connections`, none of which is opened yet.
+/// A pool of at most `connections`, none of which is opened yet. `name` is what `pg_stat_activity` shows;
+/// a caller waits for `acquire_max` at most.
 #[must_use]
-pub fn pool(connect: &PgConnectOptions, connections: u32, name: &str) -> PgPool {
+pub fn pool(
+    connect: &PgConnectOptions,
+    connections: u32,
+    name: &str,
+    acquire_max: Duration,
+) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE_MAX)
+        .acquire_timeout(acquire_max)
         // A ping before each use would double the round trips. One that was idle is asked, so that after
         // a fail-over the dead ones are found out at once and not one batch at a time.
         .test_before_acquire(false)
@@ -95,37 +107,104 @@ pub fn pool(connect: &PgConnectOptions, connections: u32, name: &str) -> PgPool 
 
 /// Makes sure that the schema is at least as new as this release.
 ///
-/// On a connection of its own and not of a pool, which would only say that it waited in vain.
-///
 /// # Errors
-/// It is older, or the database is out of reach.
+/// It is older, or the database cannot be used.
 pub async fn require_schema(connect: &PgConnectOptions) -> Result<(), SchemaError> {
     let needed = MIGRATIONS
         .iter()
         .map(|migration| migration.version)
         .max()
         .unwrap_or_default();
-    let Ok(connection) = timeout(ACQUIRE_MAX, connect.connect()).await else {
-        return Err(SchemaError::Silent);
-    };
-    let mut connection = connection?;
-    let exists =
-        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
-            .fetch_one(&mut connection)
-            .await?;
-    let found = if exists {
-        sqlx::query_scalar!(
-            r#"select coalesce(max(version), 0) as "version!" from _sqlx_migrations where success"#
-        )
-        .fetch_one(&mut connection)
-        .await?
-    } else {
-        0
-    };
-    connection.close().await?;
+    let found = asked(connect, schema_version).await?;
     if found < needed {
         Err(SchemaError::Older { found, needed })
     } else {
         Ok(())
+    }
+}
+
+/// Makes sure that the database can be connected to.
+///
+/// On a connection of its own and not of a pool, which would only say that it waited in vain.
+///
+/// # Errors
+/// It cannot: see [`SchemaError::Unusable`].
+pub async fn reach(connect: &PgConnectOptions) -> Result<(), SchemaError> {
+    asked(connect, async |_| Ok(())).await
+}
+
+async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    let exists =
+        sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#)
+            .fetch_one(&mut *connection)
+            .await?;
+    if !exists {
+        return Ok(0);
+    }
+    sqlx::query_scalar!(
+        r#"select coalesce(max(version), 0) as "version!" from _sqlx_migrations where success"#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Asks one question on a connection of its own.
+async fn asked<T>(
+    connect: &PgConnectOptions,
+    question: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, SchemaError> {
+    let asking = async {
+        let mut connection = connect.connect().await?;
+        let answer = question(&mut connection).await?;
+        connection.close().await?;
+        Ok(answer)
+    };
+    let why = match timeout(ACQUIRE_MAX, asking).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => reason(&error, connect),
+        Err(_) => format!("no answer within {ACQUIRE_MAX:?}"),
+    };
+    let address = connect.get_socket().map_or_else(
+        || format!("{}:{}", connect.get_host(), connect.get_port()),
+        |socket| socket.display().to_string(),
+    );
+    Err(SchemaError::Unusable { address, why })
+}
+
+/// Why the database cannot be used, and what a person can do about it.
+fn reason(error: &sqlx::Error, connect: &PgConnectOptions) -> String {
+    let user = connect.get_username();
+    match error {
+        sqlx::Error::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                "connection refused: is PostgreSQL running there, and is the port right?".into()
+            }
+            io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                "it closed the connection: is that the port of PostgreSQL?".into()
+            }
+            io::ErrorKind::NotFound => "there is no such socket: is PostgreSQL running?".into(),
+            // What the resolver says differs between systems.
+            _ if error.to_string().contains("lookup") => {
+                "the name of the host cannot be resolved".into()
+            }
+            _ => error.to_string(),
+        },
+        sqlx::Error::Tls(error) => format!("TLS: {error}"),
+        sqlx::Error::Protocol(_) => "what answers there does not speak PostgreSQL's protocol".into(),
+        sqlx::Error::Database(told) => match told.code().as_deref() {
+            Some("28P01" | "28000") => format!(
+                "it refuses the user {user:?} or the password ({}); special characters in a password are percent-encoded",
+                told.message()
+            ),
+            Some("3D000") => format!(
+                "there is no database {:?}: create it, or correct the name at the end of the URL",
+                connect.get_database().unwrap_or(user)
+            ),
+            Some("53300") => {
+                "it has no connection left: raise its max_connections, or lower DATABASE_CONNECTIONS".into()
+            }
+            _ => told.message().to_owned(),
+        },
+        _ => error.to_string(),
     }
 }

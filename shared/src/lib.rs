@@ -3,11 +3,13 @@
 //! An order passes these files in this order: [`order`], [`id`], [`envelope`], [`topology`],
 //! [`outcome`], [`news`]. The rest is the ground both stand on.
 
+pub mod addresses;
 pub mod broker;
 pub mod clock_offset;
 pub mod database;
 pub mod envelope;
 pub mod id;
+mod log;
 pub mod metrics;
 pub mod news;
 pub mod order;

@@ -171,13 +171,18 @@ pub const CLOCK_OFFSET: Metric = gauge(
     "hotrow_clock_offset_seconds",
     "How far this process's clock is ahead of the database's; negative behind",
 );
+/// Lines that standard error did not take.
+pub const LOG_LINES_LOST: Metric = counter(
+    "hotrow_log_lines_lost_total",
+    "Log lines that were lost because standard error is closed or is not read fast enough",
+);
 /// `version`, `commit`.
 pub const BUILD_INFO: Metric = gauge(
     "hotrow_build_info",
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 22] = [
+const ALL: [&Metric; 23] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &ORDERS_ACCEPTED,
@@ -199,6 +204,7 @@ const ALL: [&Metric; 22] = [
     &AUDIT_LAST_SUCCESS,
     &DAYS_AHEAD,
     &CLOCK_OFFSET,
+    &LOG_LINES_LOST,
     &BUILD_INFO,
 ];
 

@@ -9,7 +9,7 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, is_missing};
 
 /// How long the broker may take to confirm a message.
 pub const CONFIRM_MAX: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ pub const CONFIRM_MAX: Duration = Duration::from_secs(5);
 /// A message is not known to be safe.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// It never left: the channel was gone before.
+    /// It is in no queue: the channel was gone before, or has ended because the exchange is missing.
     #[error("not sent: {0}")]
     NotSent(BrokerError),
     /// The broker has said that no queue takes it. The channel is still good.
@@ -87,7 +87,7 @@ pub async fn confirmed(
         Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
             Err(PublishError::Unknown(BrokerError::NotConfirmed))
         }
-
+        Ok(Err(error)) if is_missing(&error) => Err(PublishError::NotSent(error.into())),
         Ok(Err(error)) => Err(PublishError::Unknown(error.into())),
         Err(_) => Err(PublishError::Unknown(BrokerError::Silent)),
     }

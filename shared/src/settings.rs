@@ -6,17 +6,17 @@
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::Args;
-use lapin::uri::AMQPUri;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
+    addresses::{Brokers, DatabaseUrl},
     id::{IdMint, SECRET_LENGTH_MIN},
     telemetry::LogFormat,
 };
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 25] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -38,6 +38,7 @@ const VARIABLES: [&str; 24] = [
     "DATABASE_CONNECTIONS",
     "SHUTDOWN_GRACE",
     "LOG_FORMAT",
+    "DEVELOPMENT",
     "RUST_LOG",
     "RUST_BACKTRACE",
     "RUST_LOG_STYLE",
@@ -45,7 +46,7 @@ const VARIABLES: [&str; 24] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 14] = [
+const PREFIXES: [&str; 15] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -60,7 +61,12 @@ const PREFIXES: [&str; 14] = [
     "CORS_ORIGIN",
     "TRUSTED_PROX",
     "DATABASE_CONNECTION",
+    "DEVELOPMENT",
 ];
+
+/// How every secret begins that stands in this repository for development, in `.env.example` and
+/// `deploy/compose.yaml`: everybody can read it there.
+const PUBLISHED: &str = "development-only";
 
 /// The most partitions: each is a quorum queue, and names have two digits.
 const PARTITIONS_MAX: u16 = 100;
@@ -74,7 +80,7 @@ pub struct CommonArgs {
     database_url: Option<String>,
 
     /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
-    /// written `%2f`. Required
+    /// written `%2f`. Several addresses, separated by commas, are the nodes of one cluster. Required
     #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
     amqp_url: Option<String>,
 
@@ -122,6 +128,16 @@ pub struct CommonArgs {
         value_name = "FORMAT"
     )]
     log_format: String,
+
+    /// `true` accepts secrets that are short or published. For development, where nobody else can reach the process
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "false",
+        value_name = "BOOLEAN"
+    )]
+    development: String,
 }
 
 /// Settings of both processes, checked.
@@ -130,7 +146,7 @@ pub struct Common {
     /// Where PostgreSQL is.
     pub database: PgConnectOptions,
     /// Where RabbitMQ is.
-    pub amqp: AMQPUri,
+    pub amqp: Brokers,
     /// Number of intake queues.
     pub partitions: u16,
     /// Signs and recognises order ids.
@@ -141,6 +157,19 @@ pub struct Common {
     pub shutdown_grace: Duration,
     /// The form of the log.
     pub log_format: LogFormat,
+    /// Whether weak and published secrets are accepted.
+    pub development: bool,
+}
+
+impl Common {
+    /// Says so in the log where secrets are not checked.
+    pub fn warn_of_development(&self) {
+        if self.development {
+            tracing::warn!(
+                "DEVELOPMENT=true: secrets may be short or published; unset it before anybody else can reach this process"
+            );
+        }
+    }
 }
 
 /// Everything that is wrong with the settings of one start.
@@ -237,6 +266,29 @@ impl Problems {
         duration
     }
 
+    /// Reads `true` or `false`.
+    pub fn switch(&mut self, name: &str, text: &str) -> Option<bool> {
+        let switch = text.parse().ok();
+        if switch.is_none() {
+            self.add(format!("{name}: must be true or false"));
+        }
+        switch
+    }
+
+    /// Refuses a secret that others know or can guess.
+    pub fn secret(&mut self, name: &str, secret: &str) {
+        if secret.starts_with(PUBLISHED) {
+            self.add(format!(
+                "{name}: this secret is published with Hotrow: make your own, for example with `openssl rand -hex 32`, \
+                 or set DEVELOPMENT=true where nobody else can reach the process"
+            ));
+        } else if secret.len() < SECRET_LENGTH_MIN {
+            self.add(format!(
+                "{name}: must be at least {SECRET_LENGTH_MIN} characters, for example from `openssl rand -hex 32`"
+            ));
+        }
+    }
+
     /// The settings, if nothing was wrong with them.
     ///
     /// # Errors
@@ -253,8 +305,9 @@ impl CommonArgs {
     /// The checked settings, if none of them is wrong; what is wrong goes to `problems`.
     #[must_use]
     pub fn check(&self, problems: &mut Problems) -> Option<Common> {
-        let database = problems.require("DATABASE_URL", self.database_url.as_deref());
-        let amqp = problems.require::<AmqpUrl>("AMQP_URL", self.amqp_url.as_deref());
+        let database =
+            problems.require::<DatabaseUrl>("DATABASE_URL", self.database_url.as_deref());
+        let amqp = problems.require("AMQP_URL", self.amqp_url.as_deref());
         let partitions = problems.count(
             "PARTITIONS",
             &self.partitions,
@@ -268,38 +321,47 @@ impl CommonArgs {
         );
         let shutdown_grace = problems.duration("SHUTDOWN_GRACE", &self.shutdown_grace);
         let log_format = problems.read("LOG_FORMAT", &self.log_format);
+        let development = problems.switch("DEVELOPMENT", &self.development);
         Some(Common {
-            database: database?,
-            amqp: amqp?.0,
+            database: database?.0,
+            amqp: amqp?,
             partitions: u16::try_from(partitions?).ok()?,
             mint: mint?,
             database_connections: u32::try_from(connections?).ok()?,
             shutdown_grace: shutdown_grace?,
             log_format: log_format?,
+            development: development?,
         })
+    }
+
+    /// Whether secrets need not be checked. A switch that cannot be read is a problem of its own.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        self.development != "false"
     }
 
     fn mint(&self, problems: &mut Problems) -> Option<IdMint> {
         let current =
-            problems.require::<Secret>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
+            problems.require::<String>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
         let previous = self
             .order_id_secret_previous
             .as_deref()
             .filter(|text| !text.is_empty());
-        let previous =
-            previous.map(|text| problems.read::<Secret>("ORDER_ID_SECRET_PREVIOUS", text));
-        if current.is_some()
-            && previous
-                .as_ref()
-                .is_some_and(|previous| *previous == current)
-        {
+        if !self.is_development() {
+            let secrets = [
+                ("ORDER_ID_SECRET", current.as_deref()),
+                ("ORDER_ID_SECRET_PREVIOUS", previous),
+            ];
+            for (name, secret) in secrets {
+                if let Some(secret) = secret {
+                    problems.secret(name, secret);
+                }
+            }
+        }
+        if previous.is_some() && previous == current.as_deref() {
             problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
         }
-        let previous = previous.flatten();
-        Some(IdMint::new(
-            &current?.0,
-            previous.as_ref().map(|secret| secret.0.as_str()),
-        ))
+        Some(IdMint::new(&current?, previous))
     }
 }
 
@@ -314,31 +376,5 @@ impl FromStr for ListenAddr {
         text.parse()
             .map(Self)
             .map_err(|_| "must be an address and a port such as 127.0.0.1:8080")
-    }
-}
-
-struct AmqpUrl(AMQPUri);
-
-impl FromStr for AmqpUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self)
-    }
-}
-
-#[derive(PartialEq, Eq)]
-struct Secret(String);
-
-impl FromStr for Secret {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() < SECRET_LENGTH_MIN {
-            return Err(format!(
-                "must be at least {SECRET_LENGTH_MIN} characters, for example from `openssl rand -hex 32`"
-            ));
-        }
-        Ok(Self(text.to_owned()))
     }
 }

@@ -9,6 +9,8 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::log;
+
 /// The exit status after a second signal, as a shell reports an interrupted program.
 const INTERRUPTED: i32 = 130;
 
@@ -29,6 +31,7 @@ pub fn on_signal() -> anyhow::Result<CancellationToken> {
             }
             if first.is_cancelled() {
                 tracing::warn!("second signal: ending at once");
+                log::flush();
                 std::process::exit(INTERRUPTED);
             }
             tracing::info!("draining: no new work, everything accepted is brought to its end");
@@ -60,14 +63,15 @@ pub async fn within(
     }
 }
 
-/// The end of `main`: an error is told to a person, in one line for each cause.
+/// The end of `main`: an error is told to a person, behind the last lines of the log.
 #[must_use]
 pub fn exit_code(ended: anyhow::Result<()>) -> ExitCode {
+    if let Err(error) = &ended {
+        log::write(format!("error: {error:#}\n").as_bytes());
+    }
+    log::flush();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }

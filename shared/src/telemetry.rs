@@ -22,6 +22,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+use crate::{log, metrics::LOG_LINES_LOST};
+
 /// How often recorded samples are folded into their histograms, so that they do not pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -57,12 +59,24 @@ pub fn start_log(format: LogFormat) -> anyhow::Result<()> {
         EnvFilter::try_new(format!("lapin=off,{directives}")).context("RUST_LOG cannot be read")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // It would tell of a line that cannot be written with `eprintln!`, which panics then, too.
+        .log_internal_errors(false)
+        .with_writer(|| log::Lines);
     match format {
         LogFormat::Json => log.json().try_init(),
         LogFormat::Pretty => log.try_init(),
     }
-    .map_err(|error| anyhow::anyhow!(error))
+    .map_err(|error| anyhow::anyhow!(error))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// The usual hook writes to standard error itself, and would wait for a pipe that nobody reads.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(%panic, %backtrace, "a task panicked");
+    // A release build ends here.
+    log::flush();
 }
 
 /// What a process needs to do its work, and whether it has it.
@@ -148,7 +162,12 @@ pub async fn serve(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    let page = move || async move { (content_type, rendered.render()) };
+    let lines_lost = LOG_LINES_LOST.counter(&[]);
+    lines_lost.absolute(log::lost());
+    let page = move || async move {
+        lines_lost.absolute(log::lost());
+        (content_type, rendered.render())
+    };
     let router = probes(readiness).route("/metrics", get(page));
     tokio::spawn(async move {
         loop {

@@ -1,14 +1,21 @@
-//! The exchanges and queues: their names, their arguments and the one place that declares them.
+//! The exchanges, queues and bindings: their names, their arguments, the one place that declares them,
+//! and the task of each process that makes them whole again when somebody deletes one.
+
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
-    Channel, ExchangeKind,
+    Channel, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, ShortString},
 };
 use sqlx::PgPool;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
-use crate::broker::{Broker, BrokerError};
+use crate::broker::{Broker, BrokerError, is_missing};
 
 /// Takes envelopes; the routing key is the partition.
 pub const ORDERS_EXCHANGE: &str = "hotrow.orders";
@@ -52,6 +59,16 @@ pub fn routing_key(partition: u16) -> String {
     format!("{partition:02}")
 }
 
+/// How long the broker may take for one declaration. A quorum queue is a small cluster that has to be
+/// started, on a busy machine beside many others.
+const DECLARE_MAX: Duration = Duration::from_secs(30);
+
+/// How often everything is looked at, whether anybody misses something or not.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The pause after a repair, so that a topology that cannot be repaired costs little.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
 /// Why the broker's topology is not fit for work.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
@@ -65,6 +82,17 @@ pub enum TopologyError {
         setting: u16,
         /// What the queues of the broker say.
         found: u16,
+    },
+    /// Somebody declared it otherwise, and the broker changes nothing that is there.
+    #[error(
+        "the {what} is there, but not as Hotrow declares it ({told}): let the workers drain the hotrow.orders \
+         queues, delete it, and start again"
+    )]
+    Foreign {
+        /// The exchange or queue.
+        what: String,
+        /// The words of the broker.
+        told: String,
     },
     /// The broker did not answer as it should.
     #[error(transparent)]
@@ -80,26 +108,86 @@ impl From<lapin::Error> for TopologyError {
     }
 }
 
-/// Makes sure that everything exists, and that the broker has as many partitions as we think.
+/// Makes sure that everything exists as it should, and that the broker has as many partitions as we
+/// think.
 ///
-/// Needs the database only when something is missing: two connections that declare one quorum
-/// queue at the same moment break each other, so declaring happens under an advisory lock.
+/// Two connections that declare one quorum queue at the same moment break each other, so declaring
+/// happens under an advisory lock. What is there already is declared, too: that is how the broker says
+/// that it is not what we need.
 ///
 /// # Errors
-/// The broker has another number of partitions, or one of the servers is out of reach.
+/// The broker has another number of partitions or foreign queues, or one of the servers is out of reach.
 pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
-    if complete(broker, partitions).await? {
-        Ok(())
-    } else {
-        repair(broker, pool, partitions).await
+    declare_alone(broker, pool, partitions, Occasion::Start).await?;
+    tracing::info!(partitions, "exchanges and queues are declared");
+    Ok(())
+}
+
+/// Asks the task that [`Repairs::new`] returned to make the topology whole.
+#[derive(Clone)]
+pub struct Repairs(Arc<Notify>);
+
+impl Repairs {
+    /// A handle, and the task that repairs for as long as it is run. One per process is enough.
+    pub fn new(
+        broker: Arc<Broker>,
+        pool: PgPool,
+        partitions: u16,
+    ) -> (Self, impl Future<Output = ()>) {
+        let requested = Arc::new(Notify::new());
+        let repairing = repair_for_ever(broker, pool, partitions, Arc::clone(&requested));
+        (Self(requested), repairing)
+    }
+
+    /// Says that something is missed. Many requests are one repair.
+    pub fn request(&self) {
+        self.0.notify_one();
     }
 }
 
-/// Declares everything anew, for whoever found that something is missing.
-///
-/// # Errors
-/// As [`ensure`].
-pub async fn repair(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
+async fn repair_for_ever(
+    broker: Arc<Broker>,
+    pool: PgPool,
+    partitions: u16,
+    requested: Arc<Notify>,
+) {
+    loop {
+        // A request only makes the next look an early one.
+        let _ = timeout(LOOK_INTERVAL, requested.notified()).await;
+        let repaired = async {
+            if !is_whole(&broker, partitions).await? {
+                declare_alone(&broker, &pool, partitions, Occasion::Running).await?;
+                tracing::warn!("exchanges and queues are declared anew: some were missing");
+            }
+            Ok(())
+        };
+        match repaired.await {
+            Ok(()) => {}
+            // Whoever works with the broker says so.
+            Err(TopologyError::Broker(error)) => {
+                tracing::debug!(%error, "exchanges and queues cannot be looked at");
+            }
+            Err(error) => tracing::error!(%error, "exchanges and queues cannot be repaired"),
+        }
+        sleep(REPAIR_PAUSE).await;
+    }
+}
+
+/// When it is that everything is declared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// `PARTITIONS` may have been changed, and queues at the end that are missing say so.
+    Start,
+    /// It was right at the start: what is missing was deleted.
+    Running,
+}
+
+async fn declare_alone(
+    broker: &Broker,
+    pool: &PgPool,
+    partitions: u16,
+    occasion: Occasion,
+) -> Result<(), TopologyError> {
     let mut lock = pool.begin().await?;
     // Whoever declares many queues for the first time takes a while.
     sqlx::query!("set local lock_timeout = '1min'")
@@ -111,45 +199,100 @@ pub async fn repair(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(
     sqlx::query!("select pg_advisory_xact_lock($1)", DECLARE_LOCK)
         .execute(&mut *lock)
         .await?;
-    complete(broker, partitions).await?;
-    declare(broker, partitions).await?;
-    lock.commit().await?;
-    Ok(())
-}
-
-/// Whether the topology stands and fits.
-///
-/// Queues are declared from the last to the first, so that the first one says that all are there.
-async fn complete(broker: &Broker, partitions: u16) -> Result<bool, TopologyError> {
-    let first = exists(broker, 0).await?;
-    let last = exists(broker, partitions - 1).await?;
-    let more = exists(broker, partitions).await?;
-    if more || (first && !last) {
-        let mut found = if more { partitions + 1 } else { 1 };
-        while exists(broker, found).await? {
-            found += 1;
-        }
+    let found = found(broker, partitions, occasion).await?;
+    if let Some(found) = found.filter(|found| *found != partitions) {
         return Err(TopologyError::Partitions {
             setting: partitions,
             found,
         });
     }
-    Ok(first)
+    declare(broker, partitions).await?;
+    lock.commit().await?;
+    Ok(())
+}
+
+/// The number of partitions that the queues stand for, if they say anything.
+///
+/// Queues are declared from the last to the first, so that those at the end are missing only where
+/// fewer were declared, or where somebody deleted them.
+async fn found(
+    broker: &Broker,
+    partitions: u16,
+    occasion: Occasion,
+) -> Result<Option<u16>, TopologyError> {
+    let more = exists(broker, partitions).await?;
+    let fewer = occasion == Occasion::Start
+        && !exists(broker, partitions - 1).await?
+        && exists(broker, 0).await?;
+    if !more && !fewer {
+        return Ok(None);
+    }
+    let mut found = if more { partitions + 1 } else { 1 };
+    while exists(broker, found).await? {
+        found += 1;
+    }
+    Ok(Some(found))
 }
 
 /// Whether a partition's queue exists, asked on a channel of its own.
 async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> {
     let channel = broker.channel().await?;
-    let found = depth(&channel, partition).await?.is_some();
+    let found = answered(depth(&channel, partition)).await?.is_some();
     if found {
-        channel.close(200, "seen".into()).await?;
+        good_bye(&channel).await?;
     }
     Ok(found)
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error)
-        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+/// Binds every queue, and returns whether all exchanges and queues are there.
+///
+/// AMQP has no way to ask for a binding. To bind again what is bound changes nothing and costs one
+/// round trip, and the broker says when the queue or the exchange is missing.
+async fn is_whole(broker: &Broker, partitions: u16) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let look = async {
+        for (exchange, kind) in EXCHANGES {
+            let passive = ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let declared =
+                channel.exchange_declare(exchange.into(), kind, passive, FieldTable::default());
+            answered(declared).await?;
+        }
+        for Bound {
+            queue,
+            exchange,
+            key,
+            ..
+        } in queues(partitions)
+        {
+            answered(bind(&channel, &queue, exchange, &key)).await?;
+        }
+        Ok(())
+    };
+    match look.await {
+        Ok(()) => {
+            good_bye(&channel).await?;
+            Ok(true)
+        }
+        Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn good_bye(channel: &Channel) -> Result<(), BrokerError> {
+    answered(channel.close(200, "seen".into())).await
+}
+
+/// What the broker answers to one step of declaring or looking.
+async fn answered<T>(
+    step: impl Future<Output = Result<T, lapin::Error>>,
+) -> Result<T, BrokerError> {
+    match timeout(DECLARE_MAX, step).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(BrokerError::Silent),
+    }
 }
 
 /// What the broker says of a partition's queue.
@@ -179,52 +322,88 @@ pub async fn depth(channel: &Channel, partition: u16) -> Result<Option<Depth>, l
             ready_envelopes: queue.message_count(),
             consumers: queue.consumer_count(),
         })),
-        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Declares everything, dead letters first, because the intake queues point at them.
+/// The exchanges that are declared, dead letters first, because the intake queues point at them.
+const EXCHANGES: [(&str, ExchangeKind); 3] = [
+    (DEAD_EXCHANGE, ExchangeKind::Fanout),
+    (ORDERS_EXCHANGE, ExchangeKind::Direct),
+    (SETTLED_EXCHANGE, ExchangeKind::Fanout),
+];
+
+/// A queue and the binding that fills it.
+struct Bound {
+    queue: String,
+    arguments: FieldTable,
+    exchange: &'static str,
+    key: String,
+}
+
+/// Every durable queue, in the sequence in which they are declared.
+fn queues(partitions: u16) -> impl Iterator<Item = Bound> {
+    let dead = Bound {
+        queue: DEAD_QUEUE.to_owned(),
+        arguments: dead_arguments(),
+        exchange: DEAD_EXCHANGE,
+        key: String::new(),
+    };
+    let intake = (0..partitions).rev().map(|partition| Bound {
+        queue: queue(partition),
+        arguments: intake_arguments(),
+        exchange: ORDERS_EXCHANGE,
+        key: routing_key(partition),
+    });
+    std::iter::once(dead).chain(intake)
+}
+
 async fn declare(broker: &Broker, partitions: u16) -> Result<(), TopologyError> {
     let channel = broker.channel().await?;
     let durable = ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
     };
-    for (exchange, kind) in [
-        (DEAD_EXCHANGE, ExchangeKind::Fanout),
-        (ORDERS_EXCHANGE, ExchangeKind::Direct),
-        (SETTLED_EXCHANGE, ExchangeKind::Fanout),
-    ] {
-        channel
-            .exchange_declare(exchange.into(), kind, durable, FieldTable::default())
-            .await?;
+    for (exchange, kind) in EXCHANGES {
+        let declared =
+            channel.exchange_declare(exchange.into(), kind, durable, FieldTable::default());
+        answered(declared)
+            .await
+            .map_err(|error| unfit(error, "exchange", exchange))?;
     }
-    declare_queue(&channel, DEAD_QUEUE, &dead_arguments()).await?;
-    bind(&channel, DEAD_QUEUE, DEAD_EXCHANGE, "").await?;
-    for partition in (0..partitions).rev() {
-        let queue = queue(partition);
-        declare_queue(&channel, &queue, &intake_arguments()).await?;
-        bind(&channel, &queue, ORDERS_EXCHANGE, &routing_key(partition)).await?;
+    for Bound {
+        queue,
+        arguments,
+        exchange,
+        key,
+    } in queues(partitions)
+    {
+        let durable = QueueDeclareOptions::durable();
+        answered(channel.queue_declare(queue.as_str().into(), durable, arguments))
+            .await
+            .map_err(|error| unfit(error, "queue", &queue))?;
+        answered(bind(&channel, &queue, exchange, &key)).await?;
     }
-    channel.close(200, "declared".into()).await?;
-    tracing::info!(partitions, "declared exchanges and queues");
-    Ok(())
+    Ok(good_bye(&channel).await?)
 }
 
-async fn declare_queue(
-    channel: &Channel,
-    name: &str,
-    arguments: &FieldTable,
-) -> Result<(), lapin::Error> {
-    channel
-        .queue_declare(
-            name.into(),
-            QueueDeclareOptions::durable(),
-            arguments.clone(),
-        )
-        .await
-        .map(|_| ())
+/// Says which exchange or queue it is that the broker will not have declared so.
+fn unfit(error: BrokerError, kind: &str, name: &str) -> TopologyError {
+    match &error {
+        BrokerError::Failed(refused) => match refused.kind() {
+            ErrorKind::ProtocolError(refused)
+                if *refused.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
+            {
+                TopologyError::Foreign {
+                    what: format!("{kind} {name}"),
+                    told: refused.get_message().to_string(),
+                }
+            }
+            _ => error.into(),
+        },
+        _ => error.into(),
+    }
 }
 
 async fn bind(
@@ -293,6 +472,15 @@ pub async fn declare_news_queue(channel: &Channel) -> Result<ShortString, lapin:
     };
     let queue = channel.queue_declare("".into(), private, arguments).await?;
     let name = queue.name().clone();
-    bind(channel, name.as_str(), SETTLED_EXCHANGE, "").await?;
+    bind_news_queue(channel, &name).await?;
     Ok(name)
+}
+
+/// Binds a queue of news to their exchange. Again and again does no harm, and is the only way to notice
+/// that the exchange was deleted and declared anew: its bindings have gone with it.
+///
+/// # Errors
+/// The exchange is missing, or the broker out of reach.
+pub async fn bind_news_queue(channel: &Channel, queue: &ShortString) -> Result<(), lapin::Error> {
+    bind(channel, queue.as_str(), SETTLED_EXCHANGE, "").await
 }

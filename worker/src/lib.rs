@@ -26,7 +26,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hotrow_shared::{
-    broker::Broker, clock_offset, database, secret, telemetry::Readiness, topology,
+    broker::Broker,
+    clock_offset, database, secret,
+    telemetry::Readiness,
+    topology::{self, Repairs},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +63,7 @@ pub async fn run(
         &common.database,
         common.database_connections,
         "hotrow-worker",
+        database::ACQUIRE_MAX,
     );
     database::require_schema(&common.database).await?;
     secret::require_secret(&common.database, &common.mint).await?;
@@ -69,6 +73,9 @@ pub async fn run(
     let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
+    let (repairs, repairing) =
+        Repairs::new(Arc::clone(&consuming), pool.clone(), common.partitions);
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
@@ -89,6 +96,7 @@ pub async fn run(
         batch_metrics: BatchMetrics::new(),
         // The rest is for the good-byes.
         patience: common.shutdown_grace / 2,
+        repairs,
         partitions: common.partitions,
     });
 

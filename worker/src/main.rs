@@ -38,6 +38,7 @@ async fn run() -> anyhow::Result<()> {
 }
 
 async fn work(settings: &Settings) -> anyhow::Result<()> {
+    settings.common.warn_of_development();
     let shutdown = shutdown::on_signal()?;
     let metrics = metrics::install()?;
     let readiness = Readiness::of(&NEEDS);
@@ -53,7 +54,9 @@ async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         &settings.common.database,
         settings.common.database_connections,
         "hotrow-worker migrate",
+        database::ACQUIRE_MAX,
     );
+    database::reach(&settings.common.database).await?;
     database::MIGRATIONS.run(&pool).await?;
     days::make_coming(&pool, settings.retention_days).await?;
     println!("the schema is up to date");

@@ -7,7 +7,7 @@ use hotrow_shared::{
     envelope::Unreadable,
     id::OrderId,
     retry::Pauses,
-    topology,
+    topology::Repairs,
 };
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -39,6 +39,8 @@ pub(crate) struct Workshop {
     pub(crate) batch_metrics: BatchMetrics,
     /// How long after a stop the batch in hand may take to be settled.
     pub(crate) patience: Duration,
+    /// Makes queues that are missing.
+    pub(crate) repairs: Repairs,
     /// Number of intake queues.
     pub(crate) partitions: u16,
 }
@@ -175,16 +177,8 @@ async fn bury_all(
 async fn start(workshop: &Workshop, partition: u16) -> Result<Consuming, BrokerError> {
     let started = deliveries::consume(&workshop.broker, partition).await;
     if started.is_err() {
-        // After the loss of a broker, or the deletion of a queue, the topology may be gone, too.
-        let Workshop {
-            broker,
-            pool,
-            partitions,
-            ..
-        } = workshop;
-        if let Err(error) = topology::repair(broker, pool, *partitions).await {
-            tracing::warn!(partition, %error, "the queues are not fit for work");
-        }
+        // After the loss of a broker, or the deletion of a queue, the queue may be gone, too.
+        workshop.repairs.request();
     }
     started
 }

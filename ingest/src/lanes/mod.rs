@@ -18,7 +18,7 @@ use hotrow_shared::{
     metrics as list,
     publish::{self, PublishError},
     retry::Pauses,
-    topology::{ORDERS_EXCHANGE, routing_key},
+    topology::{ORDERS_EXCHANGE, Repairs, routing_key},
 };
 use lapin::{Channel, types::FieldTable};
 use metrics::Histogram;
@@ -74,6 +74,7 @@ impl Lanes {
         partitions: u16,
         envelope_orders_max: usize,
         backlog: &Arc<Backlog>,
+        repairs: &Repairs,
     ) -> (Self, JoinSet<()>) {
         let metrics = LaneMetrics::new();
         let mut tasks = JoinSet::new();
@@ -88,6 +89,7 @@ impl Lanes {
                 orders_max: envelope_orders_max,
                 broker: Arc::clone(broker),
                 backlog: Arc::clone(backlog),
+                repairs: repairs.clone(),
                 metrics: metrics.clone(),
                 open: Arc::clone(&opened),
             };
@@ -165,6 +167,7 @@ struct Lane {
     orders_max: usize,
     broker: Arc<Broker>,
     backlog: Arc<Backlog>,
+    repairs: Repairs,
     metrics: LaneMetrics,
     open: Arc<watch::Sender<usize>>,
 }
@@ -180,7 +183,11 @@ impl Lane {
                     self.open.send_modify(|open| *open -= 1);
                     match served {
                         Ok(()) => return,
-                        Err(error) => tracing::warn!(partition = self.partition, %error, "a lane lost its channel"),
+                        Err(error) => {
+                            tracing::warn!(partition = self.partition, %error, "a lane lost its channel");
+                            // The exchange may be gone.
+                            self.repairs.request();
+                        }
                     }
                 }
                 // Meanwhile nobody waits for a broker that is not there.
@@ -254,6 +261,7 @@ impl Lane {
             }
             Err(error @ PublishError::NotTaken) => {
                 tracing::error!(partition = self.partition, %error, "an envelope was refused");
+                self.repairs.request();
                 (Err(NotAccepted::Unavailable), Ok(()))
             }
             Err(PublishError::NotSent(error)) => (Err(NotAccepted::Unavailable), Err(error)),

@@ -4,11 +4,13 @@
 mod admin;
 mod bodies;
 mod broker_away;
+mod brokers;
 mod browsers;
 mod database_away;
 mod keys;
 mod lanes;
 mod limits;
+mod logs;
 mod memory;
 mod metrics;
 mod midnight;
@@ -18,6 +20,7 @@ mod refusals;
 mod restarts;
 mod restocks;
 mod settings;
+mod topology;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use hotrow_tests::{Mode, Place, Proxy, Settings, processes::migrate, wait};
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use sqlx::Executor;
 use tokio::net::TcpListener;
+use url::Url;
 
 use super::{PARTITIONS, SOON, ingest, place, worker};
 
@@ -20,6 +23,7 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("LISTEN_ADDR", "8080")
         .set("METRICS_ADDR", "localhost")
         .set("PARTITIONS", "0")
+        .unset("DEVELOPMENT")
         .set("ORDER_ID_SECRET", "too short")
         .set("CORS_ORIGINS", "https://shop.example/cart")
         .set("TRUSTED_PROXIES", "10.0.0.0/8,everybody")
@@ -134,10 +138,226 @@ async fn a_server_out_of_reach_at_the_start_is_named() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     tokio::try_join!(
-        starts("DATABASE_URL", no_database, "database"),
-        starts("AMQP_URL", no_broker, "broker"),
+        starts("DATABASE_URL", no_database, "DATABASE_URL: 127.0.0.1:"),
+        starts(
+            "AMQP_URL",
+            no_broker,
+            "AMQP_URL: no connection to 127.0.0.1:"
+        ),
     )?;
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_said_in_one_sentence_without_its_password()
+-> anyhow::Result<()> {
+    const PASSWORD: &str = "a-password-that-is-wrong";
+    let place = place().await?;
+    let (database, amqp) = (&place.database_url, &place.amqp_url);
+    let (of_database, of_broker) = (port(database)?, port(amqp)?);
+    // The setting, its value, and what is said.
+    let mistakes = [
+        (
+            "DATABASE_URL",
+            change(database, |url| url.set_password(Some(PASSWORD)))?,
+            "or the password",
+        ),
+        (
+            "DATABASE_URL",
+            change(database, |url| Ok(url.set_path("/nowhere")))?,
+            "there is no database \"nowhere\"",
+        ),
+        (
+            "DATABASE_URL",
+            change(database, |url| url.set_port(Some(of_broker)))?,
+            "PostgreSQL",
+        ),
+        (
+            "DATABASE_URL",
+            change(database, |url| {
+                url.set_host(Some("nowhere.invalid")).map_err(drop)
+            })?,
+            "cannot be resolved",
+        ),
+        (
+            "DATABASE_URL",
+            change(database, |url| Ok(url.set_query(Some("sslmode=require"))))?,
+            "TLS",
+        ),
+        (
+            "AMQP_URL",
+            change(amqp, |url| url.set_password(Some(PASSWORD)))?,
+            "or the password",
+        ),
+        (
+            "AMQP_URL",
+            change(amqp, |url| Ok(url.set_path("/nowhere")))?,
+            "virtual host \"nowhere\"",
+        ),
+        (
+            "AMQP_URL",
+            change(amqp, |url| url.set_port(Some(of_database)))?,
+            "AMQP",
+        ),
+        (
+            "AMQP_URL",
+            change(amqp, |url| {
+                url.set_host(Some("nowhere.invalid")).map_err(drop)
+            })?,
+            "cannot be resolved",
+        ),
+        ("AMQP_URL", amqp.replace("amqp://", "amqps://"), "TLS"),
+    ];
+    for (setting, value, said) in mistakes {
+        let message = refused(&ingest(&place).set(setting, &*value)).await?;
+        let url = Url::parse(&value)?;
+        let server = format!("{}:{}", url.host_str().unwrap_or_default(), port(&value)?);
+        let line = message
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .unwrap_or_default();
+        for part in [setting, &server, said] {
+            assert!(line.contains(part), "{part}: {message}");
+        }
+        for part in [
+            PASSWORD,
+            "Os {",
+            "Error",
+            "(os error",
+            "panicked",
+            "io loop",
+        ] {
+            assert!(!line.contains(part), "{part}: {line}");
+        }
+        assert_eq!(message.matches(&server).count(), 1, "once: {message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn urls_that_do_not_mean_what_they_look_like_get_their_own_words() -> anyhow::Result<()> {
+    let place = place().await?;
+    let mistakes = [
+        (
+            "AMQP_URL",
+            "amqp://hotrow:hotrow@localhost:5672/",
+            "written /%2f",
+        ),
+        (
+            "AMQP_URL",
+            "amqp://hotrow:hotrow@localhost:5672//",
+            "written /%2f",
+        ),
+        (
+            "AMQP_URL",
+            "amqp://hotrow:se/cret@localhost:5672/%2f",
+            "/ as %2f",
+        ),
+        (
+            "AMQP_URL",
+            "amqp://hotrow:se@cret@localhost:5672/%2f",
+            "@ as %40",
+        ),
+        (
+            "AMQP_URL",
+            "http://localhost:15672",
+            "must begin with amqp://",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://hotrow:se#cret@localhost/hotrow",
+            "# as %23",
+        ),
+        (
+            "DATABASE_URL",
+            "postgres://hotrow:100%@localhost/hotrow",
+            "% as %25",
+        ),
+        (
+            "DATABASE_URL",
+            "mysql://localhost/hotrow",
+            "must begin with postgres://",
+        ),
+    ];
+    for (setting, value, said) in mistakes {
+        for settings in [ingest(&place), worker(&place)] {
+            let message = refused(&settings.set(setting, value)).await?;
+            assert!(
+                message.contains(&format!("{setting}: ")),
+                "{value}: {message}"
+            );
+            assert!(message.contains(said), "{value}: {message}");
+            assert!(!message.contains("cret"), "{value}: {message}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn published_and_short_secrets_are_for_development_only() -> anyhow::Result<()> {
+    let place = place().await?;
+    let example = include_str!("../../../.env.example");
+    let published = |name: &str| {
+        let line = example.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.strip_prefix('='))
+            .map(str::to_owned)
+    };
+    let names = ["ORDER_ID_SECRET", "ADMIN_TOKEN"];
+    for name in names {
+        let secret = published(name).with_context(|| format!("no {name} in .env.example"))?;
+        let settings = ingest(&place).set(name, secret.as_str());
+        let message = refused(&settings.clone().unset("DEVELOPMENT")).await?;
+        assert!(message.contains(&format!("{name}: ")), "{message}");
+        assert!(message.contains("published"), "{message}");
+        assert!(!message.contains(&secret), "{message}");
+        let process = settings.start().await?;
+        assert!(
+            process.has_logged("DEVELOPMENT=true"),
+            "{}",
+            process.log_tail()
+        );
+    }
+    let weak = names
+        .into_iter()
+        .fold(ingest(&place), |settings, name| settings.set(name, "x"));
+    let message = refused(&weak.clone().unset("DEVELOPMENT")).await?;
+    for name in names {
+        let told = format!("{name}: must be at least 16 characters");
+        assert!(message.contains(&told), "{message}");
+    }
+    weak.start().await?;
+    let sound = ingest(&place).unset("DEVELOPMENT").start().await?;
+    assert!(!sound.has_logged("DEVELOPMENT"), "{}", sound.log_tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_or_exchange_of_another_kind_is_named_with_what_to_do() -> anyhow::Result<()> {
+    let place = place().await?;
+    let channel = place.broker().await?.create_channel().await?;
+    let queue = hotrow_shared::topology::queue(1);
+    let durable = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(queue.as_str().into(), durable, FieldTable::default())
+        .await?;
+    for settings in [ingest(&place), worker(&place)] {
+        let message = refused(&settings).await?;
+        for part in [&queue, "delete it", "x-queue-type"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    Ok(())
+}
+
+/// A URL that is changed in one way.
+fn change(url: &str, change: impl FnOnce(&mut Url) -> Result<(), ()>) -> anyhow::Result<String> {
+    let mut url = Url::parse(url)?;
+    change(&mut url).ok().context("cannot be changed so")?;
+    Ok(url.into())
+}
+
+fn port(url: &str) -> anyhow::Result<u16> {
+    Url::parse(url)?.port().context("no port")
 }
 
 #[tokio::test]
@@ -168,6 +388,7 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("DATABASE_CONNECTIONS", "20"),
         ("SHUTDOWN_GRACE", "15s"),
         ("LOG_FORMAT", "json"),
+        ("DEVELOPMENT", "false"),
     ];
     let ingest = [
         ("LISTEN_ADDR", "127.0.0.1:8080"),
@@ -196,6 +417,7 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
             "ORDER_ID_SECRET",
             "LISTEN_ADDR",
             "ADMIN_TOKEN",
+            "DEVELOPMENT",
         ]
         .into_iter()
         .fold(settings, Settings::unset)

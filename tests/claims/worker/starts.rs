@@ -55,6 +55,7 @@ async fn everything_that_is_wrong_with_the_settings_is_named_at_once() -> anyhow
     let wrong = Settings::worker(&place)
         .unset("DATABASE_URL")
         .set("AMQP_URL", "http://nowhere")
+        .unset("DEVELOPMENT")
         .set("ORDER_ID_SECRET", "short")
         .set("PARTITIONS", "0")
         .set("METRICS_ADDR", "here")

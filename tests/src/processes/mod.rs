@@ -137,7 +137,11 @@ impl Settings {
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
 
-    async fn command(&self) -> anyhow::Result<Command> {
+    /// The command that starts the process, for whoever wants to give it other ends than [`Process`] does.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub async fn command(&self) -> anyhow::Result<Command> {
         let mut command = Command::new(binaries::binary(self.role.binary()).await?);
         // Nothing of our own environment may act as a setting.
         command

@@ -113,6 +113,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         &common.database,
         common.database_connections,
         "hotrow-worker dead-letters",
+        database::ACQUIRE_MAX,
     );
     let broker = Broker::new(&common.amqp, "hotrow-worker dead-letters");
     database::require_schema(&common.database).await?;
