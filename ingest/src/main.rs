@@ -7,7 +7,7 @@ use clap::Parser;
 use hotrow_ingest::{
     NEEDS,
     clock::Clock,
-    http,
+    http::server::{self, descriptors},
     settings::{Cli, Settings},
 };
 use hotrow_shared::{
@@ -27,8 +27,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let settings = Cli::parse().check()?;
+    let cli = Cli::parse();
+    descriptors::raise();
+    let settings = cli.check()?;
     telemetry::start_log(settings.common.log_format)?;
+    descriptors::warn_of_few(settings.connections.max);
     serve(settings).await
 }
 
@@ -37,7 +40,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
     let readiness = Readiness::of(&NEEDS);
     let address = settings.listen_addr.0;
-    let listener = http::server::listen(address)
+    let listener = server::listen(address)
         .with_context(|| format!("LISTEN_ADDR: cannot listen on {address}"))?;
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
     let grace = settings.common.shutdown_grace;

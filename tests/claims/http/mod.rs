@@ -5,6 +5,7 @@ mod admin;
 mod bodies;
 mod broker_away;
 mod browsers;
+mod connections;
 mod database_away;
 mod keys;
 mod limits;
