@@ -103,9 +103,11 @@ pub(crate) async fn serve(
         let (shutdown, hang_up) = (shutdown.clone(), hang_up.clone());
         tokio::spawn(async move {
             let _place = place;
-            // Until something comes, a connection costs no buffers.
-            let first = timeout(IDLE_TIME_MAX, stream.readable());
-            if let Some(Ok(Ok(()))) = shutdown.run_until_cancelled(first).await {
+            // Until something comes, a connection costs no buffers. A look at the first byte, because
+            // a socket may be said to be readable when there is nothing.
+            let mut byte = [0];
+            let first = timeout(IDLE_TIME_MAX, stream.peek(&mut byte));
+            if let Some(Ok(Ok(1..))) = shutdown.run_until_cancelled(first).await {
                 let connection = Box::pin(converse(stream, service, &slow, watcher));
                 hang_up.run_until_cancelled(connection).await;
             }
