@@ -147,11 +147,12 @@ pub async fn run(
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
     );
+    let proxies = TrustedProxies(settings.trusted_proxies);
     let intake = Intake {
         mint: common.mint.clone(),
         clock,
         partitions: common.partitions,
-        proxies: TrustedProxies(settings.trusted_proxies),
+        proxies: proxies.clone(),
         limits,
         sold_out,
         backlog,
@@ -171,7 +172,7 @@ pub async fn run(
         &settings.cors_origins,
     );
     tracing::info!(address = %listener.local_addr()?, "listening");
-    server::serve(listener, router, shutdown).await;
+    server::serve(listener, router, settings.connections, proxies, shutdown).await;
 
     // With the last connection went the last handle on the lanes: they confirm what they have, and end.
     while let Some(ended) = lane_tasks.join_next().await {

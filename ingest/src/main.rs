@@ -7,7 +7,7 @@ use clap::Parser;
 use hotrow_ingest::{
     NEEDS,
     clock::Clock,
-    http,
+    http::server::{self, descriptors},
     settings::{Cli, Settings},
 };
 use hotrow_shared::{
@@ -28,9 +28,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let settings = Cli::parse().check()?;
+    let cli = Cli::parse();
+    descriptors::raise();
+    let settings = cli.check()?;
     telemetry::start_log(settings.common.log_format)?;
     settings.common.warn_of_development();
+    descriptors::warn_of_few(settings.connections.max);
     serve(settings).await
 }
 
@@ -39,7 +42,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
     let readiness = Readiness::of(&NEEDS);
     let address = settings.listen_addr.0;
-    let listener = http::server::listen(address)
+    let listener = server::listen(address)
         .with_context(|| format!("LISTEN_ADDR: cannot listen on {address}"))?;
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
     let grace = settings.common.shutdown_grace;

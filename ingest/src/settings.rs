@@ -7,6 +7,8 @@ use clap::Parser;
 use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
 use ipnet::IpNet;
 
+use crate::http::server::{connections::ConnectionLimits, descriptors};
+
 /// Accepts purchases over HTTP and makes them durable in RabbitMQ.
 ///
 /// Every flag can be given by the environment variable of the same name. The process runs until SIGTERM or Ctrl-C.
@@ -36,6 +38,15 @@ pub struct Cli {
     /// is taken from `X-Forwarded-For`
     #[arg(long, env, value_name = "CIDRS")]
     trusted_proxies: Option<String>,
+
+    /// Most client connections at a time; more are closed at once. The default is the number of file descriptors
+    /// less 1,000
+    #[arg(long, env, value_name = "COUNT")]
+    connections_max: Option<String>,
+
+    /// Most connections from one client address (an IPv6 client is its /64); trusted proxies have no such limit
+    #[arg(long, env, default_value = "5000", value_name = "COUNT")]
+    connections_per_address_max: String,
 
     /// Purchases per client address (an IPv6 client is its /64), such as `100/s burst 200`, or `off`
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
@@ -73,6 +84,8 @@ pub struct Settings {
     pub cors_origins: Origins,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The limits of connections.
+    pub connections: ConnectionLimits,
     /// The limits of purchases.
     pub rate_limits: RateLimits,
     /// Orders in all queues above which purchases are refused.
@@ -127,6 +140,8 @@ impl Cli {
         }
         let cors_origins = origins(given(self.cors_origins.as_deref()), &mut problems);
         let trusted_proxies = networks(given(self.trusted_proxies.as_deref()), &mut problems);
+        let database_connections = common.as_ref().map(|common| common.database_connections);
+        let connections = self.connections(database_connections, &mut problems);
         let mut limit = |name, text: &str| problems.read::<Limit>(name, text).map(|limit| limit.0);
         let ip = limit("RATE_LIMIT_IP", &self.rate_limit_ip);
         let customer = limit("RATE_LIMIT_CUSTOMER", &self.rate_limit_customer);
@@ -159,6 +174,7 @@ impl Cli {
                 admin_token,
                 cors_origins,
                 trusted_proxies,
+                connections: connections?,
                 rate_limits: RateLimits {
                     ip: ip?,
                     customer: customer?,
@@ -169,6 +185,33 @@ impl Cli {
             })
         };
         problems.or(settings())
+    }
+}
+
+impl Cli {
+    fn connections(
+        &self,
+        database_connections: Option<u32>,
+        problems: &mut Problems,
+    ) -> Option<ConnectionLimits> {
+        const BOUNDS: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+        let per_address_max = problems.count(
+            "CONNECTIONS_PER_ADDRESS_MAX",
+            &self.connections_per_address_max,
+            BOUNDS,
+        );
+        let asked = match given(self.connections_max.as_deref()) {
+            Some(text) => Some(problems.count("CONNECTIONS_MAX", text, BOUNDS)?),
+            None => None,
+        };
+        let max =
+            descriptors::connections_max(asked, descriptors::allowed(), database_connections?)
+                .map_err(|why| problems.add(format!("CONNECTIONS_MAX: {why}")))
+                .ok()?;
+        Some(ConnectionLimits {
+            max,
+            per_address_max: usize::try_from(per_address_max?).ok()?,
+        })
     }
 }
 

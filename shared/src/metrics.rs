@@ -73,6 +73,18 @@ pub const HTTP_REQUEST_DURATION: Metric = histogram(
     "Time from the head of a request to the head of its answer, Prefer: wait included",
     SECONDS,
 );
+/// Clients that are connected.
+pub const CONNECTIONS: Metric = gauge("hotrow_connections", "Open connections of clients");
+/// `reason`: `full`, `address`.
+pub const CONNECTIONS_REFUSED: Metric = counter(
+    "hotrow_connections_refused_total",
+    "Connections closed at once, because CONNECTIONS_MAX (full) or CONNECTIONS_PER_ADDRESS_MAX (address) are open",
+);
+/// `reason`: `slow_head`, `slow_reader`.
+pub const CONNECTIONS_ENDED: Metric = counter(
+    "hotrow_connections_ended_total",
+    "Connections ended because the client was too slow in sending the head of a request (slow_head) or did not read its answer (slow_reader)",
+);
 /// Orders that got a 202.
 pub const ORDERS_ACCEPTED: Metric = counter(
     "hotrow_orders_accepted_total",
@@ -182,9 +194,12 @@ pub const BUILD_INFO: Metric = gauge(
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 23] = [
+const ALL: [&Metric; 26] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
+    &CONNECTIONS,
+    &CONNECTIONS_REFUSED,
+    &CONNECTIONS_ENDED,
     &ORDERS_ACCEPTED,
     &ORDERS_REFUSED,
     &ENVELOPE_ORDERS,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 27] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -27,6 +27,8 @@ const VARIABLES: [&str; 25] = [
     "ADMIN_TOKEN",
     "CORS_ORIGINS",
     "TRUSTED_PROXIES",
+    "CONNECTIONS_MAX",
+    "CONNECTIONS_PER_ADDRESS_MAX",
     "RATE_LIMIT_IP",
     "RATE_LIMIT_CUSTOMER",
     "RATE_LIMIT_GLOBAL",
@@ -46,7 +48,7 @@ const VARIABLES: [&str; 25] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 15] = [
+const PREFIXES: [&str; 16] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -60,6 +62,7 @@ const PREFIXES: [&str; 15] = [
     "ADMIN_TOKEN",
     "CORS_ORIGIN",
     "TRUSTED_PROX",
+    "CONNECTIONS_",
     "DATABASE_CONNECTION",
     "DEVELOPMENT",
 ];

@@ -28,6 +28,23 @@ pub fn peak_memory(id: u32) -> anyhow::Result<u64> {
     Ok(kib.context("a process without memory has ended")? * 1024)
 }
 
+/// The memory that a process has resident by now, in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub fn memory(id: u32) -> anyhow::Result<u64> {
+    let kib = process(id)?.status()?.vmrss;
+    Ok(kib.context("a process without memory has ended")? * 1024)
+}
+
+/// How many file descriptors a process has open.
+///
+/// # Errors
+/// When there is no such process.
+pub fn descriptors(id: u32) -> anyhow::Result<usize> {
+    Ok(process(id)?.fd_count()?)
+}
+
 fn process(id: u32) -> anyhow::Result<Process> {
     Process::new(i32::try_from(id)?).with_context(|| format!("look at process {id}"))
 }

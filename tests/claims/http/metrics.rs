@@ -51,6 +51,9 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
     let types = [
         ("hotrow_http_requests_total", "counter"),
         ("hotrow_http_request_duration_seconds", "histogram"),
+        ("hotrow_connections", "gauge"),
+        ("hotrow_connections_refused_total", "counter"),
+        ("hotrow_connections_ended_total", "counter"),
         ("hotrow_orders_accepted_total", "counter"),
         ("hotrow_orders_refused_total", "counter"),
         ("hotrow_envelope_orders", "histogram"),
@@ -72,6 +75,12 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
         assert_eq!(value, Some(0.0), "{name} {labels:?}");
     };
     zero("hotrow_orders_accepted_total", &[]);
+    for reason in ["full", "address"] {
+        zero("hotrow_connections_refused_total", &[("reason", reason)]);
+    }
+    for reason in ["slow_head", "slow_reader"] {
+        zero("hotrow_connections_ended_total", &[("reason", reason)]);
+    }
     zero("hotrow_envelope_orders_count", &[]);
     zero("hotrow_publish_confirm_seconds_count", &[]);
     for code in CODES {

@@ -6,6 +6,7 @@ mod bodies;
 mod broker_away;
 mod brokers;
 mod browsers;
+mod connections;
 mod database_away;
 mod keys;
 mod lanes;

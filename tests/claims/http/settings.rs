@@ -27,6 +27,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("ORDER_ID_SECRET", "too short")
         .set("CORS_ORIGINS", "https://shop.example/cart")
         .set("TRUSTED_PROXIES", "10.0.0.0/8,everybody")
+        .set("CONNECTIONS_MAX", "0")
+        .set("CONNECTIONS_PER_ADDRESS_MAX", "off")
+        .set("CONNECTIONS_MIN", "1")
         .set("RATE_LIMIT_IP", "many")
         .set("RATE_LIMIT_CUSTOMER", "0/s")
         .set("RATE_LIMIT_GLOBAL", "10/day")
@@ -47,6 +50,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         "ORDER_ID_SECRET",
         "CORS_ORIGINS",
         "TRUSTED_PROXIES",
+        "CONNECTIONS_MAX:",
+        "CONNECTIONS_PER_ADDRESS_MAX:",
+        "CONNECTIONS_MIN is not a setting",
         "RATE_LIMIT_IP",
         "RATE_LIMIT_CUSTOMER:",
         "RATE_LIMIT_GLOBAL",
@@ -68,6 +74,16 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
     for secret in ["too short", "two words", "http://localhost"] {
         assert!(!message.contains(secret), "{message}");
     }
+
+    let too_many = Settings::ingest(&place)
+        .set("CONNECTIONS_MAX", "900")
+        .descriptors("-n 1000");
+    let message = refused(&too_many).await?;
+    let why = "CONNECTIONS_MAX: 900 client connections need 1020 file descriptors, and this process may have 1000";
+    assert!(
+        message.contains(why) && message.contains("LimitNOFILE"),
+        "{message}"
+    );
 
     let contradictory = Settings::ingest(&place)
         .set("LISTEN_ADDR", "127.0.0.1:9464")
@@ -396,6 +412,8 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("ADMIN_TOKEN", ""),
         ("CORS_ORIGINS", ""),
         ("TRUSTED_PROXIES", ""),
+        ("CONNECTIONS_MAX", ""),
+        ("CONNECTIONS_PER_ADDRESS_MAX", "5000"),
         ("RATE_LIMIT_IP", "100/s burst 200"),
         ("RATE_LIMIT_CUSTOMER", "10/s burst 20"),
         ("RATE_LIMIT_GLOBAL", "off"),

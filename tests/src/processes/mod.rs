@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 pub struct Settings {
     role: Role,
     environment: BTreeMap<String, String>,
+    /// What `ulimit` sets before the start.
+    descriptors: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +66,7 @@ impl Settings {
         Self {
             role,
             environment: BTreeMap::new(),
+            descriptors: None,
         }
         .set("DATABASE_URL", &place.database_url)
         .set("AMQP_URL", &place.amqp_url)
@@ -84,6 +87,13 @@ impl Settings {
     #[must_use]
     pub fn unset(mut self, name: &str) -> Self {
         self.environment.remove(name);
+        self
+    }
+
+    /// The same with limits of file descriptors, as options of `ulimit`: `-S -n 256` or `-n 500`.
+    #[must_use]
+    pub fn descriptors(mut self, ulimit: &str) -> Self {
+        self.descriptors = Some(ulimit.to_owned());
         self
     }
 
@@ -142,7 +152,16 @@ impl Settings {
     /// # Errors
     /// When it does not build.
     pub async fn command(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(binaries::binary(self.role.binary()).await?);
+        let binary = binaries::binary(self.role.binary()).await?;
+        let mut command = match &self.descriptors {
+            None => Command::new(binary),
+            Some(ulimit) => {
+                let mut shell = Command::new("/bin/sh");
+                let script = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script]).arg(binary);
+                shell
+            }
+        };
         // Nothing of our own environment may act as a setting.
         command
             .env_clear()

@@ -1,33 +1,51 @@
 //! The server: connections, their limits, and the drain.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+pub mod connections;
+pub mod descriptors;
+mod pace;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    rt::TokioIo,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::peer::Peer;
+use self::{
+    connections::{ConnectionLimits, Connections, Refused},
+    pace::{HeadClock, HeadTimer, IDLE_TIME_MAX, Paced, SlowClients},
+};
+use super::peer::{Peer, TrustedProxies};
 
-/// How long a connection may be without a complete head of a request: longer than balancers keep
-/// theirs open between requests (60 s is common), so that none is closed as it is used again.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// The most that is kept of an unfinished head, in bytes. A larger one is answered with 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// At the end, how long connections may linger before and after the last request is answered.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted, where the system allows as many (`net.core.somaxconn`).
-/// With the usual 128, a crowd that comes in the same instant is let in by handfuls: whom the queue has
-/// no room for tries again after a second.
+/// With the usual 128, a crowd that comes in the same instant is let in by handfuls: clients that do
+/// not fit try again after a second.
 const BACKLOG: u32 = 4_096;
+/// How much of its answers a client may leave unread in the kernel, in bytes; Linux counts twice as
+/// much for its own use. By itself it would take some megabytes for each.
+const SEND_BUFFER: u32 = 128 * 1024;
 /// The pause after the operating system had no connection to give (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log says that there is no place for more connections.
+const FULL_LOG_PERIOD: Duration = Duration::from_mins(1);
 
 /// Listens at an address.
 ///
@@ -40,6 +58,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }?;
     // As `TcpListener::bind` does: else a process that was just killed keeps the port for a minute.
     socket.set_reuseaddr(true)?;
+    // Every connection inherits it.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -47,13 +67,18 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves connections until `shutdown`, then lets each finish the request it is in.
 ///
 /// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS.
-pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    proxies: TrustedProxies,
+    shutdown: CancellationToken,
+) {
+    let connections = Connections::new(limits, proxies);
     let graceful = GracefulShutdown::new();
     let requests = TaskTracker::new();
     let hang_up = CancellationToken::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX);
+    let mut full_logged = None;
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -63,15 +88,65 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                 continue;
             }
         };
+        let place = match connections.admit(peer.ip()) {
+            Ok(place) => place,
+            Err(refused) => {
+                drop(stream);
+                if refused == Refused::Full {
+                    log_full(&mut full_logged, limits.max);
+                }
+                continue;
+            }
+        };
         let service = service(&router, Peer(peer.ip()), &requests);
-        let connection = graceful.watch(http.serve_connection(io(stream), service));
-        let hang_up = hang_up.clone();
-        // A connection that breaks is the client's affair.
-        tokio::spawn(async move { drop(hang_up.run_until_cancelled(connection).await) });
+        let (slow, watcher) = (connections.slow().clone(), graceful.watcher());
+        let (shutdown, hang_up) = (shutdown.clone(), hang_up.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            // Until something comes, a connection costs no buffers. A look at the first byte, because
+            // a socket may be said to be readable when there is nothing.
+            let mut byte = [0];
+            let first = timeout(IDLE_TIME_MAX, stream.peek(&mut byte));
+            if let Some(Ok(Ok(1..))) = shutdown.run_until_cancelled(first).await {
+                let connection = Box::pin(converse(stream, service, &slow, watcher));
+                hang_up.run_until_cancelled(connection).await;
+            }
+        });
     }
     drop(listener);
     drain(graceful, &requests).await;
     hang_up.cancel();
+}
+
+/// Answers the requests of one connection to its end. One that breaks is the client's affair.
+async fn converse<S>(stream: TcpStream, service: S, slow: &SlowClients, watcher: Watcher)
+where
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = axum::response::Response,
+            Error = Infallible,
+        >,
+{
+    // Answers are small and each is complete: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let clock = HeadClock::new(slow);
+    let io = TokioIo::new(Paced::new(stream, Arc::clone(&clock), slow));
+    let mut http = http1::Builder::new();
+    http.timer(HeadTimer(clock))
+        .header_read_timeout(IDLE_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let _ = watcher.watch(http.serve_connection(io, service)).await;
+}
+
+/// Says now and then that clients are turned away. Each is counted.
+fn log_full(logged: &mut Option<Instant>, max: usize) {
+    if logged.is_none_or(|at| at.elapsed() >= FULL_LOG_PERIOD) {
+        tracing::warn!(
+            connections_max = max,
+            "new connections are closed, because CONNECTIONS_MAX are open"
+        );
+        *logged = Some(Instant::now());
+    }
 }
 
 /// Waits until every request is answered and every connection is closed. One that is half-way through
@@ -88,12 +163,6 @@ async fn drain(graceful: GracefulShutdown, requests: &TaskTracker) {
         () = all_closed => {}
         () = all_answered => {}
     }
-}
-
-fn io(stream: TcpStream) -> TokioIo<TcpStream> {
-    // Answers are small and each is complete: waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
-    TokioIo::new(stream)
 }
 
 fn service(
@@ -122,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_is_let_in_that_comes_before_anybody_is_accepted() -> anyhow::Result<()> {
-        /// Whom the queue has no room for would try for minutes.
+        /// A client that the queue has no room for would try for minutes.
         const PATIENCE: Duration = Duration::from_secs(30);
         let allowed = fs::read_to_string("/proc/sys/net/core/somaxconn")?;
         let crowd = allowed.trim().parse::<usize>()?.min(500);

@@ -1,0 +1,500 @@
+//! Claims about connections: what one may cost, how long a slow one may last, and how many there may be.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use hotrow_tests::{Process, client::Product, meter, metrics::Metrics, wait};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+use super::{SOON, ingest, place, put_up};
+
+/// How long a head may take, an idle connection may be idle, and an answer may wait to be read.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(75);
+const READ_TIME: Duration = Duration::from_secs(30);
+/// The default of `SHUTDOWN_GRACE`.
+const GRACE: Duration = Duration::from_secs(15);
+
+const ALIVE: &str = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+const PAGE: &str = "GET /v1/inventory?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn an_unfinished_head_is_kept_up_to_64_kb_and_refused_beyond() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let head = |bytes: usize| {
+        let start = "GET /livez HTTP/1.1\r\nhost: x\r\nx-padding: ";
+        format!("{start}{}", "x".repeat(bytes - start.len()))
+    };
+    let mut legal = Client::connect(&ingest).await?;
+    legal.send(&head(60 * 1024)).await?;
+    legal.send("\r\n\r\n").await?;
+    assert_eq!(legal.answer().await?, 200);
+
+    let mut endless = Client::connect(&ingest).await?;
+    endless.send(&head(65 * 1024)).await?;
+    assert_eq!(endless.answer().await?, 431);
+    assert!(endless.has_ended().await?, "after its refusal");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_head_has_ten_seconds_from_its_first_byte_and_an_idle_connection_has_more()
+-> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let mut silent = Client::connect(&ingest).await?;
+    let mut idle = Client::connect(&ingest).await?;
+    idle.ask().await?;
+    let mut first_head = Client::connect(&ingest).await?;
+    let mut second_head = Client::connect(&ingest).await?;
+    second_head.ask().await?;
+    // Whatever came before, the time of a head begins with its own first byte.
+    sleep(HEAD_TIME / 4).await;
+
+    let begun = Instant::now();
+    let trickle = async |slow: &mut Client| {
+        for byte in ALIVE.as_bytes().chunks(1) {
+            slow.stream.write_all(byte).await?;
+            if slow.ends_within(HEAD_TIME / 20).await? {
+                return Ok(begun.elapsed());
+            }
+        }
+        anyhow::bail!("a head of {} bytes was waited for", ALIVE.len())
+    };
+    let (first, second) = tokio::try_join!(trickle(&mut first_head), trickle(&mut second_head))?;
+    for lasted in [first, second] {
+        assert!(
+            (HEAD_TIME - Duration::from_millis(500)..HEAD_TIME + SOON / 4).contains(&lasted),
+            "{lasted:?}"
+        );
+    }
+    silent.ask().await?;
+    idle.ask().await?;
+    let ended = ended(&ingest.metrics().await?);
+    assert_eq!(ended, (2, 0), "slow heads, slow readers");
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "takes a minute: 30 s without reading, 75 s without asking"]
+async fn who_does_not_read_is_dropped_and_who_reads_slowly_or_asks_late_is_not()
+-> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    put_up_many(&ingest, 300).await?;
+    let begun = Instant::now();
+    let mut silent = Client::connect(&ingest).await?;
+    let mut idle = Client::connect(&ingest).await?;
+    idle.ask().await?;
+    let mut deaf = Client::connect(&ingest).await?;
+    let mut slow = Client::connect(&ingest).await?;
+    for client in [&mut deaf, &mut slow] {
+        client.stop_reading().await?;
+    }
+    let stalled = Instant::now();
+    // Twice the time in which nothing may be read, and something is read now and then.
+    while stalled.elapsed() < 2 * READ_TIME {
+        slow.read_some(512 * 1024).await?;
+        sleep(READ_TIME / 6).await;
+        let (_, readers) = ended(&ingest.metrics().await?);
+        let due = stalled.elapsed() > READ_TIME - Duration::from_secs(1);
+        assert!(readers == 0 || due, "dropped after {:?}", stalled.elapsed());
+    }
+    assert_eq!(ended(&ingest.metrics().await?), (0, 1), "the deaf one");
+    assert!(deaf.has_ended().await?);
+    slow.stop_reading().await.context("one that reads slowly")?;
+
+    let spare = IDLE_TIME.saturating_sub(begun.elapsed());
+    sleep(spare.saturating_sub(Duration::from_secs(5))).await;
+    idle.ask().await?;
+    assert!(silent.ends_within(SOON).await?, "idle for {IDLE_TIME:?}");
+    idle.ask().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limits_are_closed_and_those_within_are_served() -> anyhow::Result<()>
+{
+    let place = place().await?;
+    let ingest = ingest(&place)
+        .set("TRUSTED_PROXIES", "127.0.0.9/32")
+        .set("CONNECTIONS_MAX", "12")
+        .set("CONNECTIONS_PER_ADDRESS_MAX", "3")
+        .start()
+        .await?;
+    let open = async |last: u8, count: usize| {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let mut client = Client::from([127, 0, 0, last], &ingest).await?;
+            client.ask().await?;
+            clients.push(client);
+        }
+        anyhow::Ok(clients)
+    };
+    let closed = async |last: u8| {
+        let mut client = Client::from([127, 0, 0, last], &ingest).await?;
+        ensure!(client.has_ended().await?, "127.0.0.{last} was let in");
+        anyhow::Ok(())
+    };
+    // Those of the start's probes go by themselves.
+    connected(&ingest, 0).await?;
+    let crowd = open(2, 3).await?;
+    closed(2).await?;
+    let proxied = open(9, 6).await?;
+    let others = open(3, 3).await?;
+    closed(4).await?;
+    closed(9).await?;
+
+    let metrics = connected(&ingest, 12).await?;
+    let refused = |reason| metrics.count("hotrow_connections_refused_total", &[("reason", reason)]);
+    assert_eq!((refused("address"), refused("full")), (1, 2));
+    wait::until("a word in the log", SOON, async || {
+        ingest.has_logged("CONNECTIONS_MAX are open").then_some(())
+    })
+    .await?;
+
+    drop((crowd, others));
+    connected(&ingest, 6).await?;
+    let mut crowd = open(2, 3).await?;
+    for client in &mut crowd {
+        client.ask().await?;
+    }
+    drop(proxied);
+    Ok(())
+}
+
+#[tokio::test]
+async fn descriptors_are_raised_to_what_the_system_allows_and_too_few_are_told()
+-> anyhow::Result<()> {
+    const CROWD: usize = 300;
+    let place = place().await?;
+    let settings = ingest(&place);
+    let raised = settings.clone().descriptors("-S -n 256").start().await?;
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(Client::connect(&raised).await?);
+    }
+    for client in &mut crowd {
+        client.ask().await?;
+    }
+
+    let few = settings.descriptors("-n 600").start().await?;
+    assert!(few.has_logged("few file descriptors") && few.has_logged("LimitNOFILE"));
+    // Half of them are for clients. The rest lets the process work, however many come.
+    connected(&few, 0).await?;
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        crowd.push(Client::connect(&few).await?);
+    }
+    for client in &mut crowd {
+        client.ask().await?;
+    }
+    assert!(Client::connect(&few).await?.has_ended().await?);
+    drop(crowd);
+    connected(&few, 0).await?;
+    put_up(&few, super::CHAIR, 1).await
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_none_that_is_silent_slow_or_deaf() -> anyhow::Result<()> {
+    let place = place().await?;
+    let mut ingest = ingest(&place).start().await?;
+    put_up_many(&ingest, 300).await?;
+    let silent = Client::connect(&ingest).await?;
+    let mut idle = Client::connect(&ingest).await?;
+    idle.ask().await?;
+    let mut half = Client::connect(&ingest).await?;
+    half.send(&ALIVE[..10]).await?;
+    let mut deaf = Client::connect(&ingest).await?;
+    deaf.stop_reading().await?;
+    ingest.terminate()?;
+    let ended = ingest.ended(GRACE).await?;
+    assert_eq!(ended.code(), Some(0), "{}", ingest.log_tail());
+    drop((silent, idle, half, deaf));
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "takes two minutes: 17,000 connections, and the time until the last of them is ended"]
+async fn a_crowd_of_idle_slow_and_deaf_clients_costs_little_and_leaves_nothing_behind()
+-> anyhow::Result<()> {
+    const IDLE: usize = 15_000;
+    const SLOW: usize = 1_000;
+    const DEAF: usize = 1_000;
+    const MEMORY_MAX: u64 = 256 * 1024 * 1024;
+    raise_descriptors(u64::try_from(IDLE + SLOW + DEAF)? + 500)?;
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    // The largest page there is.
+    put_up_many(&ingest, 1_000).await?;
+    connected(&ingest, 0).await?;
+    let before = Cost::of(&ingest)?;
+
+    let many = async |count: usize, kind: Kind| -> anyhow::Result<Vec<Client>> {
+        stream::iter(0..count)
+            .map(|number| kind.connect(number, &ingest))
+            .buffer_unordered(100)
+            .try_collect()
+            .await
+    };
+    let fresh = many(IDLE / 2, Kind::Fresh).await?;
+    connected(&ingest, IDLE / 2).await?;
+    let with_fresh = Cost::of(&ingest)?;
+    let used = many(IDLE / 2, Kind::Used).await?;
+    connected(&ingest, IDLE).await?;
+    let with_used = Cost::of(&ingest)?;
+    let per = |more: Cost, less: Cost| more.memory.saturating_sub(less.memory) / (IDLE as u64 / 2);
+    eprintln!(
+        "bytes of a connection: {} before its first request, {} after it",
+        per(with_fresh, before),
+        per(with_used, with_fresh)
+    );
+
+    let others = tokio::spawn({
+        let mut client = Client::connect(&ingest).await?;
+        async move {
+            let mut slowest = Duration::ZERO;
+            loop {
+                let asked = Instant::now();
+                client.ask().await?;
+                slowest = slowest.max(asked.elapsed());
+                if slowest > SOON {
+                    return anyhow::Ok(slowest);
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    let slow = many(SLOW, Kind::Slow).await?;
+    let deaf = many(DEAF, Kind::Deaf).await?;
+    ensure!(
+        !others.is_finished(),
+        "others are not served: {:?}",
+        others.await
+    );
+    let peak = meter::peak_memory(ingest.id())?;
+    eprintln!("at its peak {} MB", peak >> 20);
+
+    let gone = READ_TIME + SOON;
+    wait::until("the slow and the deaf to be ended", gone, async || {
+        let (heads, readers) = ended(&ingest.metrics().await.ok()?);
+        (heads >= SLOW && readers >= DEAF).then_some(())
+    })
+    .await?;
+    ensure!(
+        !others.is_finished(),
+        "others are not served: {:?}",
+        others.await
+    );
+    others.abort();
+    put_up(&ingest, super::CHAIR, 1).await?;
+    drop((fresh, used, slow, deaf));
+    connected(&ingest, 0).await?;
+    assert!(
+        meter::peak_memory(ingest.id())? < MEMORY_MAX,
+        "{} MB",
+        peak >> 20
+    );
+
+    // As it was, but for what an allocator holds back.
+    let after = wait::until("the process to be as it was", SOON, async || {
+        let cost = Cost::of(&ingest).ok()?;
+        let client = ingest.client().ok()?;
+        client.get("/livez").await.ok()?;
+        let is_back = cost.descriptors <= before.descriptors + 5
+            && cost.memory < before.memory + MEMORY_MAX / 8;
+        is_back.then_some(cost)
+    });
+    let after = after
+        .await
+        .with_context(|| format!("{before:?}, {:?}", Cost::of(&ingest)))?;
+    eprintln!("before {before:?}, after {after:?}");
+    Ok(())
+}
+
+/// What a client of the crowd does.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Connects.
+    Fresh,
+    /// Has one request answered.
+    Used,
+    /// Sends nearly 64 KB of a head.
+    Slow,
+    /// Asks for pages and reads nothing.
+    Deaf,
+}
+
+impl Kind {
+    async fn connect(self, number: usize, ingest: &Process) -> anyhow::Result<Client> {
+        // Each address has fewer ports than there are clients, and 5,000 connections at most.
+        let address = [127, 0, 1, u8::try_from(number % 20)? + 1];
+        let mut client = Client::from(address, ingest).await?;
+        match self {
+            Self::Fresh => {}
+            Self::Used => client.ask().await?,
+            Self::Slow => {
+                let head = format!("GET /livez HTTP/1.1\r\nx: {}", "x".repeat(60_000));
+                // It may be ended before it has sent all of it.
+                let _ = client.stream.write_all(head.as_bytes()).await;
+            }
+            Self::Deaf => {
+                let _ = client.stop_reading().await;
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// A client that sends what a test says, and reads when it does.
+struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    async fn connect(ingest: &Process) -> anyhow::Result<Self> {
+        Self::from([127, 0, 0, 1], ingest).await
+    }
+
+    /// One that connects from an address of its own. It takes little without reading it.
+    async fn from(address: [u8; 4], ingest: &Process) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(16 * 1024)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::from(address), 0)))?;
+        let stream = timeout(SOON, socket.connect(ingest.address()?)).await??;
+        Ok(Self { stream })
+    }
+
+    async fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(timeout(SOON, self.stream.write_all(text.as_bytes())).await??)
+    }
+
+    /// Asks for something, and checks that it is answered.
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        self.send(ALIVE).await?;
+        let status = self.answer().await?;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    }
+
+    /// The status of an answer that is there at once, and small.
+    async fn answer(&mut self) -> anyhow::Result<u16> {
+        let mut answer = vec![0; 4_096];
+        let read = timeout(SOON, self.stream.read(&mut answer)).await??;
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        let status = answer
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
+        Ok(status
+            .with_context(|| format!("no answer: {answer:?}"))?
+            .parse()?)
+    }
+
+    /// Asks for pages until no more can be sent, because no answer can be written any more.
+    async fn stop_reading(&mut self) -> anyhow::Result<()> {
+        const FULL: Duration = Duration::from_secs(1);
+        let pages = PAGE.repeat(100);
+        while let Ok(sent) = timeout(FULL, self.stream.write_all(pages.as_bytes())).await {
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Reads so many bytes.
+    async fn read_some(&mut self, bytes: usize) -> anyhow::Result<()> {
+        let mut read = vec![0; bytes];
+        timeout(SOON, self.stream.read_exact(&mut read)).await??;
+        Ok(())
+    }
+
+    /// Reads to the end of the connection, however it comes.
+    async fn has_ended(&mut self) -> anyhow::Result<bool> {
+        self.ends_within(SOON).await
+    }
+
+    async fn ends_within(&mut self, time: Duration) -> anyhow::Result<bool> {
+        let read = async {
+            let mut bytes = vec![0; 64 * 1024];
+            while self
+                .stream
+                .read(&mut bytes)
+                .await
+                .is_ok_and(|read| read > 0)
+            {}
+        };
+        Ok(timeout(time, read).await.is_ok())
+    }
+}
+
+/// Products with the longest of titles.
+async fn put_up_many(ingest: &Process, count: usize) -> anyhow::Result<()> {
+    let (client, title) = (ingest.client()?, "x".repeat(200));
+    for number in 0..count {
+        let product = Product {
+            title: &title,
+            ..Product::chairs(1)
+        };
+        let sku = format!("chair-{number:04}");
+        client.put_inventory(&sku, product).await?.expect(201)?;
+    }
+    Ok(())
+}
+
+/// Waits until so many clients are connected.
+async fn connected(ingest: &Process, count: usize) -> anyhow::Result<Metrics> {
+    let what = format!("{count} connections");
+    wait::until(&what, SOON, async || {
+        let metrics = ingest.metrics().await.ok()?;
+        let open = usize::try_from(metrics.count("hotrow_connections", &[])).ok()?;
+        (open == count).then_some(metrics)
+    })
+    .await
+}
+
+/// How many connections were ended for a slow head, and for a slow reader.
+fn ended(metrics: &Metrics) -> (usize, usize) {
+    let ended = |reason| {
+        let labels = [("reason", reason)];
+        let ended = metrics.count("hotrow_connections_ended_total", &labels);
+        usize::try_from(ended).unwrap_or(usize::MAX)
+    };
+    (ended("slow_head"), ended("slow_reader"))
+}
+
+/// What a process takes of the machine.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Resident, in bytes.
+    memory: u64,
+    descriptors: usize,
+}
+
+impl Cost {
+    fn of(process: &Process) -> anyhow::Result<Self> {
+        Ok(Self {
+            memory: meter::memory(process.id())?,
+            descriptors: meter::descriptors(process.id())?,
+        })
+    }
+}
+
+/// Lets this process have so many descriptors: the clients are in it.
+fn raise_descriptors(needed: u64) -> anyhow::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(
+        hard >= needed,
+        "the system allows {hard} file descriptors and this claim needs {needed}: raise it with `ulimit -Hn`"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard)?;
+    Ok(())
+}
