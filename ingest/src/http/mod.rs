@@ -7,6 +7,7 @@ pub(crate) mod exceeded;
 pub(crate) mod observe;
 pub(crate) mod peer;
 pub(crate) mod problem;
+pub(crate) mod query;
 pub mod server;
 
 use std::time::Duration;

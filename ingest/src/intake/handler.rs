@@ -12,7 +12,7 @@ use axum::{
 use hotrow_shared::{id::IdempotencyKey, request_id::RequestId};
 
 use super::{Accepted, Intake, purchase::Purchase};
-use crate::http::{body, peer::Peer, problem::Problem, status_url, whole_seconds};
+use crate::http::{body, peer::Peer, problem::Problem, query, status_url, whole_seconds};
 
 /// Takes a purchase; 202 means that the broker has it safely.
 ///
@@ -57,6 +57,7 @@ async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received,
     let (mut head, content) = request.into_parts();
     let request_id = head.extensions.remove();
     intake.admit(intake.proxies.client(peer, &head.headers))?;
+    query::refuse(&head.uri)?;
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
     Ok(Received {

@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -21,7 +18,7 @@ use super::{
     InventoryDesk, SHOWN_FOR,
     store::{self, Product, Restocked, Row},
 };
-use crate::http::{body, problem::Problem};
+use crate::http::{body, problem::Problem, query};
 
 /// The longest title, in characters.
 const TITLE_LENGTH_MAX: usize = 200;
@@ -78,30 +75,24 @@ struct Page<'a> {
 pub(crate) async fn show(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
+    query::refuse(&uri)?;
     let row = read_in_time(desk.show(&sku_of(path)?)).await?;
     let row = row.ok_or(UNKNOWN_SKU)?;
     Ok((public(), Json(Shown::from(&row))).into_response())
 }
 
-/// The query of [`page`].
-#[derive(Deserialize)]
-pub(crate) struct PageQuery {
-    limit: Option<String>,
-    after: Option<String>,
-}
-
 /// `GET /v1/inventory?limit=&after=`.
 ///
 /// # Errors
-/// 422 for a page that cannot be, 503 without a database.
+/// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
 pub(crate) async fn page(
     State(desk): State<Arc<InventoryDesk>>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    uri: Uri,
 ) -> Result<Response, Problem> {
-    let Query(query) = query?;
-    let limit = query
-        .limit
+    let [limit, after] = query::read(&uri, ["limit", "after"])?;
+    let limit = limit
         .filter(|text| !text.is_empty())
         .map_or(Ok(PAGE_USUAL), |text| text.parse())
         .unwrap_or_default();
@@ -110,7 +101,7 @@ pub(crate) async fn page(
             "limit: must be a whole number from 1 to {PAGE_MAX}"
         )));
     }
-    let after = query.after.filter(|text| !text.is_empty());
+    let after = after.filter(|text| !text.is_empty());
     let after = after
         .map(|text| {
             Sku::try_from(text.as_str())
@@ -144,10 +135,11 @@ struct PutBody {
 pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, product): (_, PutBody) = admit(&desk, path, &headers, content).await?;
+    let (sku, product): (_, PutBody) = admit(&desk, path, &uri, &headers, content).await?;
     let title_length = product.title.chars().count();
     require((1..=TITLE_LENGTH_MAX).contains(&title_length), || {
         format!("title: must be 1 to {TITLE_LENGTH_MAX} characters")
@@ -196,10 +188,11 @@ struct RestockBody {
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, RestockBody { quantity }) = admit(&desk, path, &headers, content).await?;
+    let (sku, RestockBody { quantity }) = admit(&desk, path, &uri, &headers, content).await?;
     let key = body::idempotency_key(&headers)?;
     let fits = quantity != 0 && (-AVAILABLE_MAX..=AVAILABLE_MAX).contains(&quantity);
     require(fits, || {
@@ -233,10 +226,12 @@ const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 async fn admit<T: DeserializeOwned>(
     desk: &InventoryDesk,
     path: Result<Path<String>, PathRejection>,
+    uri: &Uri,
     headers: &HeaderMap,
     content: Body,
 ) -> Result<(Sku, T), Problem> {
     desk.admin_token.admit(headers)?;
+    query::refuse(uri)?;
     let content = body::read(headers, content).await?;
     Ok((sku_of(path)?, body::parse(&content)?))
 }
