@@ -4,6 +4,8 @@
 
 pub(crate) mod body;
 pub(crate) mod exceeded;
+pub(crate) mod json;
+mod malformed;
 pub(crate) mod observe;
 pub(crate) mod peer;
 pub(crate) mod problem;

@@ -61,7 +61,7 @@ async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received,
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
     Ok(Received {
-        purchase: body::parse(&content)?,
+        purchase: body::parse(&content, Purchase::examine)?,
         key,
         request_id,
     })
