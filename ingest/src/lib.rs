@@ -30,7 +30,7 @@ use crate::{
     auth::AdminToken,
     backlog::Backlog,
     clock::Clock,
-    http::{peer::TrustedProxies, server},
+    http::{access_log::AccessLog, peer::TrustedProxies, server},
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
@@ -122,11 +122,13 @@ pub async fn run(
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
     );
+    let proxies = TrustedProxies(settings.trusted_proxies);
+    let log = AccessLog::new(proxies.clone(), settings.log_sample);
     let intake = Intake {
         mint: common.mint.clone(),
         clock,
         partitions: common.partitions,
-        proxies: TrustedProxies(settings.trusted_proxies),
+        proxies,
         limits,
         sold_out,
         backlog,
@@ -141,6 +143,7 @@ pub async fn run(
         &Arc::new(inventory),
         readiness,
         &settings.cors_origins,
+        log,
     );
     tracing::info!(address = %listener.local_addr()?, "listening");
     server::serve(listener, router, shutdown).await;

@@ -16,7 +16,7 @@ use crate::{
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 25] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -32,6 +32,7 @@ const VARIABLES: [&str; 24] = [
     "RATE_LIMIT_GLOBAL",
     "QUEUED_ORDERS_MAX",
     "ENVELOPE_ORDERS_MAX",
+    "LOG_SAMPLE",
     "BATCH_ORDERS_MAX",
     "BATCH_WAIT",
     "RETENTION_DAYS",
@@ -45,12 +46,13 @@ const VARIABLES: [&str; 24] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 14] = [
+const PREFIXES: [&str; 15] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
     "QUEUED_ORDER",
     "ENVELOPE_",
+    "LOG_SAMPL",
     "BATCH_",
     "RETENTION_",
     "SHUTDOWN_",

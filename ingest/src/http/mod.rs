@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a route, or what an order is.
 
+pub(crate) mod access_log;
 pub(crate) mod body;
 pub(crate) mod exceeded;
 pub(crate) mod json;

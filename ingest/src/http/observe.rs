@@ -1,4 +1,5 @@
-//! The outermost layer: request ids, the body of a refusal, and the count of every answer.
+//! The outermost layer: request ids, the body of a refusal, the count of every answer, and the access
+//! log.
 
 use std::{
     collections::HashMap,
@@ -9,14 +10,19 @@ use std::{
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
 };
-use hotrow_shared::{metrics as list, request_id::RequestId};
+use hotrow_shared::{id::OrderId, metrics as list, request_id::RequestId};
 use metrics::{Counter, Histogram};
+use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{
+    access_log::{AccessLog, Answer},
+    peer::Peer,
+    problem::Problem,
+};
 
 /// The header of the request id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,23 +47,42 @@ type ByStatus = HashMap<u16, (Counter, Histogram)>;
 type ByMethod = HashMap<Method, ByStatus>;
 
 /// Counts answers by route, method and status.
-pub(crate) struct HttpMetrics {
+struct HttpMetrics {
     series: HashMap<&'static str, ByMethod>,
+}
+
+/// What sees every answer.
+pub(crate) struct Observer {
+    metrics: HttpMetrics,
+    log: AccessLog,
+}
+
+impl Observer {
+    /// Counts the answers of these routes, and logs those that `log` chooses.
+    pub(crate) fn new(routes: impl IntoIterator<Item = CountedRoute>, log: AccessLog) -> Self {
+        Self {
+            metrics: HttpMetrics::new(routes),
+            log,
+        }
+    }
 }
 
 /// Surrounds every request.
 pub(crate) async fn observe(
-    State(metrics): State<Arc<HttpMetrics>>,
+    State(observer): State<Arc<Observer>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
     let request_id = request_id(request.headers());
     request.extensions_mut().insert(request_id.clone());
-    let method = request.method().clone();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let peer = request.extensions().get().copied();
+    let client = peer.map(|peer: Peer| observer.log.client(peer, request.headers()));
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(problem) = &problem {
         let body = problem.body(request_id.as_str(), response.headers());
         *response.body_mut() = Body::from(body);
     }
@@ -65,13 +90,49 @@ pub(crate) async fn observe(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let route = route.as_ref().map(MatchedPath::as_str);
-    metrics.answered(route, &method, response.status(), started.elapsed());
+    let (status, took) = (response.status(), started.elapsed());
+    observer.metrics.answered(route, &method, status, took);
+    if observer.log.chooses(status) {
+        observer.log.write(&Answer {
+            status,
+            code: problem.as_ref().map(Problem::code),
+            method: &method,
+            route: route.unwrap_or(UNMATCHED),
+            took,
+            client,
+            request_id: request_id.as_str(),
+            order_id: order_id(route, uri.path(), problem.as_ref(), response.headers()),
+        });
+    }
     response
+}
+
+/// The order that an exchange is about: named by its path, its refusal, or the place of what it made.
+fn order_id(
+    route: Option<&str>,
+    path: &str,
+    problem: Option<&Problem>,
+    headers: &HeaderMap,
+) -> Option<Uuid> {
+    let in_path = || {
+        let at = route?.split('/').position(|part| part == "{order_id}")?;
+        path.split('/').nth(at)
+    };
+    let in_location = || {
+        headers
+            .get(header::LOCATION)?
+            .to_str()
+            .ok()?
+            .rsplit('/')
+            .next()
+    };
+    let named = problem.and_then(Problem::order_id).map(OrderId::uuid);
+    named.or_else(|| in_path().or_else(in_location)?.parse().ok())
 }
 
 impl HttpMetrics {
     /// Creates the series of every answer that a route is expected to give.
-    pub(crate) fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
+    fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
         let unmatched: CountedRoute = (UNMATCHED, Method::GET, &[404]);
         let mut series: HashMap<_, ByMethod> = HashMap::new();
         for (route, method, statuses) in routes.into_iter().chain([unmatched]) {

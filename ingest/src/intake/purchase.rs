@@ -119,12 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_malformed_and_says_what_to_change() {
+    fn a_body_that_is_no_json_text_at_all_is_called_what_it_is() {
         let right = order(ITEM);
-        let with = |from: &str, to: &str| {
-            assert!(right.contains(from));
-            right.replace(from, to)
-        };
         refused("", "malformed", "the body is empty");
         refused(" \r\n\t", "malformed", "the body is empty");
         refused("{", "malformed", "is cut off");
@@ -139,12 +135,21 @@ mod tests {
             "is not UTF-8: byte 17",
         );
         refused("<order/>", "malformed", "send JSON");
+        refused("%7B%22customer_id%22", "malformed", "percent-encoded");
+    }
+
+    #[test]
+    fn what_is_not_json_is_malformed_and_says_what_to_change() {
+        let right = order(ITEM);
+        let with = |from: &str, to: &str| {
+            assert!(right.contains(from));
+            right.replace(from, to)
+        };
         refused(
             "customer_id=c",
             "malformed",
             "customer_id is not a JSON value (at character 1)",
         );
-        refused("%7B%22customer_id%22", "malformed", "percent-encoded");
         refused(
             with(":1}", ":NaN}"),
             "malformed",
