@@ -81,15 +81,16 @@ pub(crate) async fn observe(
     let client = peer.map(|peer: Peer| observer.log.client(peer, request.headers()));
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
-        let body = problem.body(request_id.as_str(), response.headers());
+        let methods = || observer.metrics.methods(route);
+        let body = problem.body(request_id.as_str(), methods);
         *response.body_mut() = Body::from(body);
     }
     if let Ok(value) = HeaderValue::try_from(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let route = route.as_ref().map(MatchedPath::as_str);
     let (status, took) = (response.status(), started.elapsed());
     observer.metrics.answered(route, &method, status, took);
     if observer.log.chooses(status) {
@@ -143,6 +144,18 @@ impl HttpMetrics {
             series.entry(route).or_default().insert(method, by_status);
         }
         Self { series }
+    }
+
+    /// The methods that a route takes, as a list. Who may `GET` may ask for the `HEAD` alone.
+    fn methods(&self, route: Option<&str>) -> String {
+        let taken = route.and_then(|route| self.series.get(route));
+        let taken = taken.into_iter().flat_map(HashMap::keys);
+        let mut names: Vec<_> = taken.map(Method::as_str).collect();
+        if names.contains(&"GET") {
+            names.push("HEAD");
+        }
+        names.sort_unstable();
+        names.join(", ")
     }
 
     /// Counts an answer. One that nobody expected is counted all the same.

@@ -181,9 +181,9 @@ impl Problem {
         }
     }
 
-    /// The body of the answer that has these headers.
+    /// The answer's body. `methods` are those that the path takes.
     #[must_use]
-    pub(crate) fn body(&self, request_id: &str, headers: &HeaderMap) -> Vec<u8> {
+    pub(crate) fn body(&self, request_id: &str, methods: impl FnOnce() -> String) -> Vec<u8> {
         let (status, code, title) = self.kind();
         let order_id = self.order_id();
         let errors = match self {
@@ -194,7 +194,10 @@ impl Problem {
             r#type: format!("urn:hotrow:problem:{code}"),
             title,
             status: status.as_u16(),
-            detail: self.detail(headers),
+            detail: match self {
+                Self::MethodNotAllowed => format!("{self}: it takes {}", methods()),
+                _ => self.to_string(),
+            },
             code,
             request_id,
             order_id,
@@ -202,17 +205,6 @@ impl Problem {
             errors,
         };
         serde_json::to_vec(&body).unwrap_or_default()
-    }
-
-    /// What is wrong. Which methods a path takes stands in the answer's `Allow` alone.
-    fn detail(&self, headers: &HeaderMap) -> String {
-        let allow = headers.get(header::ALLOW);
-        match (self, allow.and_then(|value| value.to_str().ok())) {
-            (Self::MethodNotAllowed, Some(methods)) => {
-                format!("{self}: it takes {}", methods.replace(',', ", "))
-            }
-            _ => self.to_string(),
-        }
     }
 
     fn headers(&self) -> HeaderMap {
