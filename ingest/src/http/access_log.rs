@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
 use super::peer::{Peer, TrustedProxies};
@@ -33,7 +33,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     /// The code of a refusal.
     pub(crate) code: Option<&'a str>,
-    pub(crate) method: &'a Method,
+    /// The method, or `other` for one that no route takes.
+    pub(crate) method: &'a str,
     pub(crate) route: &'a str,
     pub(crate) took: Duration,
     pub(crate) client: Option<IpAddr>,
@@ -100,7 +101,7 @@ impl AccessLog {
                 tracing::$level!(
                     status = status_code,
                     code,
-                    %method,
+                    method,
                     route,
                     duration_us,
                     client,

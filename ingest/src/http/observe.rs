@@ -28,8 +28,8 @@ use super::{
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What matches no route is counted as this.
 const UNMATCHED: &str = "unmatched";
-/// Methods that have a series of their own. Clients can invent others, and label values are a closed
-/// set.
+/// Methods that have a series, and a name in the log. Clients can invent others of any length, and label
+/// values are a closed set.
 const KNOWN_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -76,12 +76,14 @@ pub(crate) async fn observe(
     let started = Instant::now();
     let request_id = request_id(request.headers());
     request.extensions_mut().insert(request_id.clone());
-    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let method = request.method().clone();
     let peer = request.extensions().get().copied();
     let client = peer.map(|peer: Peer| observer.log.client(peer, request.headers()));
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
     let route = route.as_ref().map(MatchedPath::as_str);
+    // To hold the path itself would hold the connection's buffer for as long as the request waits.
+    let asked_for = route.and_then(|route| order_in(route, request.uri().path()));
+    let mut response = next.run(request).await;
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         let methods = || observer.metrics.methods(route);
@@ -97,38 +99,32 @@ pub(crate) async fn observe(
         observer.log.write(&Answer {
             status,
             code: problem.as_ref().map(Problem::code),
-            method: &method,
+            method: known_method(&method).map_or("other", Method::as_str),
             route: route.unwrap_or(UNMATCHED),
             took,
             client,
             request_id: request_id.as_str(),
-            order_id: order_id(route, uri.path(), problem.as_ref(), response.headers()),
+            order_id: problem
+                .as_ref()
+                .and_then(Problem::order_id)
+                .map(OrderId::uuid)
+                .or(asked_for)
+                .or_else(|| made_at(response.headers())),
         });
     }
     response
 }
 
-/// The order that an exchange is about: named by its path, its refusal, or the place of what it made.
-fn order_id(
-    route: Option<&str>,
-    path: &str,
-    problem: Option<&Problem>,
-    headers: &HeaderMap,
-) -> Option<Uuid> {
-    let in_path = || {
-        let at = route?.split('/').position(|part| part == "{order_id}")?;
-        path.split('/').nth(at)
-    };
-    let in_location = || {
-        headers
-            .get(header::LOCATION)?
-            .to_str()
-            .ok()?
-            .rsplit('/')
-            .next()
-    };
-    let named = problem.and_then(Problem::order_id).map(OrderId::uuid);
-    named.or_else(|| in_path().or_else(in_location)?.parse().ok())
+/// The order that a path names.
+fn order_in(route: &str, path: &str) -> Option<Uuid> {
+    let at = route.split('/').position(|part| part == "{order_id}")?;
+    path.split('/').nth(at)?.parse().ok()
+}
+
+/// The order that was made, from the place that the answer gives it.
+fn made_at(headers: &HeaderMap) -> Option<Uuid> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    location.rsplit('/').next()?.parse().ok()
 }
 
 impl HttpMetrics {
@@ -146,7 +142,7 @@ impl HttpMetrics {
         Self { series }
     }
 
-    /// The methods that a route takes, as a list. Who may `GET` may ask for the `HEAD` alone.
+    /// The methods that a route takes, as a list. A route that takes `GET` takes `HEAD`, too.
     fn methods(&self, route: Option<&str>) -> String {
         let taken = route.and_then(|route| self.series.get(route));
         let taken = taken.into_iter().flat_map(HashMap::keys);
@@ -171,15 +167,16 @@ impl HttpMetrics {
             return;
         }
         let route = known.map_or(UNMATCHED, |(route, _)| route);
-        let method = if KNOWN_METHODS.contains(method) {
-            method
-        } else {
-            &Method::GET
-        };
+        let method = known_method(method).unwrap_or(&Method::GET);
         let (counter, histogram) = answer_series(route, method, status);
         counter.increment(1);
         histogram.record(took);
     }
+}
+
+/// The method, if it has a series of its own.
+fn known_method(method: &Method) -> Option<&Method> {
+    KNOWN_METHODS.contains(method).then_some(method)
 }
 
 fn answer_series(route: &str, method: &Method, status: u16) -> (Counter, Histogram) {

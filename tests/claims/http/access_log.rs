@@ -2,7 +2,7 @@
 
 use hotrow_tests::{Process, processes::ADMIN_TOKEN, wait};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CHAIR, SOON, assert_accepted, assert_refused, ingest, one, place, post, put_up, send};
 
@@ -50,8 +50,24 @@ async fn one_request_id_shows_the_whole_way_of_an_order_in_the_log() -> anyhow::
     let fields = &line(&ingest, "poll-2", "answered").await?["fields"];
     assert_eq!(fields["code"], "not_found");
     assert!(fields.get("order_id").is_none(), "{fields}");
+    // Clients can invent methods of any length.
+    let invented = Method::from_bytes("INVENTED".repeat(20).as_bytes())?;
+    let headers = [("x-request-id", &b"invented"[..])];
+    send(&ingest, invented, "/v1/orders", &headers, "").await?;
+    let fields = &line(&ingest, "invented", "answered").await?["fields"];
+    assert_eq!(
+        (&fields["method"], &fields["code"]),
+        (&json!("other"), &json!("method_not_allowed"))
+    );
     let log = ingest.log_tail();
-    for secret in ["stays-out", "c-1", CHAIR, "made-up", ADMIN_TOKEN] {
+    for secret in [
+        "INVENTED",
+        "stays-out",
+        "c-1",
+        CHAIR,
+        "made-up",
+        ADMIN_TOKEN,
+    ] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
     Ok(())
