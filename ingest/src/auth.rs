@@ -10,7 +10,7 @@ use crate::http::problem::Problem;
 pub(crate) struct AdminToken(Option<String>);
 
 impl AdminToken {
-    /// Lets in who sends this token. Without a token nobody is.
+    /// Lets in callers with this token. Without one, nobody gets in.
     #[must_use]
     pub(crate) fn new(token: Option<String>) -> Self {
         Self(token)

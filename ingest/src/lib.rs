@@ -37,7 +37,7 @@ use crate::{
     auth::AdminToken,
     backlog::Backlog,
     clock::Clock,
-    http::{peer::TrustedProxies, server},
+    http::{access_log::AccessLog, peer::TrustedProxies, server},
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
@@ -148,6 +148,7 @@ pub async fn run(
         Arc::clone(&publishing),
     );
     let proxies = TrustedProxies(settings.trusted_proxies);
+    let log = AccessLog::new(proxies.clone(), settings.log_sample);
     let intake = Intake {
         mint: common.mint.clone(),
         clock,
@@ -170,6 +171,7 @@ pub async fn run(
         &Arc::new(inventory),
         readiness,
         &settings.cors_origins,
+        log,
     );
     tracing::info!(address = %listener.local_addr()?, "listening");
     server::serve(listener, router, settings.connections, proxies, shutdown).await;

@@ -13,7 +13,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     http::{
-        observe::{CountedRoute, HttpMetrics, REQUEST_ID, observe},
+        access_log::AccessLog,
+        observe::{CountedRoute, Observer, REQUEST_ID, observe},
         problem::Problem,
     },
     intake::{self, Intake},
@@ -98,6 +99,7 @@ pub(crate) fn router(
     inventory: &Arc<InventoryDesk>,
     readiness: &Arc<Readiness>,
     origins: &Origins,
+    log: AccessLog,
 ) -> Router {
     let mut routes = probes(readiness);
     let mut counted = PROBES.to_vec();
@@ -114,8 +116,8 @@ pub(crate) fn router(
         Some(cors) => routes.layer(cors),
         None => routes,
     };
-    let metrics = Arc::new(HttpMetrics::new(counted));
-    routes.layer(middleware::from_fn_with_state(metrics, observe))
+    let observer = Arc::new(Observer::new(counted, log));
+    routes.layer(middleware::from_fn_with_state(observer, observe))
 }
 
 /// The headers that let pages of other origins call, if any may.

@@ -67,6 +67,11 @@ pub struct Cli {
     /// Most orders in one message to the broker, 1 to 4096
     #[arg(long, env, default_value = "512", value_name = "COUNT")]
     envelope_orders_max: String,
+
+    /// One of so many answers has a line in the log, 0 for none; answers of 500 and above have theirs
+    /// without, up to 100 a second
+    #[arg(long, env, default_value = "100", value_name = "COUNT")]
+    log_sample: String,
 }
 
 /// The ingest process's settings, checked.
@@ -92,6 +97,8 @@ pub struct Settings {
     pub queued_orders_max: u64,
     /// Most orders in one message.
     pub envelope_orders_max: usize,
+    /// One of so many answers is logged; 0 for none.
+    pub log_sample: u64,
 }
 
 /// Origins whose pages may call the API.
@@ -153,6 +160,7 @@ impl Cli {
         );
         let envelope_orders_max =
             problems.count("ENVELOPE_ORDERS_MAX", &self.envelope_orders_max, 1..=4_096);
+        let log_sample = problems.count("LOG_SAMPLE", &self.log_sample, 0..=1_000_000_000);
         let admin_token = given(self.admin_token.as_deref()).map(str::to_owned);
         if admin_token
             .as_ref()
@@ -182,6 +190,7 @@ impl Cli {
                 },
                 queued_orders_max: queued_orders_max?,
                 envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,
+                log_sample: log_sample?,
             })
         };
         problems.or(settings())

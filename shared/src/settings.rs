@@ -16,7 +16,7 @@ use crate::{
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 27] = [
+const VARIABLES: [&str; 28] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -34,6 +34,7 @@ const VARIABLES: [&str; 27] = [
     "RATE_LIMIT_GLOBAL",
     "QUEUED_ORDERS_MAX",
     "ENVELOPE_ORDERS_MAX",
+    "LOG_SAMPLE",
     "BATCH_ORDERS_MAX",
     "BATCH_WAIT",
     "RETENTION_DAYS",
@@ -48,12 +49,13 @@ const VARIABLES: [&str; 27] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 16] = [
+const PREFIXES: [&str; 17] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
     "QUEUED_ORDER",
     "ENVELOPE_",
+    "LOG_SAMPL",
     "BATCH_",
     "RETENTION_",
     "SHUTDOWN_",

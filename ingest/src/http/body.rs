@@ -1,4 +1,4 @@
-//! Bodies and headers of requests: bounded in size and time, and errors that name the field.
+//! Bodies and headers of requests: bounded in size and time, and explained when they cannot be read.
 
 use std::time::Duration;
 
@@ -9,10 +9,14 @@ use axum::{
 use bytes::Bytes;
 use hotrow_shared::id::IdempotencyKey;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::problem::Problem;
+use super::{
+    json::{Faults, Value},
+    malformed::explain,
+    problem::Problem,
+};
 
 /// The largest body, in bytes.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
@@ -27,7 +31,7 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Reads a body that says that it is JSON.
 ///
 /// # Errors
-/// Another content type, too large, too slow, or cut off.
+/// Another content type, compressed, too large, too slow, or cut off.
 pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
@@ -36,6 +40,10 @@ pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, P
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::UnsupportedMediaType);
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::Compressed);
     }
     match timeout(BODY_TIME_MAX, Limited::new(&mut body, BODY_MAX).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
@@ -57,44 +65,35 @@ async fn discard(body: Body) {
     let _ = timeout(DISCARD_TIME_MAX, read).await;
 }
 
-/// Reads a JSON object of a shape.
+/// Reads a JSON object: at once if it is right, else by hand.
 ///
 /// # Errors
-/// `malformed` if it is not JSON, `invalid` with the path of the field if it is JSON of another shape.
-pub(crate) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+/// `malformed` if it is not JSON, `invalid` with all that `examine` notes.
+pub(crate) fn parse<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+    examine: impl FnOnce(&Value, &mut Faults) -> Option<T>,
+) -> Result<T, Problem> {
     // serde takes the values of a struct in a row, too; the contract does not.
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     match serde_json::from_slice(bytes) {
         Ok(value) if is_object => Ok(value),
-        _ => Err(explain::<T>(bytes)),
+        _ => parse_by_hand(bytes, examine),
     }
 }
 
-/// The slow way, for a body that is wrong: first whether it is JSON at all, then which field is not
-/// what it should be.
-fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Problem {
-    let malformed = |detail: String| Problem::Malformed(format!("the body is not JSON: {detail}"));
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => return malformed(error.to_string()),
-    };
-    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
-        return malformed(error.to_string());
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(error) if error.inner().is_data() => {
-            let (path, detail) = (error.path().to_string(), error.inner().to_string());
-            // The place in the text says less than the path does.
-            let detail = detail.split(" at line ").next().unwrap_or_default();
-            Problem::Invalid(if path == "." {
-                detail.to_owned()
-            } else {
-                format!("{path}: {detail}")
-            })
-        }
-        Err(error) => malformed(error.inner().to_string()),
-        Ok(_) => Problem::Invalid("the body must be a JSON object".to_owned()),
+/// Reads a JSON object by hand, which is slower and notes all that is wrong with it.
+///
+/// # Errors
+/// `malformed` if it is not JSON, `invalid` with all that `examine` notes.
+pub(crate) fn parse_by_hand<T>(
+    bytes: &[u8],
+    examine: impl FnOnce(&Value, &mut Faults) -> Option<T>,
+) -> Result<T, Problem> {
+    let body = serde_json::from_slice(bytes).map_err(|error| explain(bytes, error))?;
+    let mut faults = Faults::default();
+    match examine(&body, &mut faults) {
+        Some(value) if faults.is_empty() => Ok(value),
+        _ => Err(Problem::InvalidBody(faults)),
     }
 }
 

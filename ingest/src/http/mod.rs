@@ -2,8 +2,11 @@
 //!
 //! Nothing here knows a route, or what an order is.
 
+pub(crate) mod access_log;
 pub(crate) mod body;
 pub(crate) mod exceeded;
+pub(crate) mod json;
+mod malformed;
 pub(crate) mod observe;
 pub(crate) mod peer;
 pub(crate) mod problem;

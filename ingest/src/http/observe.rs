@@ -1,4 +1,5 @@
-//! The outermost layer: request ids, the body of a refusal, and the count of every answer.
+//! The outermost layer: request ids, the body of a refusal, the count of every answer, and the access
+//! log.
 
 use std::{
     collections::HashMap,
@@ -9,21 +10,26 @@ use std::{
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
 };
-use hotrow_shared::{metrics as list, request_id::RequestId};
+use hotrow_shared::{id::OrderId, metrics as list, request_id::RequestId};
 use metrics::{Counter, Histogram};
+use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{
+    access_log::{AccessLog, Answer},
+    peer::Peer,
+    problem::Problem,
+};
 
 /// The header of the request id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What matches no route is counted as this.
 const UNMATCHED: &str = "unmatched";
-/// Methods that have a series of their own. Clients can invent others, and label values are a closed
-/// set.
+/// Methods that have a series, and a name in the log. Clients can invent others of any length, and label
+/// values are a closed set.
 const KNOWN_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -41,13 +47,29 @@ type ByStatus = HashMap<u16, (Counter, Histogram)>;
 type ByMethod = HashMap<Method, ByStatus>;
 
 /// Counts answers by route, method and status.
-pub(crate) struct HttpMetrics {
+struct HttpMetrics {
     series: HashMap<&'static str, ByMethod>,
+}
+
+/// What sees every answer.
+pub(crate) struct Observer {
+    metrics: HttpMetrics,
+    log: AccessLog,
+}
+
+impl Observer {
+    /// Counts the answers of these routes, and logs those that `log` chooses.
+    pub(crate) fn new(routes: impl IntoIterator<Item = CountedRoute>, log: AccessLog) -> Self {
+        Self {
+            metrics: HttpMetrics::new(routes),
+            log,
+        }
+    }
 }
 
 /// Surrounds every request.
 pub(crate) async fn observe(
-    State(metrics): State<Arc<HttpMetrics>>,
+    State(observer): State<Arc<Observer>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -55,22 +77,59 @@ pub(crate) async fn observe(
     let request_id = request_id(request.headers());
     request.extensions_mut().insert(request_id.clone());
     let method = request.method().clone();
+    let peer = request.extensions().get().copied();
+    let client = peer.map(|peer: Peer| observer.log.client(peer, request.headers()));
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    // To hold the path itself would hold the connection's buffer for as long as the request waits.
+    let asked_for = route.and_then(|route| order_in(route, request.uri().path()));
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        *response.body_mut() = Body::from(problem.body(request_id.as_str()));
+    let problem = response.extensions_mut().remove::<Problem>();
+    if let Some(problem) = &problem {
+        let methods = || observer.metrics.methods(route);
+        let body = problem.body(request_id.as_str(), methods);
+        *response.body_mut() = Body::from(body);
     }
     if let Ok(value) = HeaderValue::try_from(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let route = route.as_ref().map(MatchedPath::as_str);
-    metrics.answered(route, &method, response.status(), started.elapsed());
+    let (status, took) = (response.status(), started.elapsed());
+    observer.metrics.answered(route, &method, status, took);
+    if observer.log.chooses(status) {
+        observer.log.write(&Answer {
+            status,
+            code: problem.as_ref().map(Problem::code),
+            method: known_method(&method).map_or("other", Method::as_str),
+            route: route.unwrap_or(UNMATCHED),
+            took,
+            client,
+            request_id: request_id.as_str(),
+            order_id: problem
+                .as_ref()
+                .and_then(Problem::order_id)
+                .map(OrderId::uuid)
+                .or(asked_for)
+                .or_else(|| made_at(response.headers())),
+        });
+    }
     response
+}
+
+/// The order that a path names.
+fn order_in(route: &str, path: &str) -> Option<Uuid> {
+    let at = route.split('/').position(|part| part == "{order_id}")?;
+    path.split('/').nth(at)?.parse().ok()
+}
+
+/// The order that was made, from the place that the answer gives it.
+fn made_at(headers: &HeaderMap) -> Option<Uuid> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    location.rsplit('/').next()?.parse().ok()
 }
 
 impl HttpMetrics {
     /// Creates the series of every answer that a route is expected to give.
-    pub(crate) fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
+    fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
         let unmatched: CountedRoute = (UNMATCHED, Method::GET, &[404]);
         let mut series: HashMap<_, ByMethod> = HashMap::new();
         for (route, method, statuses) in routes.into_iter().chain([unmatched]) {
@@ -81,6 +140,18 @@ impl HttpMetrics {
             series.entry(route).or_default().insert(method, by_status);
         }
         Self { series }
+    }
+
+    /// The methods that a route takes, as a list. A route that takes `GET` takes `HEAD`, too.
+    fn methods(&self, route: Option<&str>) -> String {
+        let taken = route.and_then(|route| self.series.get(route));
+        let taken = taken.into_iter().flat_map(HashMap::keys);
+        let mut names: Vec<_> = taken.map(Method::as_str).collect();
+        if names.contains(&"GET") {
+            names.push("HEAD");
+        }
+        names.sort_unstable();
+        names.join(", ")
     }
 
     /// Counts an answer. One that nobody expected is counted all the same.
@@ -96,15 +167,16 @@ impl HttpMetrics {
             return;
         }
         let route = known.map_or(UNMATCHED, |(route, _)| route);
-        let method = if KNOWN_METHODS.contains(method) {
-            method
-        } else {
-            &Method::GET
-        };
+        let method = known_method(method).unwrap_or(&Method::GET);
         let (counter, histogram) = answer_series(route, method, status);
         counter.increment(1);
         histogram.record(took);
     }
+}
+
+/// The method, if it has a series of its own.
+fn known_method(method: &Method) -> Option<&Method> {
+    KNOWN_METHODS.contains(method).then_some(method)
 }
 
 fn answer_series(route: &str, method: &Method, status: u16) -> (Counter, Histogram) {

@@ -13,7 +13,7 @@ use axum::{
 use hotrow_shared::id::OrderId;
 use serde::Serialize;
 
-use super::exceeded::Exceeded;
+use super::{exceeded::Exceeded, json::Faults};
 
 /// Why a request is refused, named for what the client can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,9 +30,15 @@ pub(crate) enum Problem {
     /// Not `application/json`.
     #[error("the content type must be application/json")]
     UnsupportedMediaType,
-    /// JSON of the wrong shape or out of bounds.
+    /// A compressed body.
+    #[error("the body must not be compressed: send it without Content-Encoding")]
+    Compressed,
+    /// A path or a query with a value that is out of bounds.
     #[error("{0}")]
     Invalid(String),
+    /// JSON of the wrong shape or out of bounds.
+    #[error("{0}")]
+    InvalidBody(Faults),
     /// The key was used for something else.
     #[error("this idempotency key was used with a different body: use a new key for a new request")]
     IdempotencyMismatch,
@@ -50,7 +56,7 @@ pub(crate) enum Problem {
     Unavailable(&'static str),
     /// The broker did not say whether it has the order.
     #[error(
-        "the broker did not confirm in time, so the order may or may not be queued: poll its status, or repeat the request with the same Idempotency-Key"
+        "the broker did not confirm in time, so the order may or may not be queued, and its order_id reads queued for ever if it never was: repeat the request with the same Idempotency-Key, which resolves it; without a key, a repeat is another order"
     )]
     OutcomeUnknown(OrderId),
     /// The database did not say whether it made a change.
@@ -62,7 +68,7 @@ pub(crate) enum Problem {
     #[error("{0}")]
     NotFound(&'static str),
     /// There is such a thing, but not with this method.
-    #[error("this path does not know the method")]
+    #[error("this path does not take the method")]
     MethodNotAllowed,
     /// No bearer token, or not the right one.
     #[error("a valid bearer token is required")]
@@ -87,6 +93,8 @@ struct Body<'a> {
     order_id: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a Faults>,
 }
 
 impl Problem {
@@ -116,12 +124,12 @@ impl Problem {
                 "request_timeout",
                 "Body too slow",
             ),
-            Self::UnsupportedMediaType => (
+            Self::UnsupportedMediaType | Self::Compressed => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
                 "Unsupported media type",
             ),
-            Self::Invalid(_) => (
+            Self::Invalid(_) | Self::InvalidBody(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid",
                 "Invalid request",
@@ -159,29 +167,42 @@ impl Problem {
         }
     }
 
-    /// The code alone.
     #[must_use]
     pub(crate) fn code(&self) -> &'static str {
         self.kind().1
     }
 
-    /// The answer's body.
+    /// The order that it is about, if it has a name.
     #[must_use]
-    pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        let (status, code, title) = self.kind();
-        let order_id = match self {
+    pub(crate) fn order_id(&self) -> Option<OrderId> {
+        match self {
             Self::OutcomeUnknown(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The answer's body. `methods` are those that the path takes.
+    #[must_use]
+    pub(crate) fn body(&self, request_id: &str, methods: impl FnOnce() -> String) -> Vec<u8> {
+        let (status, code, title) = self.kind();
+        let order_id = self.order_id();
+        let errors = match self {
+            Self::InvalidBody(faults) => Some(faults),
             _ => None,
         };
         let body = Body {
             r#type: format!("urn:hotrow:problem:{code}"),
             title,
             status: status.as_u16(),
-            detail: self.to_string(),
+            detail: match self {
+                Self::MethodNotAllowed => format!("{self}: it takes {}", methods()),
+                _ => self.to_string(),
+            },
             code,
             request_id,
             order_id,
             status_url: order_id.map(super::status_url),
+            errors,
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
@@ -206,6 +227,12 @@ impl Problem {
             }
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                None
+            }
+            Self::Compressed => {
+                // RFC 9110, section 12.5.3.
+                let identity = HeaderValue::from_static("identity");
+                headers.insert(header::ACCEPT_ENCODING, identity);
                 None
             }
             _ => None,

@@ -41,7 +41,14 @@ async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accept
         key,
         request_id,
     } = read(intake, peer, request).await?;
-    intake.accept(purchase, key, request_id).await
+    let logged = tracing::enabled!(tracing::Level::DEBUG)
+        .then(|| request_id.clone())
+        .flatten();
+    let accepted = intake.accept(purchase, key, request_id).await?;
+    if let Some(request_id) = logged {
+        tracing::debug!(%request_id, order_id = %accepted.id, "an order is accepted");
+    }
+    Ok(accepted)
 }
 
 /// A purchase that could be read, and what came with it.
@@ -61,7 +68,7 @@ async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received,
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
     Ok(Received {
-        purchase: body::parse(&content)?,
+        purchase: body::parse(&content, Purchase::examine)?,
         key,
         request_id,
     })

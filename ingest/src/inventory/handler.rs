@@ -11,22 +11,21 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use hotrow_shared::{order::Sku, outcome::timestamp};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
+    bodies::{self, AVAILABLE_MAX, PutBody},
     store::{self, ChangeError, Product, Restocked, Row},
 };
-use crate::http::{body, problem::Problem, query};
+use crate::http::{
+    body,
+    json::{Faults, Value},
+    problem::Problem,
+    query,
+};
 
-/// The longest title, in characters.
-const TITLE_LENGTH_MAX: usize = 200;
-/// The highest price of one piece, in the currency's smallest unit: with it, a full order's total still is a number
-/// that JavaScript holds exactly.
-const PRICE_MAX: i64 = 100_000_000_000;
-/// The largest stock of one product.
-const AVAILABLE_MAX: i64 = 1_000_000_000_000;
 /// How long a read may take.
 const READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most products on a page, and how many are on one unless asked otherwise.
@@ -117,15 +116,6 @@ pub(crate) async fn page(
     Ok((public(), Json(page)).into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PutBody {
-    title: String,
-    unit_price_minor: i64,
-    currency: String,
-    available: i64,
-}
-
 /// `PUT /v1/inventory/{sku}`: 201 for a new product, 200 for a replaced one.
 ///
 /// # Errors
@@ -137,25 +127,7 @@ pub(crate) async fn put(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, product): (_, PutBody) = admit(&desk, path, &uri, &headers, content).await?;
-    let title_length = product.title.chars().count();
-    require((1..=TITLE_LENGTH_MAX).contains(&title_length), || {
-        format!("title: must be 1 to {TITLE_LENGTH_MAX} characters")
-    })?;
-    require(!product.title.chars().any(char::is_control), || {
-        "title: must not hold control characters".to_owned()
-    })?;
-    require((0..=PRICE_MAX).contains(&product.unit_price_minor), || {
-        format!("unit_price_minor: must be 0 to {PRICE_MAX}")
-    })?;
-    let is_code =
-        product.currency.len() == 3 && product.currency.bytes().all(|b| b.is_ascii_uppercase());
-    require(is_code, || {
-        "currency: must be three capital letters of ISO 4217, such as EUR".to_owned()
-    })?;
-    require((0..=AVAILABLE_MAX).contains(&product.available), || {
-        format!("available: must be 0 to {AVAILABLE_MAX}")
-    })?;
+    let (sku, product) = admit(&desk, path, &uri, &headers, content, PutBody::examine).await?;
     let product = Product {
         title: &product.title,
         unit_price_minor: product.unit_price_minor,
@@ -174,12 +146,6 @@ pub(crate) async fn put(
     Ok((status, Json(Shown::from(&row))).into_response())
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RestockBody {
-    quantity: i64,
-}
-
 /// `POST /v1/inventory/{sku}/restock`.
 ///
 /// # Errors
@@ -192,12 +158,16 @@ pub(crate) async fn restock(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, RestockBody { quantity }) = admit(&desk, path, &uri, &headers, content).await?;
+    let (sku, quantity) = admit(
+        &desk,
+        path,
+        &uri,
+        &headers,
+        content,
+        bodies::examine_restock,
+    )
+    .await?;
     let key = body::idempotency_key(&headers)?;
-    let fits = quantity != 0 && (-AVAILABLE_MAX..=AVAILABLE_MAX).contains(&quantity);
-    require(fits, || {
-        format!("quantity: must be 1 to {AVAILABLE_MAX}, or the negative of it")
-    })?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
     let restocked = store::restock(&desk.changes, &sku, quantity, key, AVAILABLE_MAX)
         .await
@@ -208,8 +178,9 @@ pub(crate) async fn restock(
             Ok(Json(Shown::from(&row)).into_response())
         }
         Restocked::UnknownSku => Err(UNKNOWN_SKU),
-        Restocked::OutOfBounds(available) => Err(Problem::Invalid(format!(
-            "quantity: the stock of {available} would leave the bounds 0 to {AVAILABLE_MAX}"
+        Restocked::OutOfBounds(available) => Err(Problem::InvalidBody(Faults::one(
+            &bodies::QUANTITY,
+            format_args!("the stock of {available} would leave the bounds 0 to {AVAILABLE_MAX}"),
         ))),
         Restocked::Mismatch => Err(Problem::IdempotencyMismatch),
     }
@@ -218,30 +189,23 @@ pub(crate) async fn restock(
 const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 
 /// What every change begins with: an administrator, a product, and what is to become of it.
-async fn admit<T: DeserializeOwned>(
+async fn admit<T>(
     desk: &InventoryDesk,
     path: Result<Path<String>, PathRejection>,
     uri: &Uri,
     headers: &HeaderMap,
     content: Body,
+    examine: impl FnOnce(&Value, &mut Faults) -> Option<T>,
 ) -> Result<(Sku, T), Problem> {
     desk.admin_token.admit(headers)?;
     query::refuse(uri)?;
     let content = body::read(headers, content).await?;
-    Ok((sku_of(path)?, body::parse(&content)?))
+    Ok((sku_of(path)?, body::parse_by_hand(&content, examine)?))
 }
 
 fn sku_of(path: Result<Path<String>, PathRejection>) -> Result<Sku, Problem> {
     let Path(text) = path?;
     Sku::try_from(text.as_str()).map_err(|error| Problem::Invalid(format!("sku: {error}")))
-}
-
-fn require(fits: bool, detail: impl FnOnce() -> String) -> Result<(), Problem> {
-    if fits {
-        Ok(())
-    } else {
-        Err(Problem::Invalid(detail()))
-    }
 }
 
 /// What a failed change means to the one who asked for it.

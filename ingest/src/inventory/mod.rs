@@ -1,5 +1,6 @@
 //! The inventory: what clients see of it, and what administrators change.
 
+mod bodies;
 pub(crate) mod handler;
 pub(crate) mod store;
 

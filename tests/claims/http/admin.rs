@@ -1,6 +1,8 @@
 //! Claims about the inventory routes: what is shown, what an admin changes, and that every change is
 //! a ledger row.
 
+use std::collections::BTreeSet;
+
 use hotrow_tests::{
     client::{Answer, Product},
     processes::ADMIN_TOKEN,
@@ -183,6 +185,45 @@ async fn an_admin_change_out_of_bounds_is_told_its_field_and_changes_nothing() -
     let shown = ingest.client()?.inventory(CHAIR).await?;
     assert_shown(&shown, 7);
     assert_eq!(ledger(&mut place.database().await?, CHAIR).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_faults_of_an_admin_change_are_listed_at_once() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    put_up(&ingest, CHAIR, 7).await?;
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let headers: [(&str, &[u8]); 2] = [
+        ("content-type", b"application/json"),
+        ("authorization", authorization.as_bytes()),
+    ];
+    let wrong = json!({ "title": "", "unit_price_minor": 49.9, "currency": "eur", "note": 1 });
+    let answer = send(
+        &ingest,
+        Method::PUT,
+        "/v1/inventory/chair",
+        &headers,
+        wrong.to_string(),
+    )
+    .await?;
+    let refused = assert_refused(&answer, 422, "invalid");
+    let errors = refused["errors"].as_array().into_iter().flatten();
+    let pointers: BTreeSet<_> = errors
+        .filter_map(|error| error["pointer"].as_str())
+        .collect();
+    let expected = [
+        "/title",
+        "/unit_price_minor",
+        "/currency",
+        "/available",
+        "/note",
+    ];
+    assert_eq!(pointers, BTreeSet::from(expected), "all at once: {refused}");
+    let answer = ingest.client()?.restock(CHAIR, -8, None).await?;
+    let refused = assert_refused(&answer, 422, "invalid");
+    assert_eq!(refused["errors"][0]["pointer"], "/quantity", "{refused}");
+    assert_shown(&ingest.client()?.inventory(CHAIR).await?, 7);
     Ok(())
 }
 

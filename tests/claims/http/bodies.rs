@@ -108,6 +108,84 @@ async fn a_hostile_body_gets_a_clear_4xx_and_is_not_queued() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_read_is_explained_in_the_words_of_json() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let right = one(CHAIR);
+    let with = |from: &str, to: &str| {
+        assert!(right.contains(from));
+        right.replace(from, to)
+    };
+    let object = "the body must be an object, and is";
+    let explained: [(Vec<u8>, u16, &str); 14] = [
+        (b"".into(), 400, "the body is empty"),
+        (right[..30].into(), 400, "the body is cut off"),
+        (format!("\u{feff}{right}").into(), 400, "byte order mark"),
+        (b"\x1f\x8b\x08\0".into(), 400, "compressed with gzip"),
+        (b"\xff\xfe{\0}\0".into(), 400, "is UTF-16"),
+        (
+            with("1}", "1,}").into(),
+            400,
+            "a comma stands before a closing bracket",
+        ),
+        (
+            right.replace('"', "'").into(),
+            400,
+            "strings need double quotes",
+        ),
+        (with(":1}", ":NaN}").into(), 400, "NaN is not a JSON value"),
+        (
+            serde_json::to_vec(&right)?,
+            422,
+            "a JSON string that holds JSON: send the object itself",
+        ),
+        (
+            format!("[{right}]").into(),
+            422,
+            &format!("{object} an array"),
+        ),
+        (b"null".into(), 422, &format!("{object} null")),
+        (
+            with(":1}", ":1.5}").into(),
+            422,
+            "items[0].quantity: must be a whole number",
+        ),
+        (
+            with(":1}", ":\"1\"}").into(),
+            422,
+            "items[0].quantity: must be a number, and is a string: leave out the quotes",
+        ),
+        (
+            with("}]", "}],\"items\":[]").into(),
+            422,
+            "items: is given twice",
+        ),
+    ];
+    for (body, status, explanation) in explained {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let answer = post(&ingest, &[], body).await?;
+        let code = if status == 400 {
+            "malformed"
+        } else {
+            "invalid"
+        };
+        let refused = assert_refused(&answer, status, code);
+        let detail = refused["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(explanation), "{text:?}: {detail:?}");
+    }
+
+    let compressed = post(&ingest, &[("content-encoding", b"gzip")], right).await?;
+    let refused = assert_refused(&compressed, 415, "unsupported_media_type");
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("without Content-Encoding"), "{detail:?}");
+    assert_eq!(compressed.header("accept-encoding"), Some("identity"));
+    let plain = post(&ingest, &[("content-encoding", b"identity")], one(CHAIR)).await?;
+    assert_accepted(&plain);
+    assert_eq!(envelopes(&place).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_not_http_ends_its_connection_and_nothing_else() -> anyhow::Result<()> {
     let place = place().await?;
     let ingest = ingest(&place).start().await?;

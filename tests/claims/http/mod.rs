@@ -1,6 +1,7 @@
 //! Claims about the front door: what an ingest process says to clients, whatever they send and
 //! whatever happens behind it.
 
+mod access_log;
 mod admin;
 mod bodies;
 mod broker_away;
@@ -122,6 +123,21 @@ fn one(sku: &str) -> String {
     format!(r#"{{"customer_id":"c-1","items":[{{"sku":"{sku}","quantity":1}}]}}"#)
 }
 
+/// What serde and `serde_json` say, and no client should read.
+const RUST_WORDS: [&str; 11] = [
+    "expected `",
+    "expected ident",
+    "expected struct",
+    "invalid type",
+    "invalid length",
+    " u32",
+    " i64",
+    "EOF",
+    "at line",
+    "duplicate field",
+    "unknown field",
+];
+
 /// Checks the shape of a refusal to the letter, and gives its body.
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
@@ -139,6 +155,14 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     if code == "outcome_unknown" {
         members.extend(["order_id", "status_url"]);
     }
+    let errors = body["errors"].as_array();
+    if code == "invalid" && errors.is_some() {
+        members.insert("errors");
+    }
+    for error in errors.into_iter().flatten() {
+        let shape = (error["pointer"].as_str(), error["detail"].as_str());
+        assert!(matches!(shape, (Some(_), Some(_))), "{body}");
+    }
     let found = body.as_object().into_iter().flatten();
     let found: BTreeSet<_> = found.map(|(name, _)| name.as_str()).collect();
     assert_eq!(found, members, "{body}");
@@ -147,6 +171,15 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     for text in ["title", "detail", "request_id"] {
         let text = body[text].as_str();
         assert!(text.is_some_and(|text| !text.is_empty()), "{body}");
+    }
+    let detail = body["detail"].as_str().unwrap_or_default();
+    for word in RUST_WORDS {
+        assert!(!detail.contains(word), "{word:?} in {body}");
+    }
+    if code == "outcome_unknown" {
+        for part in ["reads queued for ever", "the same Idempotency-Key"] {
+            assert!(detail.contains(part), "{body}");
+        }
     }
     let request_id = answer.header("x-request-id");
     assert_eq!(request_id, body["request_id"].as_str(), "{body}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use hotrow_tests::{client, wait};
+use hotrow_tests::{client, processes::ADMIN_TOKEN, wait};
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -188,6 +188,138 @@ async fn an_invalid_order_is_told_which_field_is_wrong() -> anyhow::Result<()> {
         order(json!(most)),
     ] {
         assert_accepted(&post(&ingest, &[], body.to_string()).await?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_faults_of_an_order_are_listed_at_once() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let body = json!({
+        "customer_id": 7,
+        "a/b": "",
+        "items": [{ "sku": "a b", "quantity": 0 }, 4, { "sku": "c", "quantity": "2", "x": 1 }],
+    });
+    let answer = post(&ingest, &[], body.to_string()).await?;
+    let refused = assert_refused(&answer, 422, "invalid");
+    let errors = refused["errors"].as_array().cloned().unwrap_or_default();
+    let pointers: BTreeSet<_> = errors
+        .iter()
+        .filter_map(|error| error["pointer"].as_str())
+        .collect();
+    let expected = [
+        "/customer_id",
+        "/a~1b",
+        "/items/0/sku",
+        "/items/0/quantity",
+        "/items/1",
+        "/items/2/quantity",
+        "/items/2/x",
+    ];
+    assert_eq!(pointers, BTreeSet::from(expected), "{refused}");
+    assert_eq!(errors.len(), expected.len(), "{refused}");
+
+    // A body has room for thousands of faults, and an answer has not.
+    let many: Vec<_> = (0..1_000).map(|n| format!(r#""{n}":0"#)).collect();
+    let answer = post(&ingest, &[], format!("{{{}}}", many.join(","))).await?;
+    let refused = assert_refused(&answer, 422, "invalid");
+    assert_eq!(refused["errors"].as_array().map(Vec::len), Some(100));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_query_parameter_that_is_unknown_or_repeated_is_refused_and_named() -> anyhow::Result<()>
+{
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    put_up(&ingest, CHAIR, 7).await?;
+    let authorization = format!("Bearer {ADMIN_TOKEN}");
+    let headers: [(&str, &[u8]); 2] = [
+        ("content-type", b"application/json"),
+        ("authorization", authorization.as_bytes()),
+    ];
+    let product = r#"{"title":"Chair","unit_price_minor":1,"currency":"EUR","available":1}"#;
+    let (order, restock) = (one(CHAIR), r#"{"quantity":1}"#);
+    let refused = [
+        (Method::POST, "/v1/orders?wait=1", &*order, "\"wait\""),
+        (Method::GET, "/v1/inventory?limt=5", "", "\"limt\""),
+        (
+            Method::GET,
+            "/v1/inventory?limt=5",
+            "",
+            "\"limit\", \"after\"",
+        ),
+        (
+            Method::GET,
+            "/v1/inventory?limit=5&limit=5",
+            "",
+            "\"limit\" is given twice",
+        ),
+        (Method::GET, "/v1/inventory?after=%ff", "", "\"after\""),
+        (Method::GET, "/v1/inventory/chair?x", "", "\"x\""),
+        (Method::PUT, "/v1/inventory/chair?x=1", product, "\"x\""),
+        (
+            Method::POST,
+            "/v1/inventory/chair/restock?x=1",
+            restock,
+            "takes none",
+        ),
+    ];
+    for (method, path, body, named) in refused {
+        let answer = send(&ingest, method, path, &headers, body.to_owned()).await?;
+        let detail = assert_refused(&answer, 400, "malformed")["detail"].clone();
+        let detail = detail.as_str().unwrap_or_default();
+        assert!(detail.contains(named), "{path}: {detail}");
+    }
+    // Without parameters a question mark asks for nothing.
+    let answer = send(&ingest, Method::POST, "/v1/orders?", &headers, order).await?;
+    assert_accepted(&answer);
+    assert_eq!(envelopes(&place).await?, 1);
+    let shown = ingest.client()?.inventory(CHAIR).await?.json()?;
+    assert_eq!(shown["available"], 7, "nothing has changed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_405_names_the_methods_that_the_path_takes() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let paths = [
+        (Method::DELETE, "/v1/orders", &["GET", "HEAD", "POST"][..]),
+        (Method::PUT, "/v1/orders/1", &["GET", "HEAD"]),
+        (Method::POST, "/v1/inventory", &["GET", "HEAD"]),
+        (
+            Method::PATCH,
+            "/v1/inventory/chair",
+            &["GET", "HEAD", "PUT"],
+        ),
+        (Method::GET, "/v1/inventory/chair/restock", &["POST"]),
+    ];
+    for (method, path, taken) in paths {
+        let answer = send(&ingest, method, path, &[], "").await?;
+        let refused = assert_refused(&answer, 405, "method_not_allowed");
+        let allow = answer.header("allow").unwrap_or_default();
+        let allowed: BTreeSet<_> = allow.split(',').map(str::trim).collect();
+        assert_eq!(allowed, taken.iter().copied().collect(), "{path}");
+        for method in taken {
+            let detail = refused["detail"].as_str().unwrap_or_default();
+            assert!(detail.contains(method), "{path}: {detail}");
+        }
+    }
+    // What is no path at all is refused in the same shape.
+    for target in [
+        "OPTIONS *",
+        "CONNECT shop.example:443",
+        "GET http://shop.example/",
+    ] {
+        let request = format!("{target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = ingest.client()?.raw(request.as_bytes()).await?;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.contains("application/problem+json"),
+            "{target}: {answer}"
+        );
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("RATE_LIMIT_CUSTOMERS", "10/s")
         .set("QUEUED_ORDERS_MAX", "-1")
         .set("ENVELOPE_ORDERS_MAX", "0")
+        .set("LOG_SAMPLE", "-1")
         .set("DATABASE_CONNECTIONS", "1")
         .set("SHUTDOWN_GRACE", "fifteen")
         .set("LOG_FORMAT", "xml")
@@ -59,6 +60,7 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         "RATE_LIMIT_CUSTOMERS is not a setting",
         "QUEUED_ORDERS_MAX",
         "ENVELOPE_ORDERS_MAX",
+        "LOG_SAMPLE",
         "DATABASE_CONNECTIONS",
         "SHUTDOWN_GRACE",
         "LOG_FORMAT",
@@ -419,6 +421,7 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("RATE_LIMIT_GLOBAL", "off"),
         ("QUEUED_ORDERS_MAX", "1000000"),
         ("ENVELOPE_ORDERS_MAX", "512"),
+        ("LOG_SAMPLE", "100"),
     ];
     let worker = [
         ("METRICS_ADDR", "127.0.0.1:9465"),
