@@ -64,7 +64,7 @@ pub async fn run(
     days::make_coming(&pool, Day::today(), settings.retention_days)
         .await
         .context("cannot make the days of the orders table")?;
-    let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
+    let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
 
