@@ -15,6 +15,7 @@ use lapin::{
     Channel, Consumer,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
+    uri::AMQPUri,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -25,6 +26,18 @@ use crate::settings::BATCH_BYTES_MAX;
 /// Most bytes of envelopes that a partition has opened and not settled: the batch in hand and the next. An
 /// envelope that is larger than this by itself takes all of the room.
 const OPENED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
+
+/// The largest frame that a message may come in: what brokers agree to unless told otherwise. Headers cannot be
+/// split, and a foreign message with larger ones than agreed would end the connection each time that it is
+/// delivered. (RabbitMQ, "Networking", `frame_max`.)
+const FRAME_MAX: u32 = 128 * 1024;
+
+/// A connection that takes whatever the broker hands out.
+pub(crate) fn broker(uri: &AMQPUri, name: &str) -> Broker {
+    let mut uri = uri.clone();
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
+    Broker::new(&uri, name)
+}
 
 /// One envelope, opened.
 #[derive(Debug)]

@@ -70,7 +70,7 @@ pub async fn run(
     days::make_coming(&pool, settings.retention_days)
         .await
         .context("cannot make the days of orders and ledger")?;
-    let consuming = Arc::new(Broker::new(&common.amqp, "hotrow-worker consuming"));
+    let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
     let (repairs, repairing) =

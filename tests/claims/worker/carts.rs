@@ -1,6 +1,10 @@
 //! Claims about orders of several items.
 
-use hotrow_shared::envelope::Order;
+use std::time::Duration;
+
+use anyhow::Context;
+use hotrow_shared::{envelope::Order, id::Day, order::SKU_LENGTH_MAX, request_id::RequestId};
+use hotrow_tests::Process;
 use serde_json::json;
 
 use super::shop::{A_WHILE, Shop, counts};
@@ -189,4 +193,87 @@ async fn carts_that_share_products_across_partitions_neither_deadlock_nor_share_
         "rows are locked in the sequence of their SKUs"
     );
     Ok(())
+}
+
+/// The largest that the API takes: 20 items with names of 64 characters, a customer of 128, a key of 255 and
+/// a request of 128.
+fn largest_cart(shop: &Shop, partition: u16, number: usize) -> anyhow::Result<Order> {
+    // The smallest name chooses the partition.
+    let smallest = (0..)
+        .map(|name: u32| format!("{name:0>SKU_LENGTH_MAX$}"))
+        .find(|name| shop.partition(&[name]) == partition)
+        .context("a name for each partition")?;
+    let others: Vec<_> = (1..20)
+        .map(|item| format!("{item:z>SKU_LENGTH_MAX$}"))
+        .collect();
+    let mut items = vec![(smallest.as_str(), 1_000)];
+    items.extend(others.iter().map(|name| (name.as_str(), 1_000)));
+    let key = format!("{number:k>255}");
+    let mut order = shop.keyed(&"c".repeat(128), &items, &key, Day::today());
+    let request = format!("{number:r>128}").into_boxed_str();
+    order.request_id = Some(RequestId::try_from(request)?);
+    Ok(order)
+}
+
+#[tokio::test]
+#[ignore = "takes a minute"]
+async fn a_backlog_of_the_largest_carts_in_every_partition_is_settled_in_less_than_256_mb()
+-> anyhow::Result<()> {
+    const PARTITIONS: u16 = 16;
+    const CARTS_PER_PARTITION: usize = 3_000;
+    /// What ingest puts into an envelope of 128 KiB.
+    const CARTS_PER_ENVELOPE: usize = 48;
+    let shop = Shop::open(PARTITIONS).await?;
+    let mut last = Vec::new();
+    for partition in 0..PARTITIONS {
+        let carts = (0..CARTS_PER_PARTITION)
+            .map(|number| largest_cart(&shop, partition, number))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        for gathered in carts.chunks(CARTS_PER_ENVELOPE) {
+            shop.publish(gathered).await?;
+        }
+        last.extend(carts.last().cloned());
+    }
+    let worker = shop.worker().start().await?;
+    shop.settled(&last, Duration::from_mins(10)).await?;
+    let settled = u64::from(PARTITIONS) * CARTS_PER_PARTITION as u64;
+    counts(&worker, "hotrow_orders_settled_total", &[], settled).await?;
+    let peak_kib = peak_memory_kib(&worker)?;
+    println!("peak of {settled} carts: {} MiB", peak_kib / 1024);
+    assert!(peak_kib < 256 * 1024, "{peak_kib} KiB");
+    Ok(())
+}
+
+#[tokio::test]
+async fn carts_that_do_not_fit_into_a_batch_by_their_bytes_are_settled_in_sequence()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    // One envelope of an older release, larger than all of the room for opened ones, and small ones.
+    let carts = (0..1_500)
+        .map(|number| largest_cart(&shop, 0, number))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    shop.publish(&carts[..1_200]).await?;
+    for gathered in carts[1_200..].chunks(20) {
+        shop.publish(gathered).await?;
+    }
+    let worker = shop.worker().start().await?;
+    shop.settled(&carts, A_WHILE).await?;
+    counts(&worker, "hotrow_orders_settled_total", &[], 1_500).await?;
+    let full = [("closed_by", "full")];
+    let full = worker
+        .metrics()
+        .await?
+        .count("hotrow_batch_orders_count", &full);
+    assert!(full >= 1, "1,500 orders are few, and their bytes are many");
+    Ok(())
+}
+
+/// The most memory that a process has had.
+fn peak_memory_kib(process: &Process) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.trim().strip_suffix("kB"));
+    Ok(peak.context("the kernel tells the peak")?.trim().parse()?)
 }

@@ -6,12 +6,14 @@ use anyhow::ensure;
 use futures_util::StreamExt;
 use hotrow_shared::{
     id::Day,
+    request_id::RequestId,
     topology::{self, DEAD_QUEUE},
 };
 use hotrow_tests::wait;
 use lapin::{
-    options::{BasicConsumeOptions, BasicNackOptions},
-    types::FieldTable,
+    BasicProperties,
+    options::{BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
 
@@ -338,6 +340,142 @@ async fn an_order_of_a_day_that_is_no_longer_kept_is_dead_lettered_and_its_neigh
     let detail = listed[0]["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("no partition"), "{detail}");
     shop.books(&orders).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_foreign_message_however_ugly_ends_as_a_dead_letter_and_blocks_nobody()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    let worker = shop.worker().start().await?;
+    let text = |text: &[u8]| AMQPValue::LongString(text.to_vec().into());
+    let mut headers = FieldTable::default();
+    headers.insert("not-text".into(), text(b"\xff\xfe\x00"));
+    headers.insert("large".into(), text(&[b'x'; 60_000]));
+    headers.insert("x-death".into(), text(b"no table"));
+    headers.insert("x-hotrow-reason".into(), AMQPValue::Boolean(true));
+    headers.insert("x-hotrow-partition".into(), AMQPValue::Double(0.5));
+    let ugly = BasicProperties::default()
+        .with_headers(headers)
+        .with_content_type("x/y".into())
+        .with_expiration("3600000".into())
+        .with_priority(255)
+        .with_message_id("\u{fffd}".into());
+    let large = vec![b'{'; 10 * 1024 * 1024];
+    // What a parser says of it is long, too, and no character ends where it is cut.
+    let wordy = format!(
+        r#"{{"v":2,"commands":[{{"{}":{{}}}}]}}"#,
+        "ü".repeat(50_000)
+    );
+    // The headers are larger than the frames of Hotrow's own publishers.
+    let foreign = shop.place.broker().await?;
+    let channel = foreign.create_channel().await?;
+    let bodies: [&[u8]; 4] = [b"", b"\xff", &large, wordy.as_bytes()];
+    for body in bodies {
+        let key = topology::routing_key(0);
+        let options = BasicPublishOptions::default();
+        channel
+            .basic_publish(
+                topology::ORDERS_EXCHANGE.into(),
+                key.into(),
+                options,
+                body,
+                ugly.clone(),
+            )
+            .await?;
+    }
+    foreign.close(200, "done".into()).await?;
+    let orders = [shop.order("c", &[("chair", 1)])];
+    shop.publish(&orders).await?;
+    shop.settled(&orders, A_WHILE).await?;
+    let malformed = [("reason", "malformed")];
+    counts(&worker, "hotrow_dead_letters_total", &malformed, 4).await?;
+
+    let listed = list(&shop, &[]).await?;
+    assert_eq!(listed.len(), 4);
+    for letter in &listed {
+        assert_eq!(
+            (&letter["reason"], &letter["partition"]),
+            (&json!("malformed"), &json!(0))
+        );
+        assert!(letter["detail"].as_str().unwrap_or_default().len() <= 1024);
+    }
+    let replayed = command(&shop, &["replay", "--all"]).await?;
+    assert_eq!(out(&replayed), "replayed: 4\n");
+    counts(&worker, "hotrow_dead_letters_total", &malformed, 8).await?;
+    let discarded = command(&shop, &["discard", "--all"]).await?;
+    assert_eq!(out(&discarded), "discarded: 4\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_id_of_a_request_leads_from_the_worker_to_the_dead_letter() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    shop.sql(CURSE).await?;
+    let request = |name: &str| RequestId::try_from(name.to_owned().into_boxed_str());
+    let mut orders = [
+        shop.order("c", &[("chair", 1)]),
+        shop.order("cursed", &[("chair", 1)]),
+    ];
+    orders[0].request_id = Some(request("request-of-the-sound-one")?);
+    let longest = "r".repeat(128);
+    orders[1].request_id = Some(request(&longest)?);
+    shop.publish(&orders).await?;
+    let worker = shop
+        .worker()
+        .set("RUST_LOG", "info,hotrow_worker=debug")
+        .start()
+        .await?;
+    shop.settled(&orders, A_WHILE).await?;
+    for id in ["request-of-the-sound-one", &longest] {
+        wait::until("the log to name the request", A_WHILE, async || {
+            worker.has_logged(id).then_some(())
+        })
+        .await?;
+    }
+    let listed = list(&shop, &[]).await?;
+    assert_eq!(listed[0]["request_ids"], json!([longest]));
+    let channel = shop.channel().await?;
+    let got = channel
+        .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
+        .await?;
+    let headers = got.and_then(|got| got.delivery.properties.headers().clone());
+    let header = headers.and_then(|headers| {
+        let value = headers.inner().get("x-hotrow-request-id")?.clone();
+        Some(value)
+    });
+    let expected = AMQPValue::LongString(longest.as_str().into());
+    assert_eq!(header, Some(expected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    for action in ["list", "replay", "discard"] {
+        let unknown = command(&shop, &[action, "--reason", "refusd"]).await?;
+        assert!(!unknown.status.success());
+        for known in ["refusd", "malformed", "refused", "delivery_limit"] {
+            assert!(said(&unknown).contains(known), "{}", said(&unknown));
+        }
+        let no_id = command(&shop, &[action, "--order-id", "42"]).await?;
+        assert!(!no_id.status.success());
+        assert!(
+            said(&no_id).contains("not the id of an order"),
+            "{}",
+            said(&no_id)
+        );
+        let none = command(&shop, &[action, "--reason", "refused"]).await?;
+        assert!(none.status.success());
+        assert!(
+            said(&none).contains("no dead letter matches"),
+            "{}",
+            said(&none)
+        );
+    }
     Ok(())
 }
 

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use hotrow_shared::topology;
+use hotrow_shared::topology::{self, DEAD_EXCHANGE, DEAD_QUEUE};
 use hotrow_tests::{Mode, Process, Proxy, wait};
+use lapin::{
+    options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 
 use super::{
-    shop::{A_WHILE, Shop},
+    shop::{A_WHILE, Shop, counts},
     stream::Stream,
 };
 
@@ -113,6 +117,93 @@ async fn a_worker_that_cannot_drain_fails_after_its_grace_and_the_next_settles_e
     assert!(worker.has_logged("SHUTDOWN_GRACE"), "{}", worker.log_tail());
     let _next = shop.worker().start().await?;
     stream.settles_in_sequence(&shop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_rows_that_somebody_holds_leaves_its_orders_and_ends_well()
+-> anyhow::Result<()> {
+    let shop = Shop::open(3).await?;
+    let skus = shop.sku_of_each_partition();
+    for sku in &skus {
+        shop.stock(sku, 100).await?;
+    }
+    let held: Vec<_> = skus.iter().map(String::as_str).collect();
+    let mut row = shop.hold(&held).await?;
+    // One waits for the row, others for their turn, and one has an envelope that did not fit.
+    let mut worker = shop
+        .worker()
+        .set("SHUTDOWN_GRACE", "4s")
+        .set("BATCH_ORDERS_MAX", "10")
+        .start()
+        .await?;
+    let orders: Vec<_> = skus
+        .iter()
+        .flat_map(|sku| (0..30).map(|_| shop.order("c", &[(sku, 1)])))
+        .collect();
+    for gathered in orders.chunks(15) {
+        shop.publish(gathered).await?;
+    }
+    shop.waits_for_a_lock(1).await?;
+    worker.terminate()?;
+    let ended = worker.ended(Duration::from_secs(5)).await?;
+    assert!(ended.success(), "{ended}\n{}", worker.log_tail());
+    sqlx::query("select").execute(&mut *row).await?;
+    drop(row);
+    let _next = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    shop.books(&orders).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_whose_dead_letters_find_no_queue_ends_well_and_the_next_buries_them()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    let worker = shop.worker().set("SHUTDOWN_GRACE", "4s");
+    let mut worker = worker.start().await?;
+    let channel = shop.channel().await?;
+    channel
+        .queue_delete(DEAD_QUEUE.into(), QueueDeleteOptions::default())
+        .await?;
+    shop.publish_bytes(0, b"no envelope").await?;
+    let orders = [shop.order("c", &[("chair", 1)])];
+    shop.publish(&orders).await?;
+    wait::until("the worker to miss the queue", A_WHILE, async || {
+        worker.has_logged("published again").then_some(())
+    })
+    .await?;
+    worker.terminate()?;
+    let ended = worker.ended(Duration::from_secs(5)).await?;
+    assert!(ended.success(), "{ended}\n{}", worker.log_tail());
+
+    let broker = shop.channel().await?;
+    let quorum = QueueDeclareOptions::durable();
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    let limit = AMQPValue::LongInt(1_000_000_000);
+    arguments.insert("x-delivery-limit".into(), limit);
+    broker
+        .queue_declare(DEAD_QUEUE.into(), quorum, arguments)
+        .await?;
+    let bind = QueueBindOptions::default();
+    broker
+        .queue_bind(
+            DEAD_QUEUE.into(),
+            DEAD_EXCHANGE.into(),
+            "".into(),
+            bind,
+            FieldTable::default(),
+        )
+        .await?;
+    let next = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    counts(&next, "hotrow_dead_letters_total", &[], 1).await?;
+    shop.books(&orders).await?;
     Ok(())
 }
 

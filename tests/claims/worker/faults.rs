@@ -130,6 +130,40 @@ async fn trouble_that_is_not_the_orders_is_tried_again_under_its_own_cause() -> 
 }
 
 #[tokio::test]
+async fn a_settlement_that_takes_too_long_is_tried_with_half_the_orders() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 1_000).await?;
+    // The database takes 20 ms for an order and gives up after a second.
+    shop.sql(
+        "create function slow() returns trigger language plpgsql as
+             $$ begin perform pg_sleep(0.02); return new; end $$;
+         create trigger slow before insert on orders for each row execute function slow();
+         do $$ begin execute format('alter database %I set statement_timeout = 1000', current_database()); end $$",
+    )
+    .await?;
+    let orders: Vec<_> = (0..150).map(|_| shop.order("c", &[("chair", 1)])).collect();
+    shop.publish(&orders).await?;
+    let worker = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    counts_at_least(&worker, RETRIES, &[("cause", "timeout")], 2).await?;
+    assert_eq!(worker.metrics().await?.count(DEAD, &[]), 0);
+    assert_eq!(shop.left("chair").await?, 850);
+
+    // Once it is quick again, the parts grow again.
+    shop.sql("drop trigger slow on orders").await?;
+    let more: Vec<_> = (0..600).map(|_| shop.order("c", &[("chair", 1)])).collect();
+    shop.publish(&more).await?;
+    shop.settled(&more, A_WHILE).await?;
+    let largest: i32 =
+        sqlx::query_scalar("select max(orders) from inventory_ledger where kind = 'settlement'")
+            .fetch_one(&shop.database)
+            .await?;
+    assert!(largest > 150, "{largest}");
+    shop.books(&[orders, more].concat()).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_victim_of_a_deadlock_is_settled_after_all() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("a-chair", 100).await?;
@@ -241,6 +275,25 @@ async fn a_table_that_is_missing_is_waited_for() -> anyhow::Result<()> {
         counted.count(RETRIES, &[]),
         counted.count(RETRIES, &[("cause", "other")])
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_that_is_missing_is_made_and_no_order_suffers() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 100).await?;
+    let worker = shop.worker().start().await?;
+    let today = chrono::Utc::now().format("drop table orders_%Y%m%d");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(today.to_string()))
+        .execute(&shop.database)
+        .await?;
+    let orders: Vec<_> = (0..20).map(|_| shop.order("c", &[("chair", 1)])).collect();
+    shop.publish(&orders).await?;
+    shop.settled(&orders, A_WHILE).await?;
+    counts_at_least(&worker, RETRIES, &[("cause", "missing_day")], 1).await?;
+    assert_eq!(worker.metrics().await?.count(DEAD, &[]), 0);
+    let verdict = shop.books(&orders).await?;
+    assert_eq!(verdict.outcomes.confirmed, 20);
     Ok(())
 }
 

@@ -291,3 +291,48 @@ async fn a_key_sent_with_two_bodies_on_both_sides_of_midnight_at_once_has_one_ef
     assert_eq!(verdict.outcomes.confirmed, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_key_repeated_every_day_is_a_new_purchase_from_the_second_midnight_on()
+-> anyhow::Result<()> {
+    let shop = Shop::open(2).await?;
+    let skus = shop.sku_of_each_partition();
+    for sku in &skus {
+        shop.stock(sku, 10).await?;
+    }
+    let today = Day::today().0;
+    let _worker = shop.worker().start().await?;
+    // Each day it comes in by another queue.
+    let mut orders = Vec::new();
+    for (ago, sku) in [(4, 0), (3, 1), (2, 0), (1, 1), (0, 0)] {
+        let order = shop.keyed("c", &[(&skus[sku], 1)], "key", Day(today - ago));
+        make_day(&shop, order.id.day()).await?;
+        shop.publish(std::slice::from_ref(&order)).await?;
+        shop.settled(std::slice::from_ref(&order), A_WHILE).await?;
+        orders.push(order);
+    }
+    let mut firsts = Vec::new();
+    for order in &orders {
+        firsts.push(shop.row(order).await?.alias_of);
+    }
+    let id = |at: usize| Some(orders[at].id.uuid());
+    assert_eq!(firsts, [None, id(0), None, id(2), None]);
+    let left = shop.left(&skus[0]).await? + shop.left(&skus[1]).await?;
+    assert_eq!(left, 20 - 3);
+    shop.books(&orders).await?;
+    Ok(())
+}
+
+/// Makes the table of a day in the past, unless it is there.
+async fn make_day(shop: &Shop, day: Day) -> anyhow::Result<()> {
+    let date = chrono::NaiveDate::default() + chrono::Days::new(day.0);
+    let name = date.format("orders_%Y%m%d");
+    let (from, to) = (day.first_id(), Day(day.0 + 1).first_id());
+    let make = format!(
+        "create table if not exists {name} partition of orders for values from ('{from}') to ('{to}')"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make))
+        .execute(&shop.database)
+        .await?;
+    Ok(())
+}

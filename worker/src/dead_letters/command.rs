@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER};
 use crate::{
+    deliveries,
     document::{accepted_at, unpriced},
     settings::{DeadLetterAction, Selection, Settings},
     store::{StoreError, orders},
@@ -115,7 +116,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         "hotrow-worker dead-letters",
         database::ACQUIRE_MAX,
     );
-    let broker = Broker::new(&common.amqp, "hotrow-worker dead-letters");
+    let broker = deliveries::broker(&common.amqp, "hotrow-worker dead-letters");
     database::require_schema(&common.database).await?;
     topology::ensure(&broker, &pool, common.partitions).await?;
     let desk = Desk {
