@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::{
-    extract::rejection::{PathRejection, QueryRejection},
+    extract::rejection::PathRejection,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -255,11 +255,5 @@ impl IntoResponse for Problem {
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
         Self::Malformed(format!("the path cannot be read: {rejection}"))
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::Malformed(format!("the query cannot be read: {rejection}"))
     }
 }

@@ -41,6 +41,8 @@ pub(crate) async fn one(
     let Path(id) = path?;
     let [wait] = query::read(&uri, ["wait"])?;
     let wait = Wait::read(wait.as_deref(), &headers)?;
+    // They hold the connection's buffer, and a wait may be long.
+    drop((uri, headers));
     let id = recognise(&desk, &id)?;
     let found = find(&desk, &[id], wait).await?.pop();
     let mut response = match found.unwrap_or(Found::Queued) {
@@ -84,6 +86,7 @@ pub(crate) async fn many(
     let ids = ids
         .map(|id| recognise(&desk, id))
         .collect::<Result<Vec<_>, _>>()?;
+    drop((uri, headers));
     let found = find(&desk, &ids, wait).await?;
     let mut response = json(list(&ids, found, desk.backlog.longest_wait())?.into());
     wait.note_applied(&mut response);
