@@ -113,7 +113,7 @@ pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx
 /// # Errors
 /// The database is out of reach, the user may not change the tables, or a reader of the tables holds
 /// the change up for longer than a lock is waited for: the same again may work.
-pub(crate) async fn make_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
+pub async fn make_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
     let mut connection = session(pool).await?;
     let today = today(&mut connection).await?;
     let last = Day(today.0 + ON_THE_SPOT_MAX);

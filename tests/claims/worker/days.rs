@@ -1,6 +1,8 @@
 //! Claims about the days of orders and ledger: there ahead of time, gone when they are old, and never
 //! in the way of a settlement.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use hotrow_shared::id::Day;
 use hotrow_tests::wait;
@@ -223,6 +225,34 @@ async fn nothing_is_dropped_that_is_young_by_one_of_the_clocks_and_the_offset_is
     let twenty_days = -20.0 * 86_400.0;
     assert!((offset - twenty_days).abs() < 5.0, "{offset}");
     assert!(worker.has_logged("differs from the database's"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn missing_days_are_made_on_the_spot_by_many_at_once() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    let today = Utc::now().date_naive();
+    let missing = [0, 3, 30].map(|ahead| today + Days::new(ahead));
+    for day in &missing[..2] {
+        drop_day(&shop, *day).await?;
+    }
+    let days: BTreeSet<_> = [0, 3, 30, 36_500]
+        .map(|ahead| Day(Day::today().0 + ahead))
+        .into();
+    let make = || hotrow_worker::days::make_for(&shop.database, &days);
+    tokio::try_join!(make(), make(), make(), make())?;
+    for day in missing {
+        assert!(is_attached(&shop, day).await?, "{day} has no table");
+    }
+    let without_a_date = today + Days::new(36_500);
+    assert!(!is_attached(&shop, without_a_date).await?);
+    let ledger = ledger_table(today + Days::new(30));
+    assert!(
+        sqlx::query(sqlx::AssertSqlSafe(format!("select from {ledger}")))
+            .execute(&shop.database)
+            .await
+            .is_ok()
+    );
     Ok(())
 }
 
