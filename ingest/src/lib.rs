@@ -70,12 +70,7 @@ pub async fn run(
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pools.orders, common.partitions).await?;
-    let (repairs, repairing) = Repairs::new(
-        Arc::clone(&listening),
-        pools.orders.clone(),
-        common.partitions,
-    );
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
+    let repairs = Repairs::start(&listening, &pools.orders, common.partitions, &shutdown);
 
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());

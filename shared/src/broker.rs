@@ -7,7 +7,6 @@
 mod attempt;
 
 use std::{
-    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -170,7 +169,7 @@ impl Broker {
         let first = self.first.load(Ordering::Relaxed);
         let mut turns = (0..self.nodes.len()).map(|turn| (first + turn) % self.nodes.len());
         let mut asked = FuturesUnordered::new();
-        let mut failures = Failures::default();
+        let mut failures = Vec::new();
         loop {
             let next = turns.next();
             if let Some(at) = next {
@@ -182,8 +181,8 @@ impl Broker {
                         self.first.store(at, Ordering::Relaxed);
                         return Ok(connection);
                     }
-                    Some((at, Err(why))) => failures.add(&self.nodes[at], &why),
-                    None => return Err(BrokerError::Unreachable(failures.0)),
+                    Some((at, Err(why))) => failures.push(format!("{}: {why}", Node(&self.nodes[at]))),
+                    None => return Err(BrokerError::Unreachable(failures.join("; "))),
                 },
                 () = sleep(NODE_TURN), if next.is_some() => {}
             }
@@ -204,19 +203,6 @@ impl Broker {
             .as_ref()
             .filter(|connection| connection.status().connected())
             .map(Arc::clone)
-    }
-}
-
-/// Which node failed for which reason, in one line for a person.
-#[derive(Default)]
-struct Failures(String);
-
-impl Failures {
-    fn add(&mut self, node: &AMQPUri, why: &dyn fmt::Display) {
-        if !self.0.is_empty() {
-            self.0.push_str("; ");
-        }
-        self.0 += &format!("{}: {why}", Node(node));
     }
 }
 

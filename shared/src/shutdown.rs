@@ -66,12 +66,13 @@ pub async fn within(
 /// The end of `main`: an error is told to a person, behind the last lines of the log.
 #[must_use]
 pub fn exit_code(ended: anyhow::Result<()>) -> ExitCode {
-    if let Err(error) = &ended {
-        log::write(format!("error: {error:#}\n").as_bytes());
-    }
-    log::flush();
-    match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+        Err(error) => {
+            log::write(format!("error: {error:#}\n").as_bytes());
+            ExitCode::FAILURE
+        }
+    };
+    log::flush();
+    code
 }

@@ -14,6 +14,7 @@ use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, BrokerError, is_missing};
 
@@ -123,20 +124,24 @@ pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(
     Ok(())
 }
 
-/// Asks the task that [`Repairs::new`] returned to make the topology whole.
+/// A handle on the task that keeps the topology whole. One per process is enough.
 #[derive(Clone)]
 pub struct Repairs(Arc<Notify>);
 
 impl Repairs {
-    /// A handle, and the task that repairs for as long as it is run. One per process is enough.
-    pub fn new(
-        broker: Arc<Broker>,
-        pool: PgPool,
+    /// Starts the task, which looks and repairs until `shutdown`.
+    #[must_use]
+    pub fn start(
+        broker: &Arc<Broker>,
+        pool: &PgPool,
         partitions: u16,
-    ) -> (Self, impl Future<Output = ()>) {
+        shutdown: &CancellationToken,
+    ) -> Self {
         let requested = Arc::new(Notify::new());
+        let (broker, pool) = (Arc::clone(broker), pool.clone());
         let repairing = repair_for_ever(broker, pool, partitions, Arc::clone(&requested));
-        (Self(requested), repairing)
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
+        Self(requested)
     }
 
     /// Says that something is missed. Many requests are one repair.

@@ -73,9 +73,7 @@ pub async fn run(
     let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, common.partitions).await?;
-    let (repairs, repairing) =
-        Repairs::new(Arc::clone(&consuming), pool.clone(), common.partitions);
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
+    let repairs = Repairs::start(&consuming, &pool, common.partitions, &shutdown);
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);

@@ -182,7 +182,7 @@ async fn what_is_wrong_with_a_server_is_said_in_one_sentence_without_its_passwor
         ),
         (
             "DATABASE_URL",
-            change(database, |url| Ok(url.set_path("/nowhere")))?,
+            Url::parse(database)?.join("/nowhere")?.into(),
             "there is no database \"nowhere\"",
         ),
         (
@@ -197,11 +197,7 @@ async fn what_is_wrong_with_a_server_is_said_in_one_sentence_without_its_passwor
             })?,
             "cannot be resolved",
         ),
-        (
-            "DATABASE_URL",
-            change(database, |url| Ok(url.set_query(Some("sslmode=require"))))?,
-            "TLS",
-        ),
+        ("DATABASE_URL", format!("{database}?sslmode=require"), "TLS"),
         (
             "AMQP_URL",
             change(amqp, |url| url.set_password(Some(PASSWORD)))?,
@@ -209,7 +205,7 @@ async fn what_is_wrong_with_a_server_is_said_in_one_sentence_without_its_passwor
         ),
         (
             "AMQP_URL",
-            change(amqp, |url| Ok(url.set_path("/nowhere")))?,
+            Url::parse(amqp)?.join("/nowhere")?.into(),
             "virtual host \"nowhere\"",
         ),
         (
@@ -360,7 +356,7 @@ async fn a_queue_or_exchange_of_another_kind_is_named_with_what_to_do() -> anyho
         .await?;
     for settings in [ingest(&place), worker(&place)] {
         let message = refused(&settings).await?;
-        for part in [&queue, "delete it", "x-queue-type"] {
+        for part in [&queue, "delete it", "PRECONDITION_FAILED"] {
             assert!(message.contains(part), "{message}");
         }
     }
