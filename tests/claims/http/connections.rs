@@ -74,7 +74,7 @@ async fn a_head_has_ten_seconds_from_its_first_byte_and_an_idle_connection_has_m
     let (first, second) = tokio::try_join!(trickle(&mut first_head), trickle(&mut second_head))?;
     for lasted in [first, second] {
         assert!(
-            (HEAD_TIME - Duration::from_millis(500)..HEAD_TIME + SOON / 4).contains(&lasted),
+            (HEAD_TIME.mul_f64(0.95)..HEAD_TIME + SOON / 4).contains(&lasted),
             "{lasted:?}"
         );
     }
@@ -107,7 +107,7 @@ async fn who_does_not_read_is_dropped_and_who_reads_slowly_or_asks_late_is_not()
         slow.read_some(512 * 1024).await?;
         sleep(READ_TIME / 6).await;
         let (_, readers) = ended(&ingest.metrics().await?);
-        let due = stalled.elapsed() > READ_TIME - Duration::from_secs(1);
+        let due = stalled.elapsed() > READ_TIME.mul_f64(0.95);
         assert!(readers == 0 || due, "dropped after {:?}", stalled.elapsed());
     }
     assert_eq!(ended(&ingest.metrics().await?), (0, 1), "the deaf one");
@@ -232,11 +232,18 @@ async fn a_crowd_of_idle_slow_and_deaf_clients_costs_little_and_leaves_nothing_b
     const SLOW: usize = 1_000;
     const DEAF: usize = 1_000;
     const MEMORY_MAX: u64 = 256 * 1024 * 1024;
+    /// The default of `DATABASE_CONNECTIONS`: a crowd makes the pool open all of them.
+    const POOL: usize = 20;
     raise_descriptors(u64::try_from(IDLE + SLOW + DEAF)? + 500)?;
     let place = place().await?;
     let ingest = ingest(&place).start().await?;
     // The largest page there is.
     put_up_many(&ingest, 1_000).await?;
+    // With all that a process has once it has worked.
+    let client = ingest.client()?;
+    let pages = stream::iter(0..200).map(|_| client.get("/v1/inventory?limit=1000"));
+    pages.buffer_unordered(50).try_collect::<Vec<_>>().await?;
+    drop(client);
     connected(&ingest, 0).await?;
     let before = Cost::of(&ingest)?;
 
@@ -311,7 +318,7 @@ async fn a_crowd_of_idle_slow_and_deaf_clients_costs_little_and_leaves_nothing_b
         let cost = Cost::of(&ingest).ok()?;
         let client = ingest.client().ok()?;
         client.get("/livez").await.ok()?;
-        let is_back = cost.descriptors <= before.descriptors + 5
+        let is_back = cost.descriptors <= before.descriptors + POOL
             && cost.memory < before.memory + MEMORY_MAX / 8;
         is_back.then_some(cost)
     });

@@ -157,20 +157,26 @@ mod tests {
         per_address_max: 2,
     };
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
     }
 
     #[test]
     fn an_address_has_its_own_limit_and_all_have_one_together() {
         let mut open = Open::default();
-        assert_eq!(open.take(LIMITS, address("1.1.1.1")), Ok(()));
-        assert_eq!(open.take(LIMITS, address("1.1.1.1")), Ok(()));
-        assert_eq!(open.take(LIMITS, address("1.1.1.1")), Err(Refused::Address));
-        assert_eq!(open.take(LIMITS, address("2.2.2.2")), Ok(()));
-        assert_eq!(open.take(LIMITS, address("3.3.3.3")), Err(Refused::Full));
-        open.give_back(address("1.1.1.1"));
-        assert_eq!(open.take(LIMITS, address("3.3.3.3")), Ok(()));
+        assert_eq!(open.take(LIMITS, Some(address("1.1.1.1"))), Ok(()));
+        assert_eq!(open.take(LIMITS, Some(address("1.1.1.1"))), Ok(()));
+        assert_eq!(
+            open.take(LIMITS, Some(address("1.1.1.1"))),
+            Err(Refused::Address)
+        );
+        assert_eq!(open.take(LIMITS, Some(address("2.2.2.2"))), Ok(()));
+        assert_eq!(
+            open.take(LIMITS, Some(address("3.3.3.3"))),
+            Err(Refused::Full)
+        );
+        open.give_back(Some(address("1.1.1.1")));
+        assert_eq!(open.take(LIMITS, Some(address("3.3.3.3"))), Ok(()));
     }
 
     #[test]
