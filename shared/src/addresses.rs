@@ -21,6 +21,15 @@ const ESCAPES: &str = "user or password has a character that means something els
 pub struct Brokers(Vec<AMQPUri>);
 
 impl Brokers {
+    /// The same with larger or smaller frames, in bytes, where `AMQP_URL` does not say how large they are.
+    #[must_use]
+    pub fn with_frames_of(mut self, bytes_max: u32) -> Self {
+        for node in &mut self.0 {
+            node.query.frame_max.get_or_insert(bytes_max);
+        }
+        self
+    }
+
     /// The nodes, in the order in which they were given.
     #[must_use]
     pub fn nodes(&self) -> &[AMQPUri] {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use hotrow_shared::{
+    addresses::Brokers,
     broker::{Broker, BrokerError},
     envelope::{self, Command, Order, Unreadable},
     topology::{self, PREFETCH_ENVELOPES},
@@ -15,7 +16,6 @@ use lapin::{
     Channel, Consumer,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
-    uri::AMQPUri,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -33,10 +33,8 @@ const OPENED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 const FRAME_MAX: u32 = 128 * 1024;
 
 /// A connection that takes whatever the broker hands out.
-pub(crate) fn broker(uri: &AMQPUri, name: &str) -> Broker {
-    let mut uri = uri.clone();
-    uri.query.frame_max.get_or_insert(FRAME_MAX);
-    Broker::new(&uri, name)
+pub(crate) fn broker(brokers: &Brokers, name: &str) -> Broker {
+    Broker::new(&brokers.clone().with_frames_of(FRAME_MAX), name)
 }
 
 /// One envelope, opened.
