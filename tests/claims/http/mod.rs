@@ -9,6 +9,7 @@ mod brokers;
 mod browsers;
 mod connections;
 mod database_away;
+mod documents;
 mod keys;
 mod lanes;
 mod limits;
