@@ -199,7 +199,7 @@ async fn carts_that_share_products_across_partitions_neither_deadlock_nor_share_
 /// a request of 128.
 fn largest_cart(shop: &Shop, partition: u16, number: usize) -> anyhow::Result<Order> {
     // The smallest name chooses the partition.
-    let smallest = (0..)
+    let smallest = (0..10_000)
         .map(|name: u32| format!("{name:0>SKU_LENGTH_MAX$}"))
         .find(|name| shop.partition(&[name]) == partition)
         .context("a name for each partition")?;
