@@ -354,13 +354,13 @@ async fn sum_up(connection: &mut PgConnection, oldest: Day) -> Result<(), sqlx::
             where entry.at < {start}
         )
         insert into inventory_ledger (id, sku, kind, delta, balance, orders, idempotency_key, at)
-        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null, {start}
+        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null::text, {start}::timestamptz
         from gone
         where not is_between
         group by sku
         having sum(delta) <> 0 or (array_agg(balance order by id desc))[1] <> 0
         union all
-        select id, sku, kind, delta, balance, orders, idempotency_key, {start} from gone where is_between
+        select id, sku, kind, delta, balance, orders, idempotency_key, {start}::timestamptz from gone where is_between
         "
     );
     execute(&mut transaction, sums).await?;
