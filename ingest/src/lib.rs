@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hotrow_shared::{
-    broker::Broker, clock_offset, database, secret, telemetry::Readiness, topology,
+    broker::Broker, clock_offset, database, secret, settings::Common, telemetry::Readiness,
+    topology,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -63,8 +64,7 @@ pub async fn run(
         common.database_connections,
         "hotrow-ingest",
     );
-    database::require_schema(&common.database).await?;
-    secret::require_secret(&common.database, &common.mint).await?;
+    require_database(common).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pool, common.partitions).await?;
@@ -161,5 +161,12 @@ pub async fn run(
     }
     tokio::join!(publishing.close(), listening.close());
     pool.close().await;
+    Ok(())
+}
+
+/// Makes sure that the database is that of this release and of this installation.
+async fn require_database(common: &Common) -> anyhow::Result<()> {
+    database::require_schema(&common.database).await?;
+    secret::require_secret(&common.database, &common.mint).await?;
     Ok(())
 }

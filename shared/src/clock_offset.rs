@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn half_of_the_way_there_and_back_is_no_offset() {
-        let at = |ms| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap_or_default();
+        let at =
+            |ms: i64| DateTime::from_timestamp_millis(1_800_000_000_000 + ms).unwrap_or_default();
         assert_eq!(between(at(0), at(200), at(400)), TimeDelta::zero());
         assert_eq!(between(at(0), at(-800), at(400)), TimeDelta::seconds(1));
         assert_eq!(between(at(0), at(3_200), at(400)), TimeDelta::seconds(-3));

@@ -98,7 +98,8 @@ pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx
         let coming = (since..=today.0 + AHEAD).map(Day);
         make_missing(&mut connection, table, &parts, coming).await?;
         let beyond = attached(&mut connection, table).await?;
-        let gap = (today.0..).map(Day).find(|day| !covers(&beyond, *day));
+        let mut days = (today.0..=today.0 + AHEAD).map(Day);
+        let gap = days.find(|day| !covers(&beyond, *day));
         last_of_all = gap.map_or(last_of_all, |gap| {
             Day(gap.0.saturating_sub(1)).min(last_of_all)
         });
