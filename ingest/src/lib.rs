@@ -65,8 +65,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let common = &settings.common;
     let pools = Pools::new(common);
-    database::require_schema(&common.database).await?;
-    secret::require_secret(&common.database, &common.mint).await?;
+    require_database(common).await?;
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
     let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
     topology::ensure(&listening, &pools.orders, common.partitions).await?;
@@ -209,4 +208,11 @@ impl Pools {
             pool.close().await;
         }
     }
+}
+
+/// Makes sure that the database is that of this release and of this installation.
+async fn require_database(common: &Common) -> anyhow::Result<()> {
+    database::require_schema(&common.database).await?;
+    secret::require_secret(&common.database, &common.mint).await?;
+    Ok(())
 }

@@ -62,7 +62,7 @@ pub struct Account {
     pub sku: String,
     /// What its inventory row says is left.
     pub available: i64,
-    /// What was put up for sale, by all changes but settlements.
+    /// What was put up for sale, by all changes but settlements. An opening stands for days that are gone.
     pub stocked: i64,
     /// What the confirmed orders ask for together.
     pub confirmed: i64,

@@ -189,6 +189,7 @@ impl Batches {
         batch: &mut Batch,
         stop: &CancellationToken,
     ) -> Result<Option<ClosedBy>, BrokerError> {
+        tracing::trace!(orders = batch.orders.len(), "a batch begins");
         let deadline = Instant::now() + self.limits.wait;
         while !self.take_ready(batch)? {
             if self.limits.wait.is_zero() {

@@ -98,7 +98,8 @@ pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx
         let coming = (since..=today.0 + AHEAD).map(Day);
         make_missing(&mut connection, table, &parts, coming).await?;
         let beyond = attached(&mut connection, table).await?;
-        let gap = (today.0..).map(Day).find(|day| !covers(&beyond, *day));
+        let mut days = (today.0..=today.0 + AHEAD).map(Day);
+        let gap = days.find(|day| !covers(&beyond, *day));
         last_of_all = gap.map_or(last_of_all, |gap| {
             Day(gap.0.saturating_sub(1)).min(last_of_all)
         });
@@ -354,13 +355,13 @@ async fn sum_up(connection: &mut PgConnection, oldest: Day) -> Result<(), sqlx::
             where entry.at < {start}
         )
         insert into inventory_ledger (id, sku, kind, delta, balance, orders, idempotency_key, at)
-        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null, {start}
+        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null::text, {start}::timestamptz
         from gone
         where not is_between
         group by sku
         having sum(delta) <> 0 or (array_agg(balance order by id desc))[1] <> 0
         union all
-        select id, sku, kind, delta, balance, orders, idempotency_key, {start} from gone where is_between
+        select id, sku, kind, delta, balance, orders, idempotency_key, {start}::timestamptz from gone where is_between
         "
     );
     execute(&mut transaction, sums).await?;

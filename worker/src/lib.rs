@@ -46,8 +46,8 @@ use crate::{
 /// What a worker needs to do its work.
 pub const NEEDS: [&str; 2] = ["database", "broker"];
 
-/// How long the last news may take to get away.
-const LAST_NEWS_MAX: Duration = Duration::from_secs(1);
+/// How long the last news may take to get away, and the last connections to be closed.
+const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
 
 /// Works until `shutdown`, then drains.
 ///
@@ -113,8 +113,9 @@ pub async fn run(
 
     // The last announcer went with the workshop. News may be lost, and a drain is not to wait for a
     // broker that takes none.
-    let _ = tokio::time::timeout(LAST_NEWS_MAX, news).await;
+    let _ = tokio::time::timeout(GOOD_BYE_MAX, news).await;
     tokio::join!(consuming.close(), publishing.close());
-    pool.close().await;
+    // Nor for a connection that somebody has not given back.
+    let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
     Ok(())
 }

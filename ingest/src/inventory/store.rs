@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use chrono::{DateTime, Utc};
 use hotrow_shared::order::Sku;
-use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
+use sqlx::{PgExecutor, PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 /// How long a change may take until it is committed. Its row may be locked by others.
@@ -277,7 +277,7 @@ async fn in_time<T>(
 async fn commit(transaction: Transaction<'static, Postgres>) -> Result<(), ChangeError> {
     let committed = in_time(COMMIT_TIME_MAX, transaction.commit()).await;
     committed.map_err(|error| {
-        let code = error.as_database_error().and_then(|error| error.code());
+        let code = error.as_database_error().and_then(DatabaseError::code);
         let is_refusal = code.is_some_and(|code| !matches!(code.get(..2), Some("08" | "57")));
         if is_refusal {
             ChangeError::NotMade(error)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hotrow_shared::topology;
 use hotrow_tests::{Process, wait};
 
 use super::shop::{A_WHILE, Shop, counts};
@@ -123,14 +122,15 @@ async fn a_batch_that_may_wait_takes_in_what_comes_until_its_time_is_up() -> any
 async fn a_batch_that_waits_is_closed_and_settled_by_the_end_of_its_worker() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("hot", 10).await?;
-    let mut worker = shop.worker().set("BATCH_WAIT", "10s").start().await?;
+    let worker = shop.worker().set("BATCH_WAIT", "10s");
+    let worker = worker.set("RUST_LOG", "info,hotrow_worker=trace");
+    let mut worker = worker.start().await?;
     let orders = [shop.order("c", &[("hot", 1)])];
     // Held, so that the worker can be asked while it drains.
     let held = shop.hold(&["hot"]).await?;
     shop.publish(&orders).await?;
     wait::until("the order to be in hand", A_WHILE, async || {
-        let (ready, _) = shop.depth(&topology::queue(0)).await.ok()?;
-        (ready == 0).then_some(())
+        worker.has_logged("a batch begins").then_some(())
     })
     .await?;
     worker.terminate()?;

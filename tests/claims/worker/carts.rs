@@ -1,6 +1,6 @@
 //! Claims about orders of several items.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context;
 use hotrow_shared::{envelope::Order, id::Day, order::SKU_LENGTH_MAX, request_id::RequestId};
@@ -199,7 +199,7 @@ async fn carts_that_share_products_across_partitions_neither_deadlock_nor_share_
 /// a request of 128.
 fn largest_cart(shop: &Shop, partition: u16, number: usize) -> anyhow::Result<Order> {
     // The smallest name chooses the partition.
-    let smallest = (0..)
+    let smallest = (0..10_000)
         .map(|name: u32| format!("{name:0>SKU_LENGTH_MAX$}"))
         .find(|name| shop.partition(&[name]) == partition)
         .context("a name for each partition")?;
@@ -224,13 +224,19 @@ async fn a_backlog_of_the_largest_carts_in_every_partition_is_settled_in_less_th
     /// What ingest puts into an envelope of 128 KiB.
     const CARTS_PER_ENVELOPE: usize = 48;
     let shop = Shop::open(PARTITIONS).await?;
-    let mut last = Vec::new();
+    let (mut last, mut stocked) = (Vec::new(), BTreeSet::new());
     for partition in 0..PARTITIONS {
-        let carts = (0..CARTS_PER_PARTITION)
+        let first = usize::from(partition) * CARTS_PER_PARTITION;
+        let carts = (first..first + CARTS_PER_PARTITION)
             .map(|number| largest_cart(&shop, partition, number))
             .collect::<anyhow::Result<Vec<_>>>()?;
         for gathered in carts.chunks(CARTS_PER_ENVELOPE) {
             shop.publish(gathered).await?;
+        }
+        for item in carts[0].items.as_slice() {
+            if stocked.insert(item.sku.clone()) {
+                shop.stock(item.sku.as_str(), 1_000_000_000).await?;
+            }
         }
         last.extend(carts.last().cloned());
     }

@@ -112,9 +112,9 @@ async fn old_days_of_the_ledger_leave_their_sums_behind_and_the_law_holds_at_eve
          insert into inventory_ledger (sku, kind, delta, balance, at)
          select sku, kind, delta, balance, date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' + at::interval
          from (values
-             ('desk', 'put', 100, 100, '-13 days 5 hours'), ('desk', 'settlement', -30, 70, '-12 days 5 hours'),
+             ('desk', 'put', 100, 100, '-13 days 5 hours'), ('desk', 'restock', -30, 70, '-12 days 5 hours'),
              ('desk', 'restock', 5, 75, '-11 days 5 hours'), ('desk', 'restock', -5, 70, '-10 days 5 hours'),
-             ('lamp', 'put', 5, 5, '-13 days 6 hours'), ('lamp', 'settlement', -5, 0, '-12 days 6 hours'),
+             ('lamp', 'put', 5, 5, '-13 days 6 hours'), ('lamp', 'restock', -5, 0, '-12 days 6 hours'),
              ('sofa', 'put', 10, 10, '-11 days'), ('sofa', 'restock', 1, 11, '-10 days 1 second'),
              ('sofa', 'restock', 1, 12, '-10 days -1 second'), ('idle', 'put', 4, 4, '-13 days')
          ) as entry (sku, kind, delta, balance, at);
@@ -192,11 +192,10 @@ async fn nothing_is_dropped_that_is_young_by_one_of_the_clocks_and_the_offset_is
     }
     run(
         &shop,
-        "create schema moved;
-         create function moved.clock_timestamp() returns timestamptz language sql volatile as
+        "create function public.clock_timestamp() returns timestamptz language sql volatile as
              $$ select pg_catalog.clock_timestamp() + interval '20 days' $$;
          do $$ begin
-             execute format('alter database %I set search_path = moved, pg_catalog, public', current_database());
+             execute format('alter database %I set search_path = public, pg_catalog', current_database());
          end $$;
          insert into restock_keys (sku, idempotency_key, delta, at)
          values ('chair', 'old', 1, now() - interval '60 days')",

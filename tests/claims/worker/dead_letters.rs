@@ -352,7 +352,7 @@ async fn a_foreign_message_however_ugly_ends_as_a_dead_letter_and_blocks_nobody(
     let text = |text: &[u8]| AMQPValue::LongString(text.to_vec().into());
     let mut headers = FieldTable::default();
     headers.insert("not-text".into(), text(b"\xff\xfe\x00"));
-    headers.insert("large".into(), text(&[b'x'; 60_000]));
+    headers.insert("large".into(), text(&vec![b'x'; 60_000]));
     headers.insert("x-death".into(), text(b"no table"));
     headers.insert("x-hotrow-reason".into(), AMQPValue::Boolean(true));
     headers.insert("x-hotrow-partition".into(), AMQPValue::Double(0.5));

@@ -14,7 +14,8 @@ use crate::{
     document::{PricedItems, accepted_at},
     stock::{Sold, Stock},
     store::{
-        StoreError, inventory,
+        StoreError,
+        inventory::{self, Locked},
         orders::{self, Known},
         settlement::{self, OrderRows},
     },
@@ -29,7 +30,7 @@ pub(crate) struct Committed {
     pub(crate) stock: BTreeMap<Sku, Stock>,
     /// Inventory rows that were written.
     pub(crate) row_writes: u64,
-    /// The time that every order and ledger entry of the settlement carries.
+    /// The time that every order and ledger entry of the settlement carries, by the database's clock.
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -55,11 +56,10 @@ pub(crate) async fn settle(
         .collect();
 
     let mut transaction = connection.begin().await?;
-    let mut stock = inventory::lock(&mut transaction, &skus).await?;
+    let Locked { mut stock, at } = inventory::lock(&mut transaction, &skus).await?;
     let locked = Instant::now();
     let known = orders::known(&mut transaction, &ids).await?;
     let decision = decide(candidates, &known.first, &stock);
-    let at = Utc::now();
     if !known.replayed.is_empty() {
         orders::remove_replayed(&mut transaction, &known.replayed).await?;
     }

@@ -2,39 +2,71 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::order::Sku;
 use sqlx::PgConnection;
 
 use super::StoreError;
 use crate::stock::Stock;
 
-/// Locks the rows of the given SKUs, in their order, and reads them.
+/// Rows that are locked until the end of the transaction.
+pub(crate) struct Locked {
+    /// The rows of the known SKUs.
+    pub(crate) stock: BTreeMap<Sku, Stock>,
+    /// When the last of them was locked, by the database's clock: the time of whatever happens to them now.
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// Locks the rows of the given SKUs, in their order, and reads them and the time.
 pub(crate) async fn lock(
     connection: &mut PgConnection,
     skus: &[&str],
-) -> Result<BTreeMap<Sku, Stock>, StoreError> {
+) -> Result<Locked, StoreError> {
+    // One row at least, so that the time comes for SKUs that nobody knows, too.
     let rows = sqlx::query!(
         r#"
-        select sku, available, unit_price_minor, currency, version
-        from inventory
-        where sku = any($1)
-        order by sku
-        for no key update
+        with locked as (
+            select sku, available, unit_price_minor, currency, version
+            from inventory
+            where sku = any($1)
+            order by sku
+            for no key update
+        )
+        select sku as "sku?", available as "available?", unit_price_minor as "unit_price_minor?",
+               currency as "currency?", version as "version?", clock_timestamp() as "at!"
+        from (values (1)) as always (one)
+        left join locked on true
         "#,
         skus as &[&str],
     )
     .fetch_all(connection)
     .await?;
-    let stock = rows.into_iter().filter_map(|row| {
-        // A row with a name that no order can have was not written by us and cannot be asked for.
-        let sku = Sku::try_from(row.sku.as_str()).ok()?;
-        let stock = Stock {
-            available: row.available,
-            unit_price_minor: row.unit_price_minor,
-            currency: row.currency,
-            version: row.version,
+    let mut locked = Locked {
+        stock: BTreeMap::new(),
+        at: DateTime::default(),
+    };
+    for row in rows {
+        locked.at = locked.at.max(row.at);
+        let (Some(sku), Some(available), Some(unit_price_minor), Some(currency), Some(version)) = (
+            row.sku,
+            row.available,
+            row.unit_price_minor,
+            row.currency,
+            row.version,
+        ) else {
+            continue;
         };
-        Some((sku, stock))
-    });
-    Ok(stock.collect())
+        // A row with a name that no order can have was not written by us and cannot be asked for.
+        let Ok(sku) = Sku::try_from(sku.as_str()) else {
+            continue;
+        };
+        let stock = Stock {
+            available,
+            unit_price_minor,
+            currency,
+            version,
+        };
+        locked.stock.insert(sku, stock);
+    }
+    Ok(locked)
 }
