@@ -73,7 +73,7 @@ async fn helped(settings: &Settings) -> anyhow::Result<Defaults> {
             let name = variable.split(['=', ']']).next().unwrap_or_default();
             last = Some(defaults.entry(name.to_owned()).or_default());
         } else if let (Some(default), Some(last)) = (line.strip_prefix("[default: "), &mut last) {
-            **last = unquoted(default.trim_end_matches(']')).to_owned();
+            unquoted(default.trim_end_matches(']')).clone_into(last);
         }
     }
     assert!(help.contains(LOG_FILTER.0), "{help}");
