@@ -53,6 +53,8 @@ struct PartitionBacklog {
     orders: AtomicU64,
     wait_ms: AtomicU64,
     gauge: Gauge,
+    /// How often the queue was missing when the broker was asked.
+    missed: AtomicU64,
 }
 
 struct State {
@@ -108,6 +110,19 @@ impl Backlog {
             .map(PartitionBacklog::wait)
             .max()
             .unwrap_or(WAIT_FIRST)
+    }
+
+    /// How often a partition's queue was missing so far. When this changes, whatever was opened before
+    /// was for a queue that is gone.
+    pub(crate) fn missed(&self, partition: u16) -> u64 {
+        let partition = self.partitions.get(usize::from(partition));
+        partition.map_or(0, |partition| partition.missed.load(Ordering::Relaxed))
+    }
+
+    fn note_missing(&self, partition: u16) {
+        if let Some(partition) = self.partitions.get(usize::from(partition)) {
+            partition.missed.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes that an envelope is in a queue.
@@ -180,6 +195,7 @@ impl Backlog {
                     partition,
                     "a queue is missing: its orders are refused until it is declared again"
                 );
+                self.note_missing(partition);
                 repairs.request();
                 channel = broker.channel().await?;
             }
@@ -208,6 +224,7 @@ impl PartitionBacklog {
             orders: AtomicU64::new(0),
             wait_ms,
             gauge,
+            missed: AtomicU64::new(0),
         }
     }
 

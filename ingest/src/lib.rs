@@ -30,7 +30,7 @@ use hotrow_shared::{
     topology::{self, Repairs},
 };
 use sqlx::PgPool;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -64,12 +64,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let common = &settings.common;
-    let pools = Pools::new(common);
-    require_database(common).await?;
-    let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
-    let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-    topology::ensure(&listening, &pools.orders, common.partitions).await?;
-    let repairs = Repairs::start(&listening, &pools.orders, common.partitions, &shutdown);
+    let Servers {
+        pools,
+        publishing,
+        listening,
+        repairs,
+    } = Servers::reach(common, &shutdown).await?;
 
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());
@@ -91,25 +91,13 @@ pub async fn run(
         sold_out: Arc::clone(&sold_out),
         backlog: Arc::clone(&backlog),
     };
-    let mut lanes_open = lanes.open();
-    let all_open = move |open: &usize| *open == usize::from(common.partitions);
-    let broker_answers = {
-        let (readiness, open, partitions) = (
-            Arc::clone(readiness),
-            lanes.open(),
-            usize::from(common.partitions),
-        );
-        move |answers| readiness.set("broker", answers && *open.borrow() == partitions)
-    };
+    let broker_answers = note_broker(readiness, lanes.open(), common.partitions);
     tokio::spawn(read_for_polls);
     tokio::spawn(read_for_the_door);
     tokio::spawn(listeners.run(Arc::clone(&listening), shutdown.clone()));
     // The first clients are not to find closed lanes.
-    if shutdown
-        .run_until_cancelled(lanes_open.wait_for(all_open))
-        .await
-        .is_none()
-    {
+    let all_open = lanes.all_open();
+    if shutdown.run_until_cancelled(all_open).await.is_none() {
         return Ok(());
     }
     tokio::spawn(Arc::clone(&backlog).sample_forever(
@@ -179,6 +167,48 @@ pub async fn run(
     Ok(())
 }
 
+/// Notes whether the broker can be used: it answers, and every lane has a channel.
+fn note_broker(
+    readiness: &Arc<Readiness>,
+    open: watch::Receiver<usize>,
+    partitions: u16,
+) -> impl Fn(bool) + use<> {
+    let readiness = Arc::clone(readiness);
+    move |answers| {
+        readiness.set(
+            "broker",
+            answers && *open.borrow() == usize::from(partitions),
+        );
+    }
+}
+
+/// What an ingest process works with.
+struct Servers {
+    pools: Pools,
+    publishing: Arc<Broker>,
+    listening: Arc<Broker>,
+    repairs: Repairs,
+}
+
+impl Servers {
+    /// Makes sure that database and broker are those of this release and of this installation.
+    async fn reach(common: &Common, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        let pools = Pools::new(common);
+        database::require_schema(&common.database).await?;
+        secret::require_secret(&common.database, &common.mint).await?;
+        let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
+        let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
+        topology::ensure(&listening, &pools.orders, common.partitions).await?;
+        let repairs = Repairs::start(&listening, &pools.orders, common.partitions, shutdown);
+        Ok(Self {
+            pools,
+            publishing,
+            listening,
+            repairs,
+        })
+    }
+}
+
 /// Connections to the database, shared out so that no kind of question starves another.
 struct Pools {
     /// Orders, for polls and the door, and the watch on what is sold out.
@@ -208,11 +238,4 @@ impl Pools {
             pool.close().await;
         }
     }
-}
-
-/// Makes sure that the database is that of this release and of this installation.
-async fn require_database(common: &Common) -> anyhow::Result<()> {
-    database::require_schema(&common.database).await?;
-    secret::require_secret(&common.database, &common.mint).await?;
-    Ok(())
 }

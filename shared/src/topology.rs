@@ -67,6 +67,10 @@ const DECLARE_MAX: Duration = Duration::from_secs(30);
 /// How often everything is looked at, whether anybody misses something or not.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long something stays missing before it is declared again: every publisher looks once a second
+/// whether its queue is there, and takes a new channel for the next queue of that name.
+const MISSED_BY_ALL: Duration = Duration::from_millis(2_500);
+
 /// The pause after a repair, so that a topology that cannot be repaired costs little.
 const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -161,6 +165,7 @@ async fn repair_for_ever(
         let _ = timeout(LOOK_INTERVAL, requested.notified()).await;
         let repaired = async {
             if !is_whole(&broker, partitions).await? {
+                sleep(MISSED_BY_ALL).await;
                 declare_alone(&broker, &pool, partitions, Occasion::Running).await?;
                 tracing::warn!("exchanges and queues are declared anew: some were missing");
             }

@@ -114,6 +114,13 @@ impl Lanes {
         self.open.clone()
     }
 
+    /// Waits until every lane has a channel.
+    pub(crate) async fn all_open(&self) {
+        let mut open = self.open.clone();
+        // An error means that the lanes have ended, which they do after the last handle on them.
+        let _ = open.wait_for(|open| *open == self.inboxes.len()).await;
+    }
+
     /// Publishes a command and returns when the broker has it safely in a queue, at the latest
     /// [`waiting::WAIT_MAX`] and the time of a confirm later.
     ///
@@ -197,9 +204,18 @@ impl Lane {
     }
 
     /// Publishes envelopes until the inbox is closed and empty.
+    ///
+    /// A channel serves one queue only. When the queue was deleted and declared again, the broker's end of
+    /// an old channel goes on with the numbers of the queue that is gone, and the new one confirms such a
+    /// message and never hands it out (seen with quorum queues of RabbitMQ 3.10.8). So a lane takes a new
+    /// channel once its queue was missed.
     async fn serve(&mut self, channel: &Channel) -> Result<(), BrokerError> {
         let routing_key = routing_key(self.partition);
+        let missed = self.backlog.missed(self.partition);
         while self.gather(channel).await? {
+            if self.backlog.missed(self.partition) != missed {
+                return Err(BrokerError::Ended);
+            }
             if self.broker.blocked() {
                 answer(self.waiting.all(), Err(NotAccepted::Overloaded));
                 continue;
@@ -261,8 +277,8 @@ impl Lane {
             }
             Err(error @ PublishError::NotTaken) => {
                 tracing::error!(partition = self.partition, %error, "an envelope was refused");
-                self.repairs.request();
-                (Err(NotAccepted::Unavailable), Ok(()))
+                // The queue is missing, and this channel was for it.
+                (Err(NotAccepted::Unavailable), Err(BrokerError::Ended))
             }
             Err(PublishError::NotSent(error)) => (Err(NotAccepted::Unavailable), Err(error)),
             Err(PublishError::Unknown(error)) => (Err(NotAccepted::Unknown), Err(error)),

@@ -19,13 +19,9 @@ use hotrow_shared::{
     retry,
     topology::DEAD_EXCHANGE,
 };
-use lapin::{
-    Channel,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::types::{AMQPValue, FieldTable};
 use metrics::Counter;
 use sqlx::PgPool;
-use tokio::sync::Mutex;
 
 use crate::{
     document::{accepted_at, unpriced},
@@ -124,11 +120,10 @@ impl DeadLetter {
     }
 }
 
-/// Sends dead letters, one at a time, and marks their orders as failed.
+/// Sends dead letters and marks their orders as failed.
 pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
     pool: PgPool,
-    channel: Mutex<Option<Channel>>,
     buried: Labelled<DeadReason, Counter>,
     failed: Counter,
 }
@@ -143,7 +138,6 @@ impl DeadLetters {
         Self {
             broker,
             pool,
-            channel: Mutex::default(),
             buried: Labelled::new(DeadReason::ALL, |reason| {
                 list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
             }),
@@ -202,16 +196,15 @@ impl DeadLetters {
         }
     }
 
+    /// By a channel of its own for each letter: a queue that was deleted and declared again would not hand
+    /// out what an old channel brings.
     async fn publish(&self, letter: &DeadLetter) -> Result<(), PublishError> {
-        let mut slot = self.channel.lock().await;
-        let channel = match slot.take() {
-            Some(channel) if channel.status().connected() => channel,
-            _ => publish::confirming_channel(&self.broker)
-                .await
-                .map_err(PublishError::NotSent)?,
-        };
+        let channel = publish::confirming_channel(&self.broker)
+            .await
+            .map_err(PublishError::NotSent)?;
         publish::confirmed(&channel, DEAD_EXCHANGE, "", &letter.body, letter.headers()).await?;
-        *slot = Some(channel);
+        // The letter is safe, and a channel that ended by itself needs no good-bye.
+        let _ = channel.close(200, "buried".into()).await;
         Ok(())
     }
 }
