@@ -22,10 +22,8 @@ use lapin::{
 };
 use tokio::time::{sleep, timeout};
 
+pub use self::attempt::BROKER_ANSWER_MAX;
 use crate::addresses::{Brokers, Node};
-
-/// How long the broker may take for one step of getting ready: connect, open a channel.
-pub const BROKER_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// How long one node is waited for before the next is asked, too. The first that answers is taken:
 /// a slow node still has the whole [`BROKER_ANSWER_MAX`], and one that swallows packets costs a second.

@@ -28,12 +28,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use self::waiting::{Parcel, Waiting};
+pub(crate) use self::waiting::NotAccepted;
+use self::waiting::{INBOX_ENVELOPES, Parcel, Waiting};
 use crate::backlog::Backlog;
 
-/// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
-/// would wait for at most. Beyond, the lane is overloaded.
-const INBOX_ENVELOPES: usize = 16;
 /// How often a lane with nothing to do looks whether its channel is still there, so that the first
 /// order after an outage of the broker need not find out.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,17 +39,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const CONFIRM_USUAL_MAX: Duration = Duration::from_millis(500);
 /// After that, how often it looks for orders that have waited too long.
 const LATE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Why an order was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAccepted {
-    /// The lane is full, or the broker takes no messages now. The order is not queued.
-    Overloaded,
-    /// The broker is out of reach, or refused the order. The order is not queued.
-    Unavailable,
-    /// The broker did not answer. The order may be queued.
-    Unknown,
-}
 
 /// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
 pub(crate) struct Lanes {

@@ -12,8 +12,9 @@ use std::{
 use hotrow_shared::envelope::EncodedCommand;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::NotAccepted;
-
+/// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
+/// would wait for at most. Beyond, the lane is overloaded.
+pub(super) const INBOX_ENVELOPES: usize = 16;
 /// The longest that a command waits for its envelope to be sent. Together with the time that the broker
 /// has for its confirm, this bounds how long after its acceptance anything can reach a queue.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -21,7 +22,18 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(2);
 /// largest. A worker holds many envelopes, and this bounds how much that is.
 pub(super) const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
 /// The most that may wait in one lane, in bytes of commands: as many full envelopes as in commands.
-const WAITING_BYTES_MAX: usize = super::INBOX_ENVELOPES * ENVELOPE_BYTES_MAX;
+const WAITING_BYTES_MAX: usize = INBOX_ENVELOPES * ENVELOPE_BYTES_MAX;
+
+/// Why an order was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAccepted {
+    /// The lane is full, or the broker takes no messages now. The order is not queued.
+    Overloaded,
+    /// The broker is out of reach, or refused the order. The order is not queued.
+    Unavailable,
+    /// The broker did not answer. The order may be queued.
+    Unknown,
+}
 
 /// A command, and the way to answer its caller.
 pub(super) struct Parcel {

@@ -10,6 +10,7 @@ use std::{
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use lapin::{
@@ -19,7 +20,8 @@ use lapin::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
-use super::BROKER_ANSWER_MAX;
+/// How long the broker may take for one step of getting ready: connect, open a channel.
+pub const BROKER_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Connects to a node. Dropping the future gives the attempt up.
 pub(super) async fn connect(node: &AMQPUri, name: &str) -> Result<Connection, lapin::Error> {

@@ -120,7 +120,7 @@ async fn a_restock_is_of_unknown_outcome_if_its_commit_was_not_answered_and_only
 async fn asked(database: &mut PgConnection, like: &str) -> anyhow::Result<()> {
     let asked = "select exists (
             select from pg_stat_activity
-            where datname = current_database() and application_name = 'hotrow-ingest'
+            where datname = current_database() and application_name like 'hotrow-ingest%'
               and state = 'active' and query ilike $1
         )";
     wait::until(like, SOON, async || {
