@@ -275,8 +275,11 @@ impl State {
         }
         self.stalled = match (self.taken, depth.ready_envelopes, self.unsettled) {
             (0, 0, 0) | (1.., _, _) => Duration::ZERO,
-            // What waits may be in a worker's hands, or its news may be lost.
-            (0, 0, _) => (self.stalled + SAMPLE_INTERVAL).min(STALL_UNSEEN_MAX),
+            // What waits may be in a worker's hands. After a while its news counts as lost.
+            (0, 0, _) if self.stalled >= STALL_UNSEEN_MAX => {
+                self.unsettled = 0;
+                Duration::ZERO
+            }
             (0, _, _) => self.stalled + SAMPLE_INTERVAL,
         };
         let held = if depth.ready_envelopes > 0 && depth.consumers > 0 {
@@ -367,6 +370,20 @@ mod tests {
         assert!(backlog.wait(0) <= waits[0]);
         backlog.sampled(0, depth(0, 1));
         assert!(backlog.wait(0) <= waits[0], "nothing waits any more");
+    }
+
+    #[test]
+    fn news_that_was_lost_makes_no_wait_longer_for_ever() {
+        let backlog = Backlog::new(1, 1_000_000);
+        let first = backlog.wait(0);
+        backlog.published(0, 1);
+        let mut longest = first;
+        for _ in 0..=STALL_UNSEEN_MAX.as_secs() {
+            backlog.sampled(0, depth(0, 1));
+            longest = longest.max(backlog.wait(0));
+        }
+        assert!(longest > first * 100);
+        assert!(backlog.wait(0) <= first);
     }
 
     #[test]

@@ -63,14 +63,29 @@ pub async fn run(
     readiness: &Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let reached = Box::pin(Servers::reach(&settings.common, &shutdown));
+    let Some(servers) = shutdown.run_until_cancelled(reached).await else {
+        return Ok(());
+    };
+    let work = work(settings, servers?, listener, clock, readiness, shutdown);
+    Box::pin(work).await
+}
+
+async fn work(
+    settings: Settings,
+    servers: Servers,
+    listener: TcpListener,
+    clock: Clock,
+    readiness: &Arc<Readiness>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let common = &settings.common;
     let Servers {
         pools,
         publishing,
         listening,
         repairs,
-    } = Servers::reach(common, &shutdown).await?;
-
+    } = servers;
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
     let sold_out = Arc::new(SoldOut::default());
     let lately = Arc::new(Lately::default());
@@ -198,8 +213,8 @@ impl Servers {
         secret::require_secret(&common.database, &common.mint).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-        topology::ensure(&listening, &pools.orders, common.partitions).await?;
-        let repairs = Repairs::start(&listening, &pools.orders, common.partitions, shutdown);
+        topology::ensure(&listening, &pools.changes, common.partitions).await?;
+        let repairs = Repairs::start(&listening, &pools.changes, common.partitions, shutdown);
         Ok(Self {
             pools,
             publishing,
@@ -215,7 +230,7 @@ struct Pools {
     orders: PgPool,
     /// Reads of the inventory.
     inventory: PgPool,
-    /// Changes by administrators.
+    /// Changes by administrators, and the lock under which queues are declared.
     changes: PgPool,
 }
 

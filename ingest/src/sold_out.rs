@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn late_news_of_selling_out_do_not_close_a_restocked_sku() {
+    fn late_news_of_selling_out_does_not_close_a_restocked_sku() {
         let items: Items =
             serde_json::from_str(r#"[{"sku":"cold","quantity":1},{"sku":"hot","quantity":1}]"#)
                 .expect("items");

@@ -51,7 +51,7 @@ pub enum BrokerError {
     #[error("broker: {0}")]
     Failed(lapin::Error),
     /// It did not answer in time.
-    #[error("broker: no answer within {BROKER_ANSWER_MAX:?}")]
+    #[error("broker: no answer in time")]
     Silent,
     /// It did not take responsibility for a message.
     #[error("broker: a message was not confirmed")]

@@ -102,6 +102,17 @@ pub fn pool(
                 Ok(answers)
             })
         })
+        // sqlx pings a connection that comes back, without a time limit: on a host that vanished the place
+        // in the pool would be taken until TCP gives up.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match timeout(PING_MAX, connection.ping()).await {
+                    Ok(pong) => pong.map(|()| true),
+                    // An error closes the connection without a good-bye.
+                    Err(_) => Err(sqlx::Error::PoolTimedOut),
+                }
+            })
+        })
         .connect_lazy_with(options(connect, name))
 }
 

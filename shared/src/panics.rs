@@ -23,26 +23,32 @@ mod tests {
     };
 
     use super::*;
+    use crate::telemetry::{self, LogFormat};
 
     #[test]
-    fn a_panic_on_any_thread_ends_the_process() -> std::io::Result<()> {
+    fn a_panic_on_any_thread_ends_the_process() -> anyhow::Result<()> {
         const CHILD: &str = "HOTROW_PANICS_HERE";
         const SIGABRT: i32 = 6;
-        if env::var_os(CHILD).is_some() {
+        if let Some(child) = env::var_os(CHILD) {
             abort_the_process();
+            if child == "logs" {
+                telemetry::start_log(LogFormat::Json)?;
+            }
             let _ = thread::spawn(|| panic!("on another thread")).join();
             return Ok(());
         }
-        let ended = Command::new(env::current_exe()?)
-            .args([
-                "--exact",
-                "panics::tests::a_panic_on_any_thread_ends_the_process",
-            ])
-            .env(CHILD, "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        assert_eq!(ended.signal(), Some(SIGABRT), "{ended}");
+        for child in ["starts", "logs"] {
+            let ended = Command::new(env::current_exe()?)
+                .args([
+                    "--exact",
+                    "panics::tests::a_panic_on_any_thread_ends_the_process",
+                ])
+                .env(CHILD, child)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?;
+            assert_eq!(ended.signal(), Some(SIGABRT), "{child}: {ended}");
+        }
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ pub enum PublishError {
     /// It is in no queue: the channel was gone before, or has ended because the exchange is missing.
     #[error("not sent: {0}")]
     NotSent(BrokerError),
-    /// The broker has said that no queue takes it. The channel is still good.
+    /// The broker has said that no queue takes it. The channel must not be used for the next queue of
+    /// that name.
     #[error("not taken by any queue: is the queue missing?")]
     NotTaken,
     /// It may be in a queue. The channel is not to be used again: a late confirm may be on its way.

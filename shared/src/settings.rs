@@ -49,7 +49,7 @@ const VARIABLES: [&str; 28] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 17] = [
+const PREFIXES: [&str; 16] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -66,7 +66,6 @@ const PREFIXES: [&str; 17] = [
     "TRUSTED_PROX",
     "CONNECTIONS_",
     "DATABASE_CONNECTION",
-    "DEVELOPMENT",
 ];
 
 /// How every secret begins that stands in this repository for development, in `.env.example` and

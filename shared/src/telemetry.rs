@@ -22,7 +22,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use crate::{log, metrics::LOG_LINES_LOST};
+use crate::{log, metrics::LOG_LINES_LOST, panics};
 
 /// How often recorded samples are folded into their histograms, so that they do not pile up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,6 +68,7 @@ pub fn start_log(format: LogFormat) -> anyhow::Result<()> {
     }
     .map_err(|error| anyhow::anyhow!(error))?;
     std::panic::set_hook(Box::new(log_panic));
+    panics::abort_the_process();
     Ok(())
 }
 
@@ -75,7 +76,7 @@ pub fn start_log(format: LogFormat) -> anyhow::Result<()> {
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let backtrace = std::backtrace::Backtrace::capture();
     tracing::error!(%panic, %backtrace, "a task panicked");
-    // A release build ends here.
+    // The process ends here: see `panics`.
     log::flush();
 }
 

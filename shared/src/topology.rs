@@ -123,6 +123,10 @@ impl From<lapin::Error> for TopologyError {
 /// # Errors
 /// The broker has another number of partitions or foreign queues, or one of the servers is out of reach.
 pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
+    if is_set_up(broker).await? && !is_whole(broker, partitions).await? {
+        // Others may be at work, and have to miss it first.
+        sleep(MISSED_BY_ALL).await;
+    }
     declare_alone(broker, pool, partitions, Occasion::Start).await?;
     tracing::info!(partitions, "exchanges and queues are declared");
     Ok(())
@@ -252,6 +256,29 @@ async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> 
         good_bye(&channel).await?;
     }
     Ok(found)
+}
+
+/// Returns whether anybody has declared exchanges here before.
+async fn is_set_up(broker: &Broker) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let declared = channel.exchange_declare(
+        ORDERS_EXCHANGE.into(),
+        ExchangeKind::Direct,
+        passive,
+        FieldTable::default(),
+    );
+    match answered(declared).await {
+        Ok(()) => {
+            good_bye(&channel).await?;
+            Ok(true)
+        }
+        Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Binds every queue, and returns whether all exchanges and queues are there.

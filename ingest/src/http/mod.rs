@@ -1,6 +1,6 @@
 //! The ground of every route: connections, peers, bodies, refusals, and what surrounds a request.
 //!
-//! Nothing here knows a route, or what an order is.
+//! Nothing here calls a handler or asks a room: it knows how things are said, and not when.
 
 pub(crate) mod access_log;
 pub(crate) mod body;

@@ -30,36 +30,25 @@ use crate::{
 
 /// Everything that stands between a purchase and its lane.
 pub(crate) struct Intake {
-    /// Names orders.
     pub(crate) mint: IdMint,
-    /// Tells the time.
     pub(crate) clock: Clock,
     /// Number of intake queues.
     pub(crate) partitions: u16,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) proxies: TrustedProxies,
-    /// How many purchases.
     pub(crate) limits: Arc<Limits>,
-    /// What is gone.
     pub(crate) sold_out: Arc<SoldOut>,
-    /// What waits.
     pub(crate) backlog: Arc<Backlog>,
-    /// What was asked with which key.
     pub(crate) repeats: Repeats,
-    /// What became of earlier orders.
     pub(crate) earlier: Finder,
-    /// The way to the broker.
     pub(crate) lanes: Lanes,
-    /// What is counted.
     pub(crate) metrics: IntakeMetrics,
 }
 
 /// An order that is safely queued.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    /// Its name.
     pub(crate) id: OrderId,
-    /// How long it will wait.
     pub(crate) wait: Duration,
 }
 

@@ -35,6 +35,8 @@ use crate::backlog::Backlog;
 /// How often a lane with nothing to do looks whether its channel is still there, so that the first
 /// order after an outage of the broker need not find out.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a lane whose queue is missing refuses orders before it tries again.
+const MISSING_PAUSE: Duration = Duration::from_millis(500);
 /// How long a lane leaves its inbox alone while the broker confirms. A confirm takes milliseconds.
 const CONFIRM_USUAL_MAX: Duration = Duration::from_millis(500);
 /// After that, how often it looks for orders that have waited too long.
@@ -173,7 +175,7 @@ impl Lane {
             tokio::select! {
                 channel = connecting => {
                     self.open.send_modify(|open| *open += 1);
-                    let served = self.serve(&channel).await;
+                    let served = self.serve(channel).await;
                     self.open.send_modify(|open| *open -= 1);
                     match served {
                         Ok(()) => return,
@@ -195,25 +197,32 @@ impl Lane {
     /// A channel serves one queue only. When the queue was deleted and declared again, the broker's end of
     /// an old channel goes on with the numbers of the queue that is gone, and the new one confirms such a
     /// message and never hands it out (seen with quorum queues of RabbitMQ 3.10.8). So a lane takes a new
-    /// channel once its queue was missed.
-    async fn serve(&mut self, channel: &Channel) -> Result<(), BrokerError> {
+    /// channel once its queue was missed, by itself or by the look at the backlog.
+    async fn serve(&mut self, mut channel: Channel) -> Result<(), BrokerError> {
         let routing_key = routing_key(self.partition);
-        let missed = self.backlog.missed(self.partition);
-        while self.gather(channel).await? {
-            if self.backlog.missed(self.partition) != missed {
-                return Err(BrokerError::Ended);
-            }
+        let mut missed = self.backlog.missed(self.partition);
+        let mut missing_since: Option<Instant> = None;
+        while self.gather(&channel).await? {
             if self.broker.blocked() {
                 answer(self.waiting.all(), Err(NotAccepted::Overloaded));
                 continue;
+            }
+            if missing_since.is_some_and(|since| since.elapsed() < MISSING_PAUSE) {
+                answer(self.waiting.all(), Err(NotAccepted::Unavailable));
+                continue;
+            }
+            let missed_now = self.backlog.missed(self.partition);
+            if missing_since.take().is_some() || missed_now != missed {
+                missed = missed_now;
+                channel = publish::confirming_channel(&self.broker).await?;
             }
             answer(
                 self.waiting.too_late(Instant::now()),
                 Err(NotAccepted::Overloaded),
             );
             let parcels = self.waiting.next_envelope(self.orders_max);
-            if !parcels.is_empty() {
-                self.send(channel, &routing_key, parcels).await?;
+            if !parcels.is_empty() && !self.send(&channel, &routing_key, parcels).await? {
+                missing_since = Some(Instant::now());
             }
         }
         Ok(())
@@ -246,13 +255,13 @@ impl Lane {
         }
     }
 
-    /// Publishes one envelope and answers everybody in it.
+    /// Publishes one envelope and answers everybody in it. Returns whether there is a queue for it.
     async fn send(
         &mut self,
         channel: &Channel,
         routing_key: &str,
         parcels: Vec<Parcel>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<bool, BrokerError> {
         let started = Instant::now();
         let body = envelope::seal(parcels.iter().map(|parcel| &parcel.command));
         let published = self.publish(channel, routing_key, &body).await;
@@ -260,12 +269,12 @@ impl Lane {
             Ok(()) => {
                 self.metrics.confirm.record(started.elapsed());
                 self.note(parcels.len());
-                (Ok(()), Ok(()))
+                (Ok(()), Ok(true))
             }
             Err(error @ PublishError::NotTaken) => {
                 tracing::error!(partition = self.partition, %error, "an envelope was refused");
-                // The queue is missing, and this channel was for it.
-                (Err(NotAccepted::Unavailable), Err(BrokerError::Ended))
+                self.repairs.request();
+                (Err(NotAccepted::Unavailable), Ok(false))
             }
             Err(PublishError::NotSent(error)) => (Err(NotAccepted::Unavailable), Err(error)),
             Err(PublishError::Unknown(error)) => (Err(NotAccepted::Unknown), Err(error)),

@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 /// would wait for at most. Beyond, the lane is overloaded.
 pub(super) const INBOX_ENVELOPES: usize = 16;
 /// The longest that a command waits for its envelope to be sent. Together with the time that the broker
-/// has for its confirm, this bounds how long after its acceptance anything can reach a queue.
+/// has for its confirm, this bounds how long after its acceptance a client hears that it is accepted.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(2);
 /// The largest envelope, in bytes of commands: more than a full one of usual orders, and 40 of the
 /// largest. A worker holds many envelopes, and this bounds how much that is.

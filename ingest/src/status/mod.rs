@@ -42,7 +42,6 @@ pub(crate) struct StatusDesk {
 pub(crate) struct Finder {
     /// What needs no look at the database.
     pub(crate) lately: Arc<Lately>,
-    /// All settled orders.
     pub(crate) reader: Reader,
 }
 
@@ -79,25 +78,20 @@ impl Finder {
             .iter()
             .map(|id| self.lately.outcomes.of(*id).map(Found::Settled))
             .collect();
-        let missing = || {
-            ids.iter()
-                .zip(&answers)
-                .filter(|(_, answer)| answer.is_none())
-        };
-        let asked: Vec<_> = missing().map(|(id, _)| *id).collect();
-        if !asked.is_empty() {
-            let found = self.reader.read(asked.clone()).await?;
-            let settled = asked
-                .into_iter()
+        let missing: Vec<_> = (0..ids.len()).filter(|at| answers[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let asked = missing.iter().map(|at| ids[*at]).collect();
+            let found = self.reader.read(asked).await?;
+            let settled = missing
+                .iter()
                 .zip(&found)
-                .filter_map(|(id, found)| match found {
-                    Found::Settled(document) => Some((id, document.clone())),
+                .filter_map(|(at, found)| match found {
+                    Found::Settled(document) => Some((ids[*at], document.clone())),
                     _ => None,
                 });
             self.lately.outcomes.remember(settled);
-            let mut found = found.into_iter();
-            for answer in answers.iter_mut().filter(|answer| answer.is_none()) {
-                *answer = found.next();
+            for (at, found) in missing.into_iter().zip(found) {
+                answers[at] = Some(found);
             }
         }
         answers.into_iter().collect::<Option<_>>().ok_or(NoAnswer)

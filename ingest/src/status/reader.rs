@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,14 +17,15 @@ use hotrow_shared::{
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
 /// Most orders in one query.
 const IDS_MAX: usize = 1_000;
-/// Questions that may wait; beyond, the database counts as out of reach.
+/// Questions that may wait, and the orders in all of them; beyond, the database counts as out of reach.
 const INBOX: usize = 50_000;
+const WAITING_IDS_MAX: usize = 100_000;
 /// How long a question may take, the wait for the query before it included.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_millis(1_800);
 /// How long one query may take, its connection included. Shorter than a question, so that those which
@@ -53,12 +55,15 @@ pub(crate) struct NoAnswer;
 struct Question {
     ids: Vec<OrderId>,
     reply: oneshot::Sender<Result<Vec<Found>, NoAnswer>>,
+    /// As many as there are ids.
+    _room: OwnedSemaphorePermit,
 }
 
 /// Asks the database for orders, many in one query.
 #[derive(Clone)]
 pub(crate) struct Reader {
     inbox: mpsc::Sender<Question>,
+    room: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -66,7 +71,8 @@ impl Reader {
     /// of the pool at a time.
     pub(crate) fn new(pool: PgPool) -> (Self, impl Future<Output = ()>) {
         let (inbox, questions) = mpsc::channel(INBOX);
-        (Self { inbox }, answer_all(pool, questions))
+        let room = Arc::new(Semaphore::new(WAITING_IDS_MAX));
+        (Self { inbox, room }, answer_all(pool, questions))
     }
 
     /// Reads orders, in one look-up and in the order asked.
@@ -75,8 +81,15 @@ impl Reader {
     /// The database does not answer within [`ANSWER_MAX`], or more is asked than it can.
     pub(crate) async fn read(&self, ids: Vec<OrderId>) -> Result<Vec<Found>, NoAnswer> {
         let (reply, answer) = oneshot::channel();
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+            .map_err(|_| NoAnswer)?;
         self.inbox
-            .try_send(Question { ids, reply })
+            .try_send(Question {
+                ids,
+                reply,
+                _room: room,
+            })
             .map_err(|_| NoAnswer)?;
         let answered = timeout(ANSWER_MAX, answer).await;
         answered.map_err(|_| NoAnswer)?.unwrap_or(Err(NoAnswer))
@@ -260,8 +273,14 @@ mod tests {
 
     fn ask(ids: &[OrderId]) -> (Question, Answer) {
         let (reply, answer) = oneshot::channel();
-        let ids = ids.to_vec();
-        (Question { ids, reply }, answer)
+        let room = Arc::new(Semaphore::new(ids.len()));
+        let many = u32::try_from(ids.len()).expect("a few");
+        let question = Question {
+            ids: ids.to_vec(),
+            reply,
+            _room: room.try_acquire_many_owned(many).expect("room"),
+        };
+        (question, answer)
     }
 
     fn orders(count: u64) -> Vec<OrderId> {
