@@ -2,8 +2,8 @@
 -- days; a day that is older than RETENTION_DAYS is replaced by one entry per SKU, of kind 'opening',
 -- with the sum of what is gone.
 --
--- What is there stays where it is and becomes the first part, which ends with tomorrow. It is read
--- three times under an exclusive lock, which takes about a second for each million entries; orders wait
+-- What is there stays where it is and becomes the first part, which ends with tomorrow, or with the last entry
+-- if a clock was ahead. It is read three times under an exclusive lock, which takes about a second for each million entries; orders wait
 -- for so long. Processes of the release before go on as they are: tables and columns keep their names.
 
 -- Keys of restocks, which a unique constraint cannot span the parts for. The release before knows only
@@ -21,14 +21,18 @@ do $$
 declare
     today    date := (clock_timestamp() at time zone 'UTC')::date;
     first    date;
-    -- Today's entries and tomorrow's, whose days can no longer be parts of their own.
-    last     date := today + 1;
+    last     date;
     earlier  text;
     starts   text;
-    ends     text := quote_literal(to_char(last + 1, 'YYYY-MM-DD') || ' 00:00:00+00');
+    ends     text;
+    allowed  record;
 begin
     lock table inventory_ledger in access exclusive mode;
-    select least((min(at) at time zone 'UTC')::date, today) - 1 into first from inventory_ledger;
+    -- Today's entries and tomorrow's, and what is dated later, have days that can no longer be parts of their own.
+    select least((min(at) at time zone 'UTC')::date, today) - 1, greatest((max(at) at time zone 'UTC')::date, today + 1)
+    into first, last
+    from inventory_ledger;
+    ends := quote_literal(to_char(last + 1, 'YYYY-MM-DD') || ' 00:00:00+00');
     starts := quote_literal(to_char(first, 'YYYY-MM-DD') || ' 00:00:00+00');
     -- The name is where the worker reads the first and the last day from.
     earlier := 'inventory_ledger_' || to_char(first, 'YYYYMMDD') || '_' || to_char(last, 'YYYYMMDD');
@@ -73,4 +77,18 @@ begin
     execute format('alter table ledger_until_now rename to %I', earlier);
     execute format('alter table inventory_ledger attach partition %I for values from (%s) to (%s)', earlier, starts, ends);
     execute format('alter table %I drop constraint ledger_until_now_bounds', earlier);
+
+    -- Whoever could use the ledger can go on.
+    for allowed in
+        select case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end as role,
+               privilege_type as privilege,
+               case when is_grantable then 'with grant option' else '' end as again
+        from pg_class, aclexplode(relacl)
+        where pg_class.oid = to_regclass(earlier) and grantee <> relowner
+    loop
+        execute format('grant %s on inventory_ledger, restock_keys to %s %s', allowed.privilege, allowed.role, allowed.again);
+        if allowed.privilege = 'INSERT' then
+            execute format('grant usage on sequence inventory_ledger_id to %s %s', allowed.role, allowed.again);
+        end if;
+    end loop;
 end $$;

@@ -87,13 +87,14 @@ async fn publish_all(broker: Arc<Broker>, mut inbox: mpsc::Receiver<Waiting>) {
     let mut channel = None;
     while let Some((ended, _room)) = inbox.recv().await {
         for message in messages(&ended) {
-            channel = match send(&broker, channel.take(), &message).await {
-                Ok(channel) => Some(channel),
+            match send(&broker, channel.take(), &message).await {
+                Ok(sent_on) => channel = Some(sent_on),
                 Err(error) => {
                     tracing::debug!(%error, "news is lost: listeners read the database");
-                    None
+                    // Each of the others would wait for the same broker, and the next batch behind them.
+                    break;
                 }
-            };
+            }
         }
     }
 }

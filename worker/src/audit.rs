@@ -20,6 +20,8 @@ use hotrow_shared::{
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::store::within;
+
 /// The shortest pause between rounds.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// The audit rests this many times as long as it works.
@@ -36,6 +38,10 @@ const WINDOW_MAX: TimeDelta = TimeDelta::days(1);
 const RETENTION_MARGIN_DAYS: i64 = 7;
 /// How long a statement may take. A window that takes much longer than [`WINDOW_WORK`] is halved.
 const STATEMENT_MAX: &str = "60s";
+/// How long a round may take before its session counts as dead: more than its few statements may.
+const ROUND_MAX: Duration = Duration::from_mins(5);
+/// The longest pause after a round that did not finish.
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(10);
 /// One worker at a time audits.
 const AUDIT_LOCK: i64 = 0x686f_7472_6f77_0003;
 
@@ -59,7 +65,8 @@ pub(crate) async fn run(
         .is_some()
     {
         let started = Instant::now();
-        match round(&connect, &mut audit, audited).await {
+        let mut pause_max = Duration::MAX;
+        match within(ROUND_MAX, round(&connect, &mut audit, audited)).await {
             Ok(Some(broken)) => {
                 mismatch.set(f64::from(u32::try_from(broken).unwrap_or(u32::MAX)));
                 let now = TimeDelta::milliseconds(Utc::now().timestamp_millis());
@@ -69,9 +76,10 @@ pub(crate) async fn run(
             Err(error) => {
                 tracing::warn!(%error, "a round of the audit did not finish");
                 audit = None;
+                pause_max = RETRY_PAUSE_MAX;
             }
         }
-        pause = PAUSE_MIN.max(started.elapsed() * REST_PER_WORK);
+        pause = (started.elapsed() * REST_PER_WORK).clamp(PAUSE_MIN, pause_max);
     }
 }
 

@@ -15,6 +15,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, pool::Pool
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::store::within;
+
 /// Days that exist ahead of today: how long every worker may be away before a day is made on the spot.
 const AHEAD: u64 = 7;
 /// How far ahead a day may be made on the spot. A date beyond is no date of an order.
@@ -26,13 +28,18 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a statement may take, and so how long a reader of the tables can make the making of a day
 /// wait that one more is being detached.
 const STATEMENT_MAX: &str = "30s";
-/// How long the entries of old days may take to be summed up. Nobody waits for it.
+/// How long the entries of old days may take to be summed up. Nobody waits for its locks, but an open
+/// transaction keeps every old version of the hot rows from being pruned, so it is not to be repeated for long.
 const SUM_MAX: &str = "10min";
 /// How long emptying old days may wait for their readers, and make later readers wait.
 const EMPTY_WAIT_MAX: &str = "1s";
 /// How often that is tried, with the same pause in between, before the sums are thrown away.
-const EMPTY_ATTEMPTS: u32 = 30;
+const EMPTY_ATTEMPTS: u32 = 5;
 const EMPTY_PAUSE: Duration = Duration::from_secs(1);
+/// How long all missing days may take to be made before the session counts as dead. What was made stays.
+const MAKE_MAX: Duration = Duration::from_mins(2);
+/// The same for dropping all old days.
+const DROP_MAX: Duration = Duration::from_mins(30);
 /// Most keys of restocks that one statement deletes.
 const KEYS_AT_ONCE: i64 = 10_000;
 /// One process at a time makes days.
@@ -76,7 +83,7 @@ async fn look(
         ahead.set(f64::from(u32::try_from(days).unwrap_or(u32::MAX)));
     }
     made?;
-    drop_old(pool, retention_days).await
+    within(DROP_MAX, drop_old(pool, retention_days)).await
 }
 
 /// Makes the coming days, and those that are missing since the last one: after a long pause
@@ -85,6 +92,10 @@ async fn look(
 /// # Errors
 /// The database is out of reach, or the user may not change the tables.
 pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx::Error> {
+    within(MAKE_MAX, make_all_coming(pool, retention_days)).await
+}
+
+async fn make_all_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx::Error> {
     let mut connection = session(pool).await?;
     let today = today(&mut connection).await?;
     let oldest = Day(today.0.saturating_sub(retention_days));
@@ -107,7 +118,19 @@ pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx
     Ok(last_of_all)
 }
 
-/// Makes these days on the spot, and today for the ledger, for a settlement that found one missing.
+/// Today by the database's clock.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn database_today(pool: &PgPool) -> Result<Day, sqlx::Error> {
+    let asked = async {
+        let mut connection = session(pool).await?;
+        today(&mut connection).await
+    };
+    within(MAKE_MAX, asked).await
+}
+
+/// Makes these days of orders on the spot, and today for the ledger, for a settlement that found one missing.
 ///
 /// Days more than a year ahead are left out: their orders bear no date, and stay without a table.
 ///
@@ -115,14 +138,21 @@ pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx
 /// The database is out of reach, the user may not change the tables, or a reader of the tables holds
 /// the change up for longer than a lock is waited for: the same again may work.
 pub async fn make_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
+    within(MAKE_MAX, make_all_for(pool, days)).await
+}
+
+async fn make_all_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
     let mut connection = session(pool).await?;
     let today = today(&mut connection).await?;
     let last = Day(today.0 + ON_THE_SPOT_MAX);
     for table in Table::ALL {
         let parts = attached(&mut connection, table).await?;
-        let wanted = days.iter().copied().chain([today]);
-        let wanted = wanted.filter(|day| *day <= last);
-        make_missing(&mut connection, table, &parts, wanted).await?;
+        let wanted = match table {
+            Table::Orders => days.range(..=last).copied().collect(),
+            // Entries are dated when they are written.
+            Table::Ledger => vec![today],
+        };
+        make_missing(&mut connection, table, &parts, wanted.into_iter()).await?;
     }
     Ok(())
 }
@@ -377,23 +407,32 @@ async fn sum_up(connection: &mut PgConnection, oldest: Day) -> Result<(), sqlx::
 
 /// Empties old days as soon as nobody reads them.
 async fn empty(connection: &mut PgConnection, parts: &str) -> Result<(), sqlx::Error> {
-    for attempt in 1.. {
+    let mut attempts_left = EMPTY_ATTEMPTS;
+    loop {
+        attempts_left -= 1;
         let mut attempted = connection.begin().await?;
         match execute(&mut attempted, format!("truncate {parts}")).await {
             Ok(()) => return attempted.commit().await,
-            Err(error) if attempt < EMPTY_ATTEMPTS && is_lock_timeout(&error) => {
+            Err(error) if attempts_left > 0 && is_lock_timeout(&error) => {
                 attempted.rollback().await?;
                 sleep(EMPTY_PAUSE).await;
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
     let error = error.as_database_error();
     error.is_some_and(|error| error.code().as_deref() == Some("55P03"))
+}
+
+/// Whether a part has rows, one that is attached no more, too.
+async fn has_rows(connection: &mut PgConnection, part: &str) -> Result<bool, sqlx::Error> {
+    let exists = format!("select exists (select from {part})");
+    sqlx::query_scalar(AssertSqlSafe(exists))
+        .fetch_one(connection)
+        .await
 }
 
 async fn drop_part(
@@ -402,6 +441,14 @@ async fn drop_part(
     part: &Part,
 ) -> Result<(), sqlx::Error> {
     let (parent, name) = (table.name(), &part.name);
+    if table == Table::Ledger && has_rows(connection, name).await? {
+        // Somebody detached it, or put entries into the past: without them the ledger would not add up.
+        tracing::error!(
+            table = name,
+            "an old day of the ledger has entries that are not summed up: it stays until a person has looked"
+        );
+        return Ok(());
+    }
     if part.is_attached {
         // An earlier attempt that was cut off half-way has to be finished.
         let how = if part.is_pending {

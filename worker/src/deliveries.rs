@@ -18,7 +18,6 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::settings::BATCH_BYTES_MAX;

@@ -43,7 +43,7 @@ async fn work(settings: &Settings) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
     let readiness = Readiness::of(&NEEDS);
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
-    let work = hotrow_worker::run(settings, &readiness, shutdown.clone());
+    let work = Box::pin(hotrow_worker::run(settings, &readiness, shutdown.clone()));
     shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
     tracing::info!("drained");
     Ok(())

@@ -7,7 +7,8 @@
 //!
 //! A worker that is unfit (see [`crate::fitness`]) gives up its presence, so that the shares of the others
 //! add up to the whole. While there is another, it gives up its partitions, too. While there is none, it
-//! goes on trying with what it has: nobody could do better.
+//! goes on trying with what it has: nobody could do better. One that cannot even ask, because it has no
+//! session, gives up everything, and takes partitions again when it has one: others may be better off.
 //!
 //! Ownership is for speed, not for correctness: two workers on one partition would wait for each
 //! other's row locks and find each other's orders settled. `x-single-active-consumer` is the net.
@@ -21,12 +22,13 @@ use std::{
 use hotrow_shared::{database, metrics::PARTITIONS_OWNED, telemetry::Readiness};
 use metrics::Gauge;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use crate::{
     fitness::Fitness,
     partition::{self, Workshop},
+    store::within,
 };
 
 /// How often a worker looks at who is there: for how long a partition may stand still when it
@@ -96,15 +98,22 @@ impl Ownership {
     /// Takes and gives up partitions until `shutdown`, then drains all of them.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
-            let looked = timeout(ANSWER_MAX, self.look()).await;
-            let looked = looked.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            let looked = within(ANSWER_MAX, self.look());
+            let Some(looked) = shutdown.run_until_cancelled(looked).await else {
+                break;
+            };
             if let Err(error) = &looked {
-                // The partitions go on: settling notices a missing database by itself.
                 tracing::warn!(%error, "the session that holds this worker's locks is lost");
                 self.session = None;
                 self.is_present = false;
                 self.locked.clear();
+                // The partitions go on at first: settling notices a missing database by itself, and soon it
+                // may be back. It may also be away for this worker alone, and others wait behind it.
+                if !self.fitness.is_fit() {
+                    self.stop_all(false);
+                }
             }
+            self.forget_ended();
             self.readiness.set("database", looked.is_ok());
             let has_broker = self.workshop.broker.connected() && self.fitness.has_broker();
             self.readiness.set("broker", has_broker);
@@ -119,16 +128,27 @@ impl Ownership {
         self.drain().await;
     }
 
+    /// Tells every partition to stop, and lets go of those that an unfit worker cannot finish.
+    fn stop_all(&mut self, is_fit: bool) {
+        self.running.values_mut().for_each(Running::stop);
+        let overdue = overdue(&self.view().running, is_fit);
+        self.let_go(&overdue);
+    }
+
+    /// Forgets the partitions whose work has ended.
+    fn forget_ended(&mut self) {
+        while let Some((partition, _)) = self.tasks.try_join_next() {
+            self.running.remove(&partition);
+        }
+    }
+
     /// Stops every partition and waits until each has finished what it has in hand, or cannot.
     async fn drain(mut self) {
-        self.running.values_mut().for_each(Running::stop);
+        self.stop_all(true);
         while !self.tasks.is_empty() {
             tokio::select! {
                 Some((partition, _)) = self.tasks.join_next() => { self.running.remove(&partition); }
-                () = sleep(LOOK_INTERVAL) => {
-                    let overdue = overdue(&self.view().running, self.fitness.has_broker());
-                    self.let_go(&overdue);
-                }
+                () = sleep(LOOK_INTERVAL) => self.stop_all(self.fitness.has_broker()),
             }
         }
         self.owned.set(0.0);

@@ -53,7 +53,7 @@ pub struct Selection {
     /// Only dead letters of this reason: malformed, refused or `delivery_limit`
     #[arg(long)]
     pub reason: Option<String>,
-    /// Every dead letter; replay and discard want this or another selection
+    /// Every dead letter; replay and discard need this or another selection
     #[arg(long, conflicts_with_all = ["order_id", "reason"])]
     pub all: bool,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context;
 use hotrow_shared::{envelope::Order, id::Day, order::SKU_LENGTH_MAX, request_id::RequestId};
-use hotrow_tests::Process;
+use hotrow_tests::meter::peak_memory;
 use serde_json::json;
 
 use super::shop::{A_WHILE, Shop, counts};
@@ -244,9 +244,9 @@ async fn a_backlog_of_the_largest_carts_in_every_partition_is_settled_in_less_th
     shop.settled(&last, Duration::from_mins(10)).await?;
     let settled = u64::from(PARTITIONS) * CARTS_PER_PARTITION as u64;
     counts(&worker, "hotrow_orders_settled_total", &[], settled).await?;
-    let peak_kib = peak_memory_kib(&worker)?;
-    println!("peak of {settled} carts: {} MiB", peak_kib / 1024);
-    assert!(peak_kib < 256 * 1024, "{peak_kib} KiB");
+    let peak = peak_memory(worker.id())?;
+    println!("peak of {settled} carts: {} MiB", peak / 1024 / 1024);
+    assert!(peak < 256 * 1024 * 1024, "{peak} bytes");
     Ok(())
 }
 
@@ -272,14 +272,4 @@ async fn carts_that_do_not_fit_into_a_batch_by_their_bytes_are_settled_in_sequen
         .count("hotrow_batch_orders_count", &full);
     assert!(full >= 1, "1,500 orders are few, and their bytes are many");
     Ok(())
-}
-
-/// The most memory that a process has had.
-fn peak_memory_kib(process: &Process) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|line| line.trim().strip_suffix("kB"));
-    Ok(peak.context("the kernel tells the peak")?.trim().parse()?)
 }

@@ -122,6 +122,13 @@ async fn old_days_of_the_ledger_leave_their_sums_behind_and_the_law_holds_at_eve
              ('desk', 'old', 5, now() - interval '12 days'), ('desk', 'young', -5, now() - interval '9 days')",
     )
     .await?;
+    // Somebody has detached a day with an entry in it.
+    let detached = ledger_table(today - Days::new(20));
+    let detach = format!(
+        "create table {detached} (like inventory_ledger including defaults);
+         insert into {detached} (sku, kind, delta, balance) values ('desk', 'put', 1, 1)"
+    );
+    run(&shop, &detach).await?;
     let running = shop.worker().set("RETENTION_DAYS", "1000").start().await?;
     let stream = Stream::start(&shop).await?;
     stream.flows(200).await?;
@@ -169,6 +176,12 @@ async fn old_days_of_the_ledger_leave_their_sums_behind_and_the_law_holds_at_eve
     ]
     .map(|(sku, kind, delta, balance)| (sku.to_owned(), kind.to_owned(), delta, balance));
     assert_eq!(entries, expected);
+    let detached = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "select count(*) from {detached}"
+    )));
+    let detached: i64 = detached.fetch_one(&shop.database).await?;
+    assert_eq!(detached, 1, "what is not summed up stays");
+    assert!(next.has_logged("entries that are not summed up"));
 
     stream.flows(200).await?;
     // The law and the sequence of balances, by the judge of all claims.
@@ -214,6 +227,16 @@ async fn nothing_is_dropped_that_is_young_by_one_of_the_clocks_and_the_offset_is
     assert!(!tables.contains(&table(old)), "{tables:?}");
     // Days begin by the database's clock.
     assert!(is_attached(&shop, today + Days::new(27)).await?);
+    // An order of its day is sound, though it is far ahead by ours.
+    drop_day(&shop, today + Days::new(20)).await?;
+    let mut order = shop.order("c", &[("chair", 1)]);
+    let their_today = Day(Day::today().0 + 20);
+    order.id = shop.mint.mint(their_today.start_ms() + 1);
+    let orders = [order];
+    shop.publish(&orders).await?;
+    shop.settled(&orders, A_WHILE).await?;
+    let refused = worker.metrics().await?;
+    assert_eq!(refused.count("hotrow_dead_letters_total", &[]), 0);
 
     let offset = wait::until("the offset to be measured", A_WHILE, async || {
         let metrics = worker.metrics().await.ok()?;
@@ -245,13 +268,13 @@ async fn missing_days_are_made_on_the_spot_by_many_at_once() -> anyhow::Result<(
     }
     let without_a_date = today + Days::new(36_500);
     assert!(!is_attached(&shop, without_a_date).await?);
+    // Orders are dated when they are accepted, and entries when they are written.
     let ledger = ledger_table(today + Days::new(30));
-    assert!(
-        sqlx::query(sqlx::AssertSqlSafe(format!("select from {ledger}")))
-            .execute(&shop.database)
-            .await
-            .is_ok()
-    );
+    let is_made: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(&ledger)
+        .fetch_one(&shop.database)
+        .await?;
+    assert!(!is_made, "{ledger} is of no use");
     Ok(())
 }
 

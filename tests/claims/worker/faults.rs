@@ -283,17 +283,45 @@ async fn a_day_that_is_missing_is_made_and_no_order_suffers() -> anyhow::Result<
     let shop = Shop::open(1).await?;
     shop.stock("chair", 100).await?;
     let worker = shop.worker().start().await?;
-    let today = chrono::Utc::now().format("drop table orders_%Y%m%d");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(today.to_string()))
-        .execute(&shop.database)
-        .await?;
-    let orders: Vec<_> = (0..20).map(|_| shop.order("c", &[("chair", 1)])).collect();
-    shop.publish(&orders).await?;
-    shop.settled(&orders, A_WHILE).await?;
-    counts_at_least(&worker, RETRIES, &[("cause", "missing_day")], 1).await?;
+    let today = chrono::Utc::now();
+    let run = async |statement: String| {
+        let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
+        statement.execute(&shop.database).await
+    };
+    let wide: String = sqlx::query_scalar(
+        "select inhrelid::regclass::text from pg_inherits
+         where inhparent = 'inventory_ledger'::regclass and inhrelid::regclass::text ~ '_[0-9]{8}_[0-9]{8}$'",
+    )
+    .fetch_one(&shop.database)
+    .await?;
+    // The first part of the ledger holds many days, and the one that is made in its place holds one.
+    let narrow = today.format("inventory_ledger_%Y%m%d").to_string();
+    let detach = |part: &str, to: &str| {
+        format!(
+            "alter table inventory_ledger detach partition {part}; alter table {part} rename to {to}"
+        )
+    };
+    let mut settled = Vec::new();
+    for away in [
+        today.format("drop table orders_%Y%m%d").to_string(),
+        detach(&wide, "wide_away"),
+        detach(&narrow, "narrow_away"),
+    ] {
+        let labels = [("cause", "missing_day")];
+        let before = worker.metrics().await?.count(RETRIES, &labels);
+        run(away).await?;
+        let orders: Vec<_> = (0..20).map(|_| shop.order("c", &[("chair", 1)])).collect();
+        shop.publish(&orders).await?;
+        shop.settled(&orders, A_WHILE).await?;
+        counts_at_least(&worker, RETRIES, &labels, before + 1).await?;
+        settled.extend(orders);
+    }
     assert_eq!(worker.metrics().await?.count(DEAD, &[]), 0);
-    let verdict = shop.books(&orders).await?;
-    assert_eq!(verdict.outcomes.confirmed, 20);
+    for away in ["wide_away", "narrow_away"] {
+        run(format!("insert into inventory_ledger select * from {away}")).await?;
+    }
+    let verdict = shop.books(&settled).await?;
+    assert_eq!(verdict.outcomes.confirmed, 60);
     Ok(())
 }
 

@@ -213,6 +213,39 @@ async fn a_worker_whose_database_takes_no_writes_gives_its_partitions_up_and_com
     run(&shop, &gone).await
 }
 
+#[tokio::test]
+#[ignore = "takes a minute: a database may be away for 30 s before anything is given up"]
+async fn a_worker_that_is_cut_off_from_the_database_gives_its_partitions_up_and_comes_back()
+-> anyhow::Result<()> {
+    let shop = Shop::open(4).await?;
+    let skus = shop.sku_of_each_partition();
+    for sku in &skus {
+        shop.stock(sku, 100).await?;
+    }
+    let proxy = Proxy::in_front_of(&shop.place.database_url).await?;
+    let url = proxy.url(&shop.place.database_url)?;
+    let settings = shop.worker().set("DATABASE_URL", url);
+    let (cut_off, healthy) = (settings.start().await?, shop.worker().start().await?);
+    let both = [&cut_off, &healthy];
+    share(&both, &[2, 2], A_WHILE).await?;
+
+    proxy.set(Mode::Refuse).await?;
+    let order = |sku: &String| shop.order("c", &[(sku, 1)]);
+    let orders: Vec<_> = skus.iter().map(order).collect();
+    // Half of them are delivered to the one that cannot settle them.
+    shop.publish_each(&orders).await?;
+    share(&both, &[0, 4], WAITED_FOR_AND_HANDED_OVER).await?;
+    shop.settled(&orders, A_WHILE).await?;
+    assert!(!cut_off.is_ready().await);
+    proxy.set(Mode::Pass).await?;
+    share(&both, &[2, 2], A_WHILE).await?;
+    let later: Vec<_> = skus.iter().map(order).collect();
+    shop.publish_each(&later).await?;
+    shop.settled(&later, A_WHILE).await?;
+    shop.books(&[orders, later].concat()).await?;
+    Ok(())
+}
+
 /// A worker with a proxy between it and the broker.
 async fn behind_a_proxy(shop: &Shop) -> anyhow::Result<(Proxy, Settings)> {
     let proxy = Proxy::in_front_of(&shop.place.amqp_url).await?;

@@ -153,11 +153,20 @@ async fn a_filled_ledger_is_parted_by_day_beside_the_release_before() -> anyhow:
         "insert into inventory (sku, title, unit_price_minor, currency, available) values ('chair', 'Chair', 1, 'EUR', 9);
          insert into inventory_ledger (sku, kind, delta, balance, idempotency_key, at) values
              ('chair', 'put', 3, 3, null, now() - interval '40 days'),
-             ('chair', 'restock', 7, 10, 'monday', now() - interval '1 day')",
+             ('chair', 'restock', 7, 10, 'monday', now() - interval '1 day');
+         -- Of a clock that is ahead.
+         insert into inventory_ledger (sku, kind, delta, balance, at)
+         values ('lamp', 'put', 1, 1, now() + interval '3 days')",
     )
     .execute(&mut before)
     .await?;
     settle_before(&mut before, 9).await?;
+    let clerk = "do $$ declare clerk text := current_database() || '_clerk';
+         begin
+             execute format('create role %I', clerk);
+             execute format('grant select, insert on inventory_ledger to %I with grant option', clerk);
+         end $$";
+    sqlx::raw_sql(clerk).execute(&mut before).await?;
 
     processes::migrate(&place).await?;
     // Its statements are prepared already.
@@ -168,6 +177,7 @@ async fn a_filled_ledger_is_parted_by_day_beside_the_release_before() -> anyhow:
         .await?;
     let client = ingest.client()?;
     assert_eq!(client.inventory("chair").await?.json()?["available"], 8);
+    may_go_on(&mut before).await?;
     // A key from before, and one that the release before writes only now.
     client
         .restock("chair", 7, Some("monday"))
@@ -197,17 +207,19 @@ async fn a_filled_ledger_is_parted_by_day_beside_the_release_before() -> anyhow:
         "the release before finds what this one wrote"
     );
 
-    let entries: Vec<(i64, i64, i64)> =
-        sqlx::query_as("select id, delta, balance from inventory_ledger order by id")
-            .fetch_all(&mut before)
-            .await?;
+    let entries: Vec<(i64, i64, i64)> = sqlx::query_as(
+        "select id, delta, balance from inventory_ledger where sku = 'chair' order by id",
+    )
+    .fetch_all(&mut before)
+    .await?;
+    // The third is the lamp's.
     let expected = [
         (1, 3, 3),
         (2, 7, 10),
-        (3, -1, 9),
-        (4, -1, 8),
-        (5, 5, 13),
-        (6, 2, 15),
+        (4, -1, 9),
+        (5, -1, 8),
+        (6, 5, 13),
+        (7, 2, 15),
     ];
     assert_eq!(entries, expected);
     let left = client.put_inventory("chair", Product::chairs(15)).await?;
@@ -217,6 +229,34 @@ async fn a_filled_ledger_is_parted_by_day_beside_the_release_before() -> anyhow:
             .fetch_one(&mut before)
             .await?;
     assert_eq!(moved, 0, "the stock was 15");
+    Ok(())
+}
+
+/// Makes sure that a role that is not the owner can use the ledger as before, and dismisses it.
+async fn may_go_on(database: &mut PgConnection) -> anyhow::Result<()> {
+    let granted: bool = sqlx::query_scalar(
+        "with may as (
+             select current_database() || '_clerk' as clerk
+         )
+         select has_table_privilege(clerk, 'inventory_ledger', 'select with grant option')
+            and has_table_privilege(clerk, 'inventory_ledger', 'insert with grant option')
+            and has_table_privilege(clerk, 'restock_keys', 'insert')
+            and not has_table_privilege(clerk, 'inventory_ledger', 'update')
+            and has_sequence_privilege(clerk, 'inventory_ledger_id', 'usage')
+         from may",
+    )
+    .fetch_one(&mut *database)
+    .await?;
+    assert!(granted, "who might write the ledger may write its parts");
+    sqlx::raw_sql(
+        "do $$ declare clerk text := current_database() || '_clerk';
+         begin
+             execute format('drop owned by %I cascade', clerk);
+             execute format('drop role %I', clerk);
+         end $$",
+    )
+    .execute(database)
+    .await?;
     Ok(())
 }
 

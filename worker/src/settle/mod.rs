@@ -173,8 +173,16 @@ impl Settler {
             let Some(cause) = error.retry_cause() else {
                 return Err(Unsettled::Refused(error));
             };
-            if cause == RetryCause::MissingDay && !self.make_days(orders).await {
-                return Err(Unsettled::Refused(error));
+            if cause == RetryCause::MissingDay {
+                // Boxed, because it is large and rare.
+                let made = overdue.run_until_cancelled(Box::pin(self.make_days(orders)));
+                match made.await {
+                    Some(Ok(false)) => return Err(Unsettled::Refused(error)),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "the days of orders and ledger cannot be made");
+                    }
+                    Some(Ok(true)) | None => {}
+                }
             }
             if overdue.is_cancelled() && !cause.is_server_away() {
                 tracing::warn!(partition, orders = orders.len(), %error, "orders are left to the broker");
@@ -224,11 +232,12 @@ impl Settler {
         Ok(committed)
     }
 
-    /// Makes the tables of these orders' days. Returns whether all of them are days that are kept: an order
-    /// of another day cannot be settled.
-    async fn make_days(&self, orders: &[Arrived]) -> bool {
-        let today = Day::today();
-        let kept = Day(today.0.saturating_sub(self.retention_days))..=Day(today.0 + DAYS_AHEAD_MAX);
+    /// Makes the tables of these orders' days. Returns whether all of them are days that are kept, by the
+    /// database's clock or by this machine's: an order of another day cannot be settled.
+    async fn make_days(&self, orders: &[Arrived]) -> Result<bool, sqlx::Error> {
+        let (here, there) = (Day::today(), days::database_today(&self.pool).await?);
+        let oldest = here.min(there).0.saturating_sub(self.retention_days);
+        let kept = Day(oldest)..=Day(here.max(there).0 + DAYS_AHEAD_MAX);
         let candidates = self.candidates(orders);
         // A later name of an order is a row, too.
         let needed = candidates.iter().flat_map(|candidate| {
@@ -236,11 +245,12 @@ impl Settler {
             let names = candidate.twins.iter().map(|twin| twin.day());
             names.filter(move |name| *name > day).chain([day])
         });
-        let (kept, other): (BTreeSet<_>, BTreeSet<_>) = needed.partition(|day| kept.contains(day));
-        if let Err(error) = days::make_for(&self.pool, &kept).await {
-            tracing::warn!(%error, "the days of the orders table cannot be made");
+        let needed: BTreeSet<_> = needed.collect();
+        if !needed.iter().all(|day| kept.contains(day)) {
+            return Ok(false);
         }
-        other.is_empty()
+        days::make_for(&self.pool, &needed).await?;
+        Ok(true)
     }
 
     fn part_size(&self) -> MutexGuard<'_, PartSize> {

@@ -19,7 +19,7 @@ pub(crate) enum StoreError {
     /// An order that a repeat is another name of was removed meanwhile.
     #[error("the order that a repeat names is gone")]
     Vanished,
-    /// There is no table for the day of an order.
+    /// Orders or ledger have no part for a day.
     #[error("refused by the database: {0}")]
     MissingDay(sqlx::Error),
     /// The database does not take one of the orders, and never will.
@@ -44,7 +44,7 @@ pub(crate) enum RetryCause {
     DuplicateKey,
     /// No answer in time.
     Timeout,
-    /// The table of a day has to be made first.
+    /// The part of a day has to be made first.
     MissingDay,
     /// Full disk, missing table, missing permission and the like: a person has to act.
     Other,
@@ -102,11 +102,12 @@ impl From<sqlx::Error> for StoreError {
     /// sound order is worse than a batch that waits for a person.
     fn from(error: sqlx::Error) -> Self {
         let cause = match &error {
-            // The one violation of a check that names a table and no constraint (PostgreSQL, ExecFindPartition).
+            // The one violation of a check that names a table and no constraint (PostgreSQL, ExecFindPartition):
+            // the table is the parent.
             sqlx::Error::Database(database)
                 if database.code().as_deref() == Some("23514")
                     && database.constraint().is_none()
-                    && database.table() == Some("orders") =>
+                    && matches!(database.table(), Some("orders" | "inventory_ledger")) =>
             {
                 return Self::MissingDay(error);
             }

@@ -9,4 +9,21 @@ pub(crate) mod inventory;
 pub(crate) mod orders;
 pub(crate) mod settlement;
 
+use std::{io, time::Duration};
+
+use tokio::time::timeout;
+
 pub(crate) use error::{RetryCause, StoreError};
+
+/// Waits for the database for this long at most. After that its connection is not to be used again: a host
+/// that vanished says nothing, and the server's own limits are of no help then.
+///
+/// # Errors
+/// What the database said, or that it said nothing.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let silence = |_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    timeout(limit, asked).await.unwrap_or_else(silence)
+}
