@@ -1,9 +1,9 @@
 //! The ingest process: accepts purchases over HTTP and makes them durable in RabbitMQ.
 //!
-//! An order walks through the files in this sequence: [`http`] takes the connection and the
-//! request, [`intake`] asks [`limits`], [`sold_out`] and [`backlog`], and one of the [`lanes`]
-//! publishes it. What became of it comes back with the [`news`] and is told by [`status`].
-//! [`inventory`] shows the stock and lets administrators change it.
+//! An order walks through the files in this sequence: `http` takes the connection and the request,
+//! `routes` names its handler, `intake` asks `limits`, `sold_out` and `backlog`, and one of the `lanes`
+//! publishes it. What became of it comes back with the `news`, and `status` tells it. `inventory` shows
+//! the stock and lets administrators change it.
 
 mod auth;
 mod backlog;

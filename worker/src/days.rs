@@ -2,7 +2,7 @@
 //!
 //! Both happen without a lock that would stop settlements: a new day is attached, and an old one is
 //! detached concurrently before it is dropped. A day of the ledger leaves its sums behind: see
-//! [`sum_up`].
+//! `sum_up`.
 //!
 //! Days are dated by the database's clock. Nothing is dropped before it is old by this machine's, too.
 
