@@ -45,7 +45,10 @@ use crate::{
     news::Listeners,
     settings::Settings,
     sold_out::SoldOut,
-    status::{Finder, Lately, StatusDesk, reader::Reader},
+    status::{
+        Finder, Lately, StatusDesk,
+        reader::{Expected, Reader},
+    },
 };
 
 /// What an ingest process needs to accept orders. Without the database it still accepts them, and tells
@@ -90,8 +93,8 @@ async fn work(
     let sold_out = Arc::new(SoldOut::default());
     let lately = Arc::new(Lately::default());
     let limits = Arc::new(Limits::new(settings.rate_limits));
-    let (polled, read_for_polls) = Reader::new(pools.orders.clone());
-    let (earlier, read_for_the_door) = Reader::new(pools.orders.clone());
+    let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
+    let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,

@@ -29,7 +29,9 @@ fn minted(count: usize) -> Vec<Uuid> {
 /// An ingest process whose database can be taken away.
 async fn ingest_behind_proxy(place: &Place) -> anyhow::Result<(Process, Proxy)> {
     let database = Proxy::in_front_of(&place.database_url).await?;
-    let ingest = ingest(place).set("DATABASE_URL", database.url(&place.database_url)?);
+    let ingest = ingest(place)
+        .set("DATABASE_URL", database.url(&place.database_url)?)
+        .set("CONNECTIONS_PER_ADDRESS_MAX", "10000");
     Ok((ingest.start().await?, database))
 }
 
@@ -63,8 +65,8 @@ async fn a_poll_ends_in_time_when_the_database_is_gone_and_when_it_hangs() -> an
 
 #[tokio::test]
 async fn five_thousand_polls_at_once_end_together_when_the_database_hangs() -> anyhow::Result<()> {
-    /// One after the other, a thousand in a query, they would take five times as long as one.
-    const ALL_MAX: Duration = Duration::from_secs(12);
+    /// For a machine that does other things, too.
+    const ALL_MAX: Duration = Duration::from_mins(1);
     let place = place().await?;
     let (ingest, database) = ingest_behind_proxy(&place).await?;
     database.set(Mode::Stall).await?;
@@ -74,6 +76,12 @@ async fn five_thousand_polls_at_once_end_together_when_the_database_hangs() -> a
         async move { poll(&client, id).await }
     });
     timeout(ALL_MAX, try_join_all(polls)).await??;
+    // One after the other, a thousand in a query, most would take longer by far.
+    let in_time = ingest.metrics().await?.sum(
+        "hotrow_http_request_duration_seconds_bucket",
+        &[("status", "503"), ("le", "5")],
+    );
+    assert!(in_time > 4_500.0, "{in_time}");
     database.set(Mode::Pass).await?;
     let other = minted(1)[0];
     wait::until("the next poll to be answered", SOON, async || {
