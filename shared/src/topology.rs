@@ -42,7 +42,7 @@ const DEAD_DELIVERY_LIMIT: i32 = 1_000_000_000;
 /// How many envelopes a partition's worker may hold that it has not acknowledged.
 ///
 /// Together with the 512 orders of a full envelope of the default size this is 32,768 orders: enough to fill
-/// several batches while one is being committed, and some 5 MB.
+/// several batches while one is being committed, and 8 MB at most: an envelope has 128 KiB.
 pub const PREFETCH_ENVELOPES: u16 = 64;
 
 /// The advisory lock under which one process at a time declares.
