@@ -1,0 +1,137 @@
+//! Looks at what the broker has, without changing it.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::time::timeout;
+
+use super::{
+    error::TopologyError,
+    names::{ORDERS_EXCHANGE, queue},
+    plan::{Bound, EXCHANGES, bind, queues},
+};
+use crate::broker::{Broker, BrokerError, is_missing};
+
+/// How long the broker may take for one declaration. A quorum queue is a small cluster that has to be
+/// started, on a busy machine beside many others.
+pub(super) const DECLARE_MAX: Duration = Duration::from_secs(30);
+
+/// Returns whether anybody has declared exchanges here before.
+pub(super) async fn is_set_up(broker: &Broker) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let declared = channel.exchange_declare(
+        ORDERS_EXCHANGE.into(),
+        ExchangeKind::Direct,
+        passive,
+        FieldTable::default(),
+    );
+    match answered(declared).await {
+        Ok(()) => {
+            good_bye(&channel).await?;
+            Ok(true)
+        }
+        Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Binds every queue, and returns whether all exchanges and queues are there.
+///
+/// AMQP has no way to ask for a binding. To bind again what is bound changes nothing and costs one
+/// round trip, and the broker says when the queue or the exchange is missing.
+pub(super) async fn is_whole(broker: &Broker, partitions: u16) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let look = async {
+        for (exchange, kind) in EXCHANGES {
+            let passive = ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let declared =
+                channel.exchange_declare(exchange.into(), kind, passive, FieldTable::default());
+            answered(declared).await?;
+        }
+        for Bound {
+            queue,
+            exchange,
+            key,
+            ..
+        } in queues(partitions)
+        {
+            answered(bind(&channel, &queue, exchange, &key)).await?;
+        }
+        Ok(())
+    };
+    match look.await {
+        Ok(()) => {
+            good_bye(&channel).await?;
+            Ok(true)
+        }
+        Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a partition's queue exists, asked on a channel of its own.
+pub(super) async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let found = answered(depth(&channel, partition)).await?.is_some();
+    if found {
+        good_bye(&channel).await?;
+    }
+    Ok(found)
+}
+
+/// What the broker says of a partition's queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Depth {
+    /// Messages that no worker holds.
+    pub ready_envelopes: u32,
+    /// Workers that consume it, the active one and those that wait behind it.
+    pub consumers: u32,
+}
+
+/// Asks for the depth of a partition's queue. None if it is missing; the look has closed the channel then.
+///
+/// # Errors
+/// The broker is out of reach.
+pub async fn depth(channel: &Channel, partition: u16) -> Result<Option<Depth>, lapin::Error> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let name = queue(partition).into();
+    match channel
+        .queue_declare(name, passive, FieldTable::default())
+        .await
+    {
+        Ok(queue) => Ok(Some(Depth {
+            ready_envelopes: queue.message_count(),
+            consumers: queue.consumer_count(),
+        })),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) async fn good_bye(channel: &Channel) -> Result<(), BrokerError> {
+    answered(channel.close(200, "seen".into())).await
+}
+
+/// What the broker answers to one step of declaring or looking.
+pub(super) async fn answered<T>(
+    step: impl Future<Output = Result<T, lapin::Error>>,
+) -> Result<T, BrokerError> {
+    match timeout(DECLARE_MAX, step).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(BrokerError::Silent),
+    }
+}

@@ -1,0 +1,213 @@
+//! Days: the parts of the orders and of the ledger, one per UTC day, made ahead and dropped when they are old.
+//!
+//! Both happen without a lock that would stop settlements: a new day is attached, and an old one is
+//! detached concurrently before it is dropped. A day of the ledger leaves its sums behind: see
+//! `sum_up`.
+//!
+//! Days are dated by the database's clock. Nothing is dropped before it is old by this machine's, too.
+
+mod ledger;
+mod parts;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use hotrow_shared::{id::Day, metrics::DAYS_AHEAD};
+use metrics::Gauge;
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    ledger::sum_up,
+    parts::{Table, attached, covers, date_of, drop_part, execute, make_missing, parts},
+};
+use crate::store::within;
+
+/// Days that exist ahead of today: how long every worker may be away before a day is made on the spot.
+const AHEAD: u64 = 7;
+/// How far ahead a day may be made on the spot. A date beyond is no date of an order.
+const ON_THE_SPOT_MAX: u64 = 366;
+/// How often the days are looked after.
+const INTERVAL: Duration = Duration::from_mins(10);
+/// How soon a failed look is repeated.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a statement may take, and so how long a reader of the tables can make the making of a day
+/// wait that one more is being detached.
+const STATEMENT_MAX: &str = "30s";
+/// How long all missing days may take to be made before the session counts as dead. What was made stays.
+const MAKE_MAX: Duration = Duration::from_mins(2);
+/// The same for dropping all old days.
+const DROP_MAX: Duration = Duration::from_mins(30);
+/// Most keys of restocks that one statement deletes.
+const KEYS_AT_ONCE: i64 = 10_000;
+/// One process at a time drops them, which takes longer.
+const DROP_LOCK: i64 = 0x686f_7472_6f77_0004;
+
+/// Looks after the days until `shutdown`.
+pub(crate) async fn run(pool: PgPool, retention_days: u64, shutdown: CancellationToken) {
+    let ahead = DAYS_AHEAD.gauge(&[]);
+    let mut covered = None;
+    loop {
+        let looked = look(&pool, retention_days, &ahead, &mut covered).await;
+        let pause = if looked.is_ok() {
+            INTERVAL
+        } else {
+            RETRY_INTERVAL
+        };
+        if let Err(error) = looked {
+            tracing::warn!(%error, "the days of orders and ledger could not be looked after");
+        }
+        if shutdown.run_until_cancelled(sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn look(
+    pool: &PgPool,
+    retention_days: u64,
+    ahead: &Gauge,
+    covered: &mut Option<Day>,
+) -> Result<(), sqlx::Error> {
+    let made = make_coming(pool, retention_days).await;
+    if let Ok(last) = &made {
+        *covered = Some(*last);
+    }
+    if let Some(last) = covered {
+        // Without a database the days still go by.
+        let days = last.0.saturating_sub(Day::today().0);
+        ahead.set(f64::from(u32::try_from(days).unwrap_or(u32::MAX)));
+    }
+    made?;
+    within(DROP_MAX, drop_old(pool, retention_days)).await
+}
+
+/// Makes the coming days, and those that are missing since the last one: after a long pause
+/// orders may still be queued that need them. Returns the last day up to which none is missing.
+///
+/// # Errors
+/// The database is out of reach, or the user may not change the tables.
+pub async fn make_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx::Error> {
+    within(MAKE_MAX, make_all_coming(pool, retention_days)).await
+}
+
+async fn make_all_coming(pool: &PgPool, retention_days: u64) -> Result<Day, sqlx::Error> {
+    let mut connection = session(pool).await?;
+    let today = today(&mut connection).await?;
+    let oldest = Day(today.0.saturating_sub(retention_days));
+    let mut last_of_all = Day(today.0 + AHEAD);
+    for table in Table::ALL {
+        let parts = attached(&mut connection, table).await?;
+        // Yesterday's orders may still be queued.
+        let yesterday = today.0.saturating_sub(1);
+        let last = parts.last().map_or(yesterday, |part| part.last.0 + 1);
+        let since = last.min(yesterday).max(oldest.0);
+        let coming = (since..=today.0 + AHEAD).map(Day);
+        make_missing(&mut connection, table, &parts, coming).await?;
+        let beyond = attached(&mut connection, table).await?;
+        let mut days = (today.0..=today.0 + AHEAD).map(Day);
+        let gap = days.find(|day| !covers(&beyond, *day));
+        last_of_all = gap.map_or(last_of_all, |gap| {
+            Day(gap.0.saturating_sub(1)).min(last_of_all)
+        });
+    }
+    Ok(last_of_all)
+}
+
+/// Today by the database's clock.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn database_today(pool: &PgPool) -> Result<Day, sqlx::Error> {
+    let asked = async {
+        let mut connection = session(pool).await?;
+        today(&mut connection).await
+    };
+    within(MAKE_MAX, asked).await
+}
+
+/// Makes these days of orders on the spot, and today for the ledger, for a settlement that found one missing.
+///
+/// Days more than a year ahead are left out: their orders bear no date, and stay without a table.
+///
+/// # Errors
+/// The database is out of reach, the user may not change the tables, or a reader of the tables holds
+/// the change up for longer than a lock is waited for: the same again may work.
+pub async fn make_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
+    within(MAKE_MAX, make_all_for(pool, days)).await
+}
+
+async fn make_all_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::Error> {
+    let mut connection = session(pool).await?;
+    let today = today(&mut connection).await?;
+    let last = Day(today.0 + ON_THE_SPOT_MAX);
+    for table in Table::ALL {
+        let parts = attached(&mut connection, table).await?;
+        let wanted = match table {
+            Table::Orders => days.range(..=last).copied().collect(),
+            // Entries are dated when they are written.
+            Table::Ledger => vec![today],
+        };
+        make_missing(&mut connection, table, &parts, wanted.into_iter()).await?;
+    }
+    Ok(())
+}
+
+/// Drops what is older than `retention_days` by the database's clock and by this machine's.
+async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error> {
+    let mut connection = session(pool).await?;
+    let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, DROP_LOCK);
+    if !locked.fetch_one(&mut *connection).await? {
+        // Another process is at it.
+        return Ok(());
+    }
+    let today = today(&mut connection).await?.min(Day::today());
+    let oldest = Day(today.0.saturating_sub(retention_days));
+    sum_up(&mut connection, oldest).await?;
+    for table in Table::ALL {
+        for part in parts(&mut connection, table).await? {
+            if part.last < oldest {
+                drop_part(&mut connection, table, &part).await?;
+            }
+        }
+    }
+    forget_keys(&mut connection, oldest).await
+}
+
+/// A session that is given up with its value, and its locks with it.
+async fn session(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    connection.close_on_drop();
+    let limit = format!("set statement_timeout = '{STATEMENT_MAX}'");
+    execute(&mut connection, limit).await?;
+    Ok(connection)
+}
+
+async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {
+    let ms = sqlx::query_scalar!(
+        r#"select (extract(epoch from clock_timestamp()) * 1000)::bigint as "ms!""#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Day::of_ms(u64::try_from(ms).unwrap_or_default()))
+}
+
+/// Deletes the keys of restocks that are older than every order.
+async fn forget_keys(connection: &mut PgConnection, oldest: Day) -> Result<(), sqlx::Error> {
+    loop {
+        let deleted = sqlx::query!(
+            r#"
+            delete from restock_keys
+            where (sku, idempotency_key) in (
+                select sku, idempotency_key from restock_keys where at < $1 limit $2
+            )
+            "#,
+            date_of(oldest).and_time(chrono::NaiveTime::MIN).and_utc(),
+            KEYS_AT_ONCE,
+        );
+        let deleted = deleted.execute(&mut *connection).await?.rows_affected();
+        if deleted < KEYS_AT_ONCE.unsigned_abs() {
+            return Ok(());
+        }
+    }
+}
