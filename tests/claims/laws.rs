@@ -4,12 +4,16 @@ use std::{
     collections::BTreeSet,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use hotrow_tests::{Place, law::Verdict};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, migrate::Migrator};
+use tokio::time::timeout;
 use uuid::Uuid;
 
+/// Long for anything that works, on a machine with other things to do.
+const A_WHILE: Duration = Duration::from_mins(1);
 const FIRST: Uuid = Uuid::from_u128(1);
 const SECOND: Uuid = Uuid::from_u128(2);
 
@@ -91,45 +95,45 @@ async fn another_name_of_an_order_has_no_effect() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_verdict_is_of_one_moment_while_orders_are_settled() -> anyhow::Result<()> {
-    const SETTLED: u32 = 300;
+    // As many as it takes for a reader that is given little time.
+    const SETTLED_MAX: u32 = 100_000;
+    const MOMENTS: usize = 6;
     let (place, mut reader) = books().await?;
     let mut writer = place.database().await?;
-    let is_over = AtomicBool::new(false);
+    let is_seen = AtomicBool::new(false);
     let write = async {
         writer
             .execute(
-                "update inventory set available = 1007;
+                "update inventory set available = 100007;
                  insert into inventory_ledger (sku, kind, delta, balance)
-                 values ('chair', 'restock', 1000, 1007)",
+                 values ('chair', 'restock', 100000, 100007)",
             )
             .await?;
-        for number in 1..=SETTLED {
+        for number in 1..=SETTLED_MAX {
+            if is_seen.load(Ordering::Relaxed) {
+                break;
+            }
             let mut transaction = writer.begin().await?;
             let order_id = Uuid::from_u128(100 + u128::from(number));
             confirm(&mut transaction, order_id, 1, None).await?;
-            settle(&mut transaction, 1, 1_007 - i64::from(number)).await?;
+            settle(&mut transaction, 1, 100_007 - i64::from(number)).await?;
             transaction.commit().await?;
         }
-        is_over.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
     let read = async {
         let mut moments = BTreeSet::new();
-        while !is_over.load(Ordering::Relaxed) {
+        while moments.len() < MOMENTS {
             let verdict = Verdict::read(&mut reader, &[FIRST, SECOND]).await?;
             let account = &verdict.accounts[0];
             assert_eq!(account.confirmed_orders, verdict.outcomes.confirmed);
             assert!(verdict.holds(), "{verdict}");
             moments.insert(verdict.outcomes.confirmed);
         }
-        anyhow::Ok(moments)
+        is_seen.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
     };
-    let ((), moments) = tokio::try_join!(write, read)?;
-    assert!(
-        moments.len() > 5,
-        "it was read at {} moments",
-        moments.len()
-    );
+    timeout(A_WHILE, async { tokio::try_join!(write, read) }).await??;
     Ok(())
 }
 
