@@ -1,6 +1,7 @@
 //! Who calls: the bearer token of administrators.
 
 use axum::http::{HeaderMap, header};
+use hotrow_shared::change::{Actor, Role};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
@@ -19,9 +20,9 @@ impl AdminToken {
     /// Lets administrators in. The comparison takes as long for a wrong token as for the right one.
     ///
     /// # Errors
-    /// There is no token (403), or the request does not carry it (401).
+    /// The request does not carry the token, or there is none (401).
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let token = self.0.as_ref().ok_or(Problem::Forbidden)?;
+        let token = self.0.as_ref().ok_or(Problem::Unauthorized)?;
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -35,5 +36,14 @@ impl AdminToken {
         } else {
             Err(Problem::Unauthorized)
         }
+    }
+}
+
+/// Whoever was let in by the token.
+#[must_use]
+pub(crate) fn administrator() -> Actor {
+    Actor {
+        role: Role::Admin,
+        name: Some("admin-token".to_owned()),
     }
 }

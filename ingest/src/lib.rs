@@ -2,11 +2,13 @@
 //!
 //! An order walks through the files in this sequence: `http` takes the connection and the request,
 //! `routes` names its handler, `intake` asks `limits`, `sold_out` and `backlog`, and one of the `lanes`
-//! publishes it. What became of it comes back with the `news`, and `status` tells it. `inventory` shows
+//! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
+//! and extends settled orders by the same lanes, and `payments` lists what did not pay. `inventory` shows
 //! the stock and lets administrators change it.
 
 mod auth;
 mod backlog;
+mod changes;
 pub mod clock;
 pub mod http;
 mod intake;
@@ -14,6 +16,8 @@ mod inventory;
 mod lanes;
 mod limits;
 mod news;
+mod page;
+mod payments;
 mod routes;
 pub mod settings;
 mod sold_out;
@@ -36,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::AdminToken,
     backlog::Backlog,
+    changes::{ChangesDesk, tickets::Tickets},
     clock::Clock,
     http::{access_log::AccessLog, peer::TrustedProxies, server},
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
@@ -43,6 +48,8 @@ use crate::{
     lanes::Lanes,
     limits::Limits,
     news::Listeners,
+    payments::PaymentsDesk,
+    routes::Desks,
     settings::Settings,
     sold_out::SoldOut,
     status::{
@@ -52,7 +59,7 @@ use crate::{
 };
 
 /// What an ingest process needs to accept orders. Without the database it still accepts them, and tells
-/// lately settled outcomes; so a database that fails over does not take every process out of a balancer.
+/// outcomes of the last seconds; so a database that fails over does not take every process out of a balancer.
 pub const NEEDS: [&str; 1] = ["broker"];
 
 /// Serves clients until `shutdown`, then drains.
@@ -74,6 +81,10 @@ pub async fn run(
     Box::pin(work).await
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "it makes every room, one after the other, and decides nothing"
+)]
 async fn work(
     settings: Settings,
     servers: Servers,
@@ -95,6 +106,8 @@ async fn work(
     let limits = Arc::new(Limits::new(settings.rate_limits));
     let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
+    let (settled, read_for_changes) = Reader::new(pools.orders.clone(), Expected::Orders);
+    let tickets = Arc::new(Tickets::default());
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
@@ -106,12 +119,14 @@ async fn work(
 
     let listeners = Listeners {
         lately: Arc::clone(&lately),
+        tickets: Arc::clone(&tickets),
         sold_out: Arc::clone(&sold_out),
         backlog: Arc::clone(&backlog),
     };
     let broker_answers = note_broker(readiness, lanes.open(), common.partitions);
     tokio::spawn(read_for_polls);
     tokio::spawn(read_for_the_door);
+    tokio::spawn(read_for_changes);
     tokio::spawn(listeners.run(Arc::clone(&listening), shutdown.clone()));
     // The first clients are not to find closed lanes.
     let all_open = lanes.all_open();
@@ -140,10 +155,31 @@ async fn work(
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
+    let admin_token = AdminToken::new(settings.admin_token);
+    let lanes = Arc::new(lanes);
+    let changes = ChangesDesk {
+        mint: common.mint.clone(),
+        clock: clock.clone(),
+        partitions: common.partitions,
+        admin_token: admin_token.clone(),
+        finder: Finder {
+            lately: Arc::clone(&lately),
+            reader: settled,
+        },
+        backlog: Arc::clone(&backlog),
+        lanes: Arc::clone(&lanes),
+        tickets,
+        pool: pools.changes.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let payments = PaymentsDesk {
+        pool: pools.changes.clone(),
+        admin_token: admin_token.clone(),
+    };
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
-        AdminToken::new(settings.admin_token),
+        admin_token,
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
     );
@@ -165,14 +201,21 @@ async fn work(
         lanes,
         metrics: IntakeMetrics::new(),
     };
+    let desks = Desks {
+        status,
+        inventory: Arc::new(inventory),
+        changes: Arc::new(changes),
+        payments: Arc::new(payments),
+    };
     let router = routes::router(
         Arc::new(intake),
-        &status,
-        &Arc::new(inventory),
+        &desks,
         readiness,
         &settings.cors_origins,
         log,
     );
+    // The routes hold the lanes from here on, and nobody else may.
+    drop(desks);
     tracing::info!(address = %listener.local_addr()?, "listening");
     server::serve(listener, router, settings.connections, proxies, shutdown).await;
 
@@ -229,11 +272,11 @@ impl Servers {
 
 /// Connections to the database, shared out so that no kind of question starves another.
 struct Pools {
-    /// Orders, for polls and the door, and the watch on what is sold out.
+    /// Orders, for polls, the door and changes, and the watch on what is sold out.
     orders: PgPool,
     /// Reads of the inventory.
     inventory: PgPool,
-    /// Changes by administrators, and the lock under which queues are declared.
+    /// Changes by administrators, histories and payments, and the lock under which queues are declared.
     changes: PgPool,
 }
 

@@ -14,10 +14,15 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{backlog::Backlog, sold_out::SoldOut, status::Lately};
+use crate::{
+    backlog::Backlog,
+    changes::tickets::Tickets,
+    sold_out::SoldOut,
+    status::{Lately, outcomes::Outcome},
+};
 
 /// Messages of news that wait in this process; the others wait in the broker, which drops the oldest.
 const PREFETCH: u16 = 32;
@@ -30,6 +35,8 @@ const BIND_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Listeners {
     /// Remembers outcomes and wakes who waits for one.
     pub(crate) lately: Arc<Lately>,
+    /// Knows who waits for a change of an order.
+    pub(crate) tickets: Arc<Tickets>,
     /// Keeps what is sold out.
     pub(crate) sold_out: Arc<SoldOut>,
     /// Knows what the workers took off their queues.
@@ -89,13 +96,18 @@ impl Listeners {
             self.sold_out.hear(stock);
         }
         // The documents stay where they are: the cache holds slices of the message.
-        let documents = news.settled.iter().map(|settled| {
-            (
-                settled.order_id,
-                message.slice_ref(settled.document.get().as_bytes()),
-            )
+        let known_at = Instant::now();
+        let outcomes = news.settled.iter().map(|settled| {
+            let outcome = Outcome {
+                revision: settled.revision,
+                is_final: settled.is_final,
+                known_at,
+                document: message.slice_ref(settled.document.get().as_bytes()),
+            };
+            (settled.order_id, outcome)
         });
-        self.lately.hear(documents, &news.found);
+        self.lately.hear(outcomes, &news.found);
+        self.tickets.hear(&news.answers);
         if let Some(queue) = news.queue {
             self.backlog.taken(queue);
         }

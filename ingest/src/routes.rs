@@ -12,6 +12,7 @@ use hotrow_shared::telemetry::{Readiness, probes};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
+    changes::{self, ChangesDesk},
     http::{
         access_log::AccessLog,
         observe::{CountedRoute, Observer, REQUEST_ID, observe},
@@ -19,9 +20,18 @@ use crate::{
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
+    payments::{self, PaymentsDesk},
     settings::Origins,
     status::{self, StatusDesk},
 };
+
+/// Who answers what is no purchase.
+pub(crate) struct Desks {
+    pub(crate) status: Arc<StatusDesk>,
+    pub(crate) inventory: Arc<InventoryDesk>,
+    pub(crate) changes: Arc<ChangesDesk>,
+    pub(crate) payments: Arc<PaymentsDesk>,
+}
 
 /// One row of the table.
 struct Route {
@@ -32,14 +42,15 @@ struct Route {
     handler: MethodRouter,
 }
 
+/// The statuses of a command on a settled order.
+const COMMAND_ANSWERS: &[u16] = &[200, 202, 400, 401, 404, 409, 422, 503];
+
 /// Every route but the probes, in the order in which people meet them.
-fn table(
-    intake: Arc<Intake>,
-    status: &Arc<StatusDesk>,
-    inventory: &Arc<InventoryDesk>,
-) -> Vec<Route> {
-    let status = || Arc::clone(status);
-    let inventory = || Arc::clone(inventory);
+fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
+    let status = || Arc::clone(&desks.status);
+    let inventory = || Arc::clone(&desks.inventory);
+    let changes = || Arc::clone(&desks.changes);
+    let payments = || Arc::clone(&desks.payments);
     vec![
         Route {
             path: "/v1/orders",
@@ -56,8 +67,44 @@ fn table(
         Route {
             path: "/v1/orders/{order_id}",
             method: Method::GET,
-            answers: &[200, 400, 404, 503],
+            answers: &[200, 304, 400, 404, 503],
             handler: get(status::handler::one).with_state(status()),
+        },
+        Route {
+            path: "/v1/orders/{order_id}/changes",
+            method: Method::GET,
+            answers: &[200, 400, 401, 404, 409, 422, 503],
+            handler: get(changes::handler::history).with_state(changes()),
+        },
+        Route {
+            path: "/v1/orders/{order_id}/confirm",
+            method: Method::POST,
+            answers: COMMAND_ANSWERS,
+            handler: post(changes::handler::confirm).with_state(changes()),
+        },
+        Route {
+            path: "/v1/orders/{order_id}/cancel",
+            method: Method::POST,
+            answers: COMMAND_ANSWERS,
+            handler: post(changes::handler::cancel).with_state(changes()),
+        },
+        Route {
+            path: "/v1/orders/{order_id}/extend",
+            method: Method::POST,
+            answers: COMMAND_ANSWERS,
+            handler: post(changes::handler::extend).with_state(changes()),
+        },
+        Route {
+            path: "/v1/payments/unmatched",
+            method: Method::GET,
+            answers: &[200, 400, 401, 422, 503],
+            handler: get(payments::handler::unmatched).with_state(payments()),
+        },
+        Route {
+            path: "/v1/payments/unmatched/{id}/resolve",
+            method: Method::POST,
+            answers: &[200, 400, 401, 404, 422, 503],
+            handler: post(payments::handler::resolve).with_state(payments()),
         },
         Route {
             path: "/v1/inventory",
@@ -74,13 +121,13 @@ fn table(
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PUT,
-            answers: &[200, 201, 400, 401, 403, 422, 503],
+            answers: &[200, 201, 400, 401, 422, 503],
             handler: put(inventory::handler::put).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}/restock",
             method: Method::POST,
-            answers: &[200, 400, 401, 403, 404, 422, 503],
+            answers: &[200, 400, 401, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
         },
     ]
@@ -95,15 +142,14 @@ const PROBES: [CountedRoute; 2] = [
 /// The service that answers clients.
 pub(crate) fn router(
     intake: Arc<Intake>,
-    status: &Arc<StatusDesk>,
-    inventory: &Arc<InventoryDesk>,
+    desks: &Desks,
     readiness: &Arc<Readiness>,
     origins: &Origins,
     log: AccessLog,
 ) -> Router {
     let mut routes = probes(readiness);
     let mut counted = PROBES.to_vec();
-    for route in table(intake, status, inventory) {
+    for route in table(intake, desks) {
         routes = routes.route(route.path, route.handler);
         counted.push((route.path, route.method, route.answers));
     }
@@ -134,11 +180,13 @@ fn cors(origins: &Origins) -> Option<CorsLayer> {
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,
+            header::IF_NONE_MATCH,
             header("idempotency-key"),
             header("prefer"),
             REQUEST_ID,
         ])
         .expose_headers([
+            header::ETAG,
             header::LOCATION,
             header::RETRY_AFTER,
             header("preference-applied"),

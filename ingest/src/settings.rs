@@ -26,7 +26,7 @@ pub struct Cli {
     #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     metrics_addr: String,
 
-    /// Bearer token of the routes that change the inventory; without one they answer 403
+    /// Bearer token of the routes that change the inventory; without one they answer 401
     #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<String>,
 

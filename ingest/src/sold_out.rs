@@ -145,6 +145,7 @@ async fn reopened(pool: &PgPool, skus: &[String]) -> Result<Vec<StockNews>, sqlx
             sku,
             version: row.version,
             available: row.available,
+            held: 0,
         })
     });
     Ok(news.collect())
@@ -159,6 +160,7 @@ mod tests {
             sku: Sku::try_from("hot").expect("a valid name"),
             version,
             available,
+            held: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The envelope: one AMQP message that carries the commands a lane gathered, in order of arrival.
 //!
-//! The body is JSON, `{"v":2,"commands":[{"place":{…}}, …]}`, so that a person can read a dead
-//! letter. Each command is encoded by the task that took the request, and the lane only strings the
+//! The body is JSON, `{"v":2,"commands":[{"place":{…}}, {"change":{…}}, …]}`, so that a person can read a
+//! dead letter. Each command is encoded by the task that took the request, and the lane only strings the
 //! pieces together: the one task that every order of a hot SKU passes does no work per field.
 //!
 //! Reading is forgiving towards neighbours: a command that cannot be read is handed back with its
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
+    change::Change,
     id::{IdempotencyKey, OrderId},
-    order::{CustomerId, Items},
+    order::{CustomerId, Items, Sku, partition_of_all},
     request_id::RequestId,
 };
 
@@ -31,6 +32,8 @@ const VERSION_BEFORE: u32 = 1;
 pub enum Command {
     /// Settle a new order.
     Place(Order),
+    /// Change one that is settled.
+    Change(Change),
 }
 
 /// One accepted order on its way to a worker.
@@ -78,11 +81,53 @@ impl EncodedCommand {
     }
 }
 
-impl Order {
-    /// An envelope with nothing but the command to place this order.
+impl Command {
+    /// An envelope with nothing but this command.
     #[must_use]
     pub fn seal_alone(&self) -> Vec<u8> {
-        seal([&Command::Place(self.clone()).encode()])
+        seal([&self.encode()])
+    }
+
+    /// The order that it is about.
+    #[must_use]
+    pub fn order_id(&self) -> OrderId {
+        match self {
+            Self::Place(order) => order.id,
+            Self::Change(change) => change.order_id,
+        }
+    }
+
+    /// When it entered its lane, in milliseconds since 1970.
+    #[must_use]
+    pub fn accepted_ms(&self) -> i64 {
+        match self {
+            Self::Place(order) => order.accepted_ms,
+            Self::Change(change) => change.accepted_ms,
+        }
+    }
+
+    /// The HTTP request that brought it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Place(order) => order.request_id.as_ref(),
+            Self::Change(change) => change.request_id.as_ref(),
+        }
+    }
+
+    /// Every SKU that it may touch.
+    pub fn skus(&self) -> impl Iterator<Item = &Sku> {
+        let (items, skus) = match self {
+            Self::Place(order) => (order.items.as_slice(), &[][..]),
+            Self::Change(change) => (&[][..], change.skus.as_slice()),
+        };
+        items.iter().map(|item| &item.sku).chain(skus)
+    }
+
+    /// The partition whose queue takes it.
+    #[must_use]
+    pub fn partition(&self, partitions: u16) -> u16 {
+        partition_of_all(self.skus(), partitions)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod broker;
+pub mod change;
 pub mod clock_offset;
 pub mod database;
 pub mod envelope;

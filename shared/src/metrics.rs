@@ -132,6 +132,26 @@ pub const SETTLE: Metric = histogram(
     "Time of one settle transaction, begin to committed",
     SECONDS,
 );
+/// `kind`, `answer`.
+pub const ORDER_CHANGES: Metric = counter(
+    "hotrow_order_changes_total",
+    "Changes of settled orders that were settled, by what was asked and what came of it",
+);
+/// Reserved orders.
+pub const ORDERS_HELD: Metric = gauge(
+    "hotrow_orders_held",
+    "Orders whose goods are held until they are paid, as the worker that looks for holds that are over saw them",
+);
+/// How long the oldest hold has been over.
+pub const HOLD_OVERDUE: Metric = gauge(
+    "hotrow_hold_overdue_seconds",
+    "For how long the hold that is over longest has been over; 0 while none is",
+);
+/// Unmatched payments that are not resolved.
+pub const PAYMENTS_UNMATCHED: Metric = gauge(
+    "hotrow_payments_unmatched",
+    "Payments that did not pay their order and that nobody has resolved",
+);
 /// Inventory rows written.
 pub const ROW_WRITES: Metric = counter(
     "hotrow_row_writes_total",
@@ -194,7 +214,7 @@ pub const BUILD_INFO: Metric = gauge(
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 26] = [
+const ALL: [&Metric; 30] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &CONNECTIONS,
@@ -209,6 +229,10 @@ const ALL: [&Metric; 26] = [
     &ORDER_AGE,
     &BATCH_ORDERS,
     &SETTLE,
+    &ORDER_CHANGES,
+    &ORDERS_HELD,
+    &HOLD_OVERDUE,
+    &PAYMENTS_UNMATCHED,
     &ROW_WRITES,
     &ROW_LOCK,
     &ORDERS_DUPLICATE,

@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{id::OrderId, order::Sku};
+use crate::{
+    change::{Answer, Ticket},
+    id::OrderId,
+    order::Sku,
+};
 
 /// The most orders in one message of news, so that a large batch stays a few hundred kilobytes.
 pub const NEWS_ORDERS_MAX: usize = 1_000;
@@ -19,11 +23,14 @@ pub struct News<Document> {
     pub queue: Option<QueueNews>,
     /// The stock of every SKU that was looked at.
     pub stock: Vec<StockNews>,
-    /// Orders with their final documents.
+    /// Orders that became something, with their documents.
     pub settled: Vec<SettledNews<Document>>,
     /// Orders that were found settled already: a waiter reads them from the database.
     #[serde(default)]
     pub found: Vec<OrderId>,
+    /// Changes that somebody waits for, and how they were settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<(Ticket, Answer)>,
 }
 
 /// News as it is received: the documents stay text.
@@ -47,8 +54,11 @@ pub struct StockNews {
     pub sku: Sku,
     /// The row's version. Of two messages the one with the higher version is the later.
     pub version: i64,
-    /// What is left.
+    /// What is free to sell.
     pub available: i64,
+    /// What is held for orders that are not paid yet.
+    #[serde(default)]
+    pub held: i64,
 }
 
 /// A settled order and its document.
@@ -56,8 +66,19 @@ pub struct StockNews {
 pub struct SettledNews<Document> {
     /// The order.
     pub order_id: OrderId,
+    /// The revision of the document. Of two messages the one with the higher revision is the later.
+    #[serde(default = "first_revision")]
+    pub revision: i32,
+    /// Whether nothing changes the order any more.
+    #[serde(default)]
+    pub is_final: bool,
     /// What `GET /v1/orders/{order_id}` shows.
     pub document: Document,
+}
+
+/// Workers of the release before do not say it: they know no changes.
+const fn first_revision() -> i32 {
+    1
 }
 
 /// Reads a message of news.

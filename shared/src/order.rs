@@ -190,13 +190,7 @@ impl Items {
     /// partition, and a cart has one too, however its items are arranged.
     #[must_use]
     pub fn partition(&self, partitions: u16) -> u16 {
-        let sku = self
-            .0
-            .iter()
-            .map(|item| item.sku.as_str())
-            .min()
-            .unwrap_or_default();
-        partition_of(sku, partitions)
+        partition_of_all(self.0.iter().map(|item| &item.sku), partitions)
     }
 }
 
@@ -217,6 +211,13 @@ impl TryFrom<Vec<Item>> for Items {
             Ok(Self(items))
         }
     }
+}
+
+/// The partition of whatever touches these SKUs; see [`Items::partition`].
+#[must_use]
+pub fn partition_of_all<'a>(skus: impl Iterator<Item = &'a Sku>, partitions: u16) -> u16 {
+    let smallest = skus.map(Sku::as_str).min();
+    partition_of(smallest.unwrap_or_default(), partitions)
 }
 
 /// A stable hash of the SKU, the same in every process and every version.

@@ -16,7 +16,7 @@ use crate::{
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 28] = [
+const VARIABLES: [&str; 29] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -38,6 +38,7 @@ const VARIABLES: [&str; 28] = [
     "BATCH_ORDERS_MAX",
     "BATCH_WAIT",
     "RETENTION_DAYS",
+    "HOLD_GRACE",
     "DATABASE_CONNECTIONS",
     "SHUTDOWN_GRACE",
     "LOG_FORMAT",
@@ -49,7 +50,7 @@ const VARIABLES: [&str; 28] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 16] = [
+const PREFIXES: [&str; 17] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -58,6 +59,7 @@ const PREFIXES: [&str; 16] = [
     "LOG_SAMPL",
     "BATCH_",
     "RETENTION_",
+    "HOLD_",
     "SHUTDOWN_",
     "LISTEN_ADDR",
     "METRICS_ADDR",

@@ -8,12 +8,29 @@ use uuid::Uuid;
 
 /// One SKU's books. Aliases, other names of an order, move nothing and do not count.
 const ACCOUNTS: &str = "
-    with confirmed as (
-        select item ->> 'sku' as sku, sum((item ->> 'quantity')::bigint) as units,
-               count(*) as orders
-        from orders cross join lateral jsonb_array_elements(items::jsonb) as item
-        where status = 'confirmed' and alias_of is null
-        group by 1
+    with latest as (
+        select distinct on (order_id) * from order_changes order by order_id, revision desc
+    ),
+    ordered as (
+        select item ->> 'sku' as sku, (item ->> 'quantity')::bigint as quantity,
+               coalesce(latest.status, orders.status) as status,
+               coalesce(latest.restocked, false) as restocked,
+               (orders.status in ('confirmed', 'reserved'))::integer
+                   + (select count(*) from order_changes as late
+                      where late.order_id = orders.order_id and late.goods = 'taken') as takings
+        from orders
+        left join latest using (order_id)
+        cross join lateral jsonb_array_elements(items::jsonb) as item
+        where alias_of is null
+    ),
+    confirmed as (
+        select sku,
+               coalesce(sum(quantity) filter (where status in ('confirmed', 'reserved')
+                                                 or (status = 'cancelled' and not restocked)), 0) as units,
+               coalesce(sum(quantity) filter (where status = 'reserved'), 0) as reserved,
+               sum(takings) as orders
+        from ordered
+        group by sku
     ),
     moved as (
         select sku, sum(delta) as units,
@@ -27,11 +44,13 @@ const ACCOUNTS: &str = "
     )
     select sku,
            coalesce(available, 0) as available,
+           coalesce(held, 0) as held,
+           coalesce(confirmed.reserved, 0)::bigint as reserved,
            coalesce(stocked, 0)::bigint as stocked,
            coalesce(confirmed.units, 0)::bigint as confirmed,
            coalesce(settled, 0)::bigint as settled,
            coalesce(moved.units, 0)::bigint as ledger,
-           coalesce(confirmed.orders, 0) as confirmed_orders,
+           coalesce(confirmed.orders, 0)::bigint as confirmed_orders,
            coalesce(moved.orders, 0)::bigint as settled_orders,
            coalesce(wrong_balances, 0) as wrong_balances
     from inventory full join confirmed using (sku) full join moved using (sku)
@@ -40,9 +59,9 @@ const ACCOUNTS: &str = "
 /// All statements within it see the books as the first of them does, whatever is settled meanwhile.
 const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
-/// Orders by what became of them.
+/// Orders by what settling first made of them; one whose goods are held counts as confirmed.
 const OUTCOMES: &str = "
-    select count(*) filter (where status = 'confirmed') as confirmed,
+    select count(*) filter (where status in ('confirmed', 'reserved')) as confirmed,
            count(*) filter (where status = 'rejected' and reason = 'sold_out') as sold_out,
            count(*) filter (where status = 'rejected' and reason <> 'sold_out') as rejected_otherwise,
            count(*) filter (where status = 'failed') as failed,
@@ -62,15 +81,19 @@ pub struct Account {
     pub sku: String,
     /// What its inventory row says is left.
     pub available: i64,
+    /// What its inventory row says is held.
+    pub held: i64,
+    /// What the reserved orders ask for together.
+    pub reserved: i64,
     /// What was put up for sale, by all changes but settlements. An opening stands for days that are gone.
     pub stocked: i64,
-    /// What the confirmed orders ask for together.
+    /// What the orders have that hold or bought their goods, and those whose goods did not come back.
     pub confirmed: i64,
-    /// What the settlements took, by the ledger.
+    /// What the settlements took less what they gave back, by the ledger.
     pub settled: i64,
     /// The sum of all changes in the ledger.
     pub ledger: i64,
-    /// How many confirmed orders ask for it.
+    /// How often orders took some: once each, and again where an expired one was paid late.
     pub confirmed_orders: i64,
     /// How many orders the settlements put together, by the ledger.
     pub settled_orders: i64,
@@ -83,6 +106,7 @@ impl Account {
     #[must_use]
     pub fn balances(&self) -> bool {
         self.ledger == self.available
+            && self.held == self.reserved
             && self.settled == self.confirmed
             && self.settled_orders == self.confirmed_orders
             && self.available >= 0
@@ -105,7 +129,7 @@ impl Account {
 /// How many orders there are of each outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub struct Outcomes {
-    /// Confirmed orders.
+    /// Orders that got their goods.
     pub confirmed: i64,
     /// Orders rejected because their stock was gone.
     pub sold_out: i64,

@@ -9,19 +9,22 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
+    envelope::Command,
     id::OrderId,
     news::{NEWS_ORDERS_MAX, News, QueueNews, SettledNews, StockNews},
     order::Sku,
+    outcome::OrderDocument,
     publish,
     topology::SETTLED_EXCHANGE,
 };
 use lapin::Channel;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
-    document::document,
-    settle::{Change, Settlement, decision::Verdict},
+    document::{PricedItems, document},
+    settle::{Decided, Settlement, decision::Verdict},
     stock::Stock,
 };
 
@@ -112,6 +115,7 @@ fn messages(ended: &Ended) -> impl Iterator<Item = Vec<u8>> {
         stock: Vec::new(),
         settled: Vec::new(),
         found: ended.failed.clone(),
+        answers: Vec::new(),
     });
     of_settlements.chain(of_failed.as_ref().and_then(json))
 }
@@ -120,10 +124,10 @@ fn settlement_messages(
     partition: u16,
     settlement: &Settlement,
 ) -> impl Iterator<Item = Vec<u8>> + use<'_> {
-    let Settlement { changes, stock, at } = settlement;
-    let mut left = &changes[..];
+    let Settlement { decided, stock, at } = settlement;
+    let mut left = &decided[..];
     let chunks = std::iter::from_fn(move || {
-        let (chunk, rest) = left.split_at(message_orders(left));
+        let (chunk, rest) = left.split_at(message_commands(left));
         left = rest;
         (!chunk.is_empty()).then_some(chunk)
     });
@@ -138,31 +142,72 @@ fn settlement_messages(
             },
             settled: Vec::with_capacity(chunk.len()),
             found: Vec::new(),
+            answers: Vec::new(),
         };
-        for Change { order, verdict } in chunk {
-            match verdict {
-                Verdict::Settled(outcome) => news.settled.push(SettledNews {
-                    order_id: order.id,
-                    document: document(order, *outcome, stock, *at),
-                }),
-                Verdict::Duplicate | Verdict::Alias(_) => news.found.push(order.id),
+        for Decided { command, verdict } in chunk {
+            match (command, verdict) {
+                (Command::Place(order), Verdict::Settled(outcome)) => {
+                    news.settled.push(SettledNews {
+                        order_id: order.id,
+                        revision: outcome.revision,
+                        is_final: outcome.status.is_final(),
+                        document: Document::New(document(order, *outcome, stock, *at)),
+                    });
+                }
+                (Command::Change(_), Verdict::Changed(standing, _)) => {
+                    news.settled.push(SettledNews {
+                        order_id: standing.id,
+                        revision: standing.revision,
+                        is_final: standing.status.is_final(),
+                        document: Document::Changed(standing.document()),
+                    });
+                }
+                _ => news.found.push(command.order_id()),
+            }
+            if let Command::Change(change) = command
+                && let Some(ticket) = change.ticket
+            {
+                news.answers.push((ticket, verdict.answer()));
             }
         }
         json(&news)
     })
 }
 
+/// A document, as a settlement or a change made it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Document<'a> {
+    New(OrderDocument<'a, PricedItems<'a>>),
+    Changed(OrderDocument<'a, &'a RawValue>),
+}
+
 /// How many of these fit into one message.
-fn message_orders(changes: &[Change]) -> usize {
+fn message_commands(decided: &[Decided]) -> usize {
     let mut bytes = 0;
-    let fits = changes.iter().take(NEWS_ORDERS_MAX).take_while(|change| {
-        let items = change.order.items.as_slice().iter();
-        let names: usize = items.map(|item| item.sku.as_str().len() + ITEM_BYTES).sum();
+    let fits = decided.iter().take(NEWS_ORDERS_MAX).take_while(|decided| {
         let is_first = bytes == 0;
-        bytes += DOCUMENT_BYTES + change.order.customer_id.as_str().len() + names;
+        bytes += DOCUMENT_BYTES + names_bytes(decided);
         is_first || bytes <= MESSAGE_BYTES
     });
     fits.count()
+}
+
+/// About how much the names in a document take up.
+fn names_bytes(decided: &Decided) -> usize {
+    match (&decided.command, &decided.verdict) {
+        (Command::Place(order), _) => {
+            let items = order.items.as_slice().iter();
+            let items: usize = items.map(|item| item.sku.as_str().len() + ITEM_BYTES).sum();
+            items + order.customer_id.as_str().len()
+        }
+        (_, Verdict::Changed(standing, _)) => {
+            standing.items.get().len()
+                + standing.customer_id.len()
+                + standing.payment_reference.as_ref().map_or(0, String::len)
+        }
+        _ => 0,
+    }
 }
 
 fn json<D: Serialize>(news: &News<D>) -> Option<Vec<u8>> {
@@ -176,17 +221,18 @@ fn stock_news(stock: &BTreeMap<Sku, Stock>) -> Vec<StockNews> {
         sku: sku.clone(),
         version: row.version,
         available: row.available,
+        held: row.held,
     };
     stock.iter().map(news).collect()
 }
 
-fn queue_news(partition: u16, changes: &[Change], at: DateTime<Utc>) -> QueueNews {
-    let age_ms = |change: &Change| (at.timestamp_millis() - change.order.accepted_ms).max(0);
-    let count = i64::try_from(changes.len().max(1)).unwrap_or(i64::MAX);
-    let mean_ms = changes.iter().map(age_ms).fold(0, i64::saturating_add) / count;
+fn queue_news(partition: u16, decided: &[Decided], at: DateTime<Utc>) -> QueueNews {
+    let age_ms = |it: &Decided| (at.timestamp_millis() - it.command.accepted_ms()).max(0);
+    let count = i64::try_from(decided.len().max(1)).unwrap_or(i64::MAX);
+    let mean_ms = decided.iter().map(age_ms).fold(0, i64::saturating_add) / count;
     QueueNews {
         partition,
-        taken_orders: u32::try_from(changes.len()).unwrap_or(u32::MAX),
+        taken_orders: u32::try_from(decided.len()).unwrap_or(u32::MAX),
         age_ms: u32::try_from(mean_ms).unwrap_or(u32::MAX),
     }
 }

@@ -1,7 +1,7 @@
-//! The audit: whether stock, ledger and confirmed orders add up, asked again and again.
+//! The audit: whether stock, ledger, holds and orders add up, asked again and again.
 //!
-//! The law, per SKU: the sum of the ledger is the stock, and the confirmed quantities are what the
-//! settlements took from it. Everything that one settlement wrote carries one time and is read in one
+//! The law, per SKU: the sum of the ledger is the stock; what settlements took from it and gave back is
+//! what orders got and lost; and what is held is what reserved orders have. Everything that one settlement wrote carries one time and is read in one
 //! snapshot, so the second half can be checked window by window without ever seeing half a
 //! settlement. A round checks the last seconds and the next window of the past; when the past reaches
 //! the present, it begins again. Nothing old is read faster than it costs, and no snapshot lasts long
@@ -20,7 +20,7 @@ use hotrow_shared::{
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::within;
+use crate::{settings::Settings, store::within};
 
 /// The shortest pause between rounds.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
@@ -55,8 +55,7 @@ pub(crate) async fn run(
     let last_success = AUDIT_LAST_SUCCESS.gauge(&[]);
     let connect = database::options(&connect, "hotrow-worker audit")
         .options([("statement_timeout", STATEMENT_MAX)]);
-    let days = i64::try_from(retention_days).unwrap_or(i64::from(u32::MAX));
-    let audited = TimeDelta::days((days - RETENTION_MARGIN_DAYS).max(1));
+    let audited = audited(retention_days);
     let mut audit = None;
     let mut pause = PAUSE_MIN;
     while shutdown
@@ -81,6 +80,38 @@ pub(crate) async fn run(
         }
         pause = (started.elapsed() * REST_PER_WORK).clamp(PAUSE_MIN, pause_max);
     }
+}
+
+/// How much of the past is audited.
+fn audited(retention_days: u64) -> TimeDelta {
+    let days = i64::try_from(retention_days).unwrap_or(i64::from(u32::MAX));
+    TimeDelta::days((days - RETENTION_MARGIN_DAYS).max(1))
+}
+
+/// `hotrow-worker audit`: checks everything at once and prints what does not add up.
+///
+/// # Errors
+/// The database is out of reach, or something does not add up.
+pub async fn run_once(settings: &Settings) -> anyhow::Result<()> {
+    let database = &settings.common.database;
+    database::require_schema(database).await?;
+    let connect = database::options(database, "hotrow-worker audit")
+        .options([("statement_timeout", STATEMENT_MAX)]);
+    let mut audit = Audit::new(connect.connect().await?);
+    // A settlement becomes visible a little after the time that it carries, all of it at once.
+    let found = audit
+        .check_all(Utc::now(), audited(settings.retention_days))
+        .await?;
+    let mut said: BTreeSet<_> = found.into_iter().collect();
+    if said.is_empty() {
+        println!("stock, ledger, holds and orders add up");
+        return Ok(());
+    }
+    let count = said.len();
+    while let Some(line) = said.pop_first() {
+        println!("{line}");
+    }
+    anyhow::bail!("{count} lines do not add up")
 }
 
 /// One round: the number of SKUs that do not add up, none while another worker audits.
@@ -113,6 +144,8 @@ struct Audit {
     /// forgotten when a whole walk has not seen it.
     broken: BTreeSet<String>,
     broken_before: BTreeSet<String>,
+    /// Everything that did not add up since this was read.
+    said: Vec<String>,
 }
 
 impl Audit {
@@ -125,6 +158,7 @@ impl Audit {
             window: WINDOW_MIN,
             broken: BTreeSet::new(),
             broken_before: BTreeSet::new(),
+            said: Vec::new(),
         }
     }
 
@@ -149,6 +183,7 @@ impl Audit {
         // A settlement becomes visible a little after the time that it carries.
         let recently = (self.present - WINDOW_MIN * 2).max(now - RECENT_MAX);
         self.check_stock().await?;
+        self.check_held().await?;
         self.check(recently, now).await?;
         self.present = now;
 
@@ -168,8 +203,28 @@ impl Audit {
             self.past = None;
             self.broken_before = std::mem::take(&mut self.broken);
         }
+        self.said.clear();
         let all = self.broken.union(&self.broken_before);
         Ok(all.count())
+    }
+
+    /// Checks everything that is kept, from end to end. Returns what does not add up, a line each.
+    async fn check_all(
+        &mut self,
+        now: DateTime<Utc>,
+        audited: TimeDelta,
+    ) -> Result<Vec<String>, sqlx::Error> {
+        self.check_stock().await?;
+        self.check_held().await?;
+        let mut from = (now - audited).max(self.first_day().await?);
+        while from < now {
+            let started = Instant::now();
+            let to = (from + self.window).min(now);
+            self.check(from, to).await?;
+            self.window = next_window(self.window, started.elapsed());
+            from = to;
+        }
+        Ok(std::mem::take(&mut self.said))
     }
 
     /// Where the first part of the ledger begins: nothing is older.
@@ -192,17 +247,38 @@ impl Audit {
         let found = sqlx::query_scalar!(
             r#"
             with entries as (
-                select id, sku, kind, delta, balance from inventory_ledger where at >= $1 and at < $2
+                select id, sku, kind, delta, balance, taken, released from inventory_ledger where at >= $1 and at < $2
             ),
-            -- Confirmed orders against what the settlements took.
+            -- What settlements took and what they gave back, against the orders that have their goods since then and
+            -- those that have them no more. The release before took only, and did not say it apart.
             taken as (
-                select sku, -sum(delta) as quantity from entries where kind = 'settlement' group by sku
+                select sku, sum(coalesce(taken, -delta)) as quantity, sum(coalesce(released, 0)) as released
+                from entries
+                where kind = 'settlement'
+                group by sku
+            ),
+            moves as (
+                select orders.items, 'taken' as goods
+                from orders
+                where orders.status in ('confirmed', 'reserved') and orders.alias_of is null
+                  and orders.settled_at >= $1 and orders.settled_at < $2
+                union all
+                select orders.items, changes.goods
+                from order_changes as changes
+                cross join lateral (select items from orders where orders.order_id = changes.order_id limit 1) as orders
+                where changes.goods is not null and changes.at >= $1 and changes.at < $2
+                union all
+                -- Of orders whose day is gone.
+                select dropped.items, dropped.goods
+                from dropped_changes as dropped
+                where dropped.at >= $1 and dropped.at < $2
+                  and not exists (select from orders where orders.order_id = dropped.order_id)
             ),
             bought as (
-                select item.sku, sum(item.quantity) as quantity
-                from orders
-                cross join json_to_recordset(orders.items) as item (sku text, quantity bigint)
-                where orders.status = 'confirmed' and orders.settled_at >= $1 and orders.settled_at < $2
+                select item.sku, coalesce(sum(item.quantity) filter (where moves.goods = 'taken'), 0) as quantity,
+                       coalesce(sum(item.quantity) filter (where moves.goods = 'released'), 0) as released
+                from moves
+                cross join json_to_recordset(moves.items) as item (sku text, quantity bigint)
                 group by item.sku
             ),
             -- Each balance is the one before it and the delta: then the last one is the sum.
@@ -224,6 +300,7 @@ impl Audit {
             )
             select sku as "sku!" from taken full join bought using (sku)
             where coalesce(taken.quantity, 0) <> coalesce(bought.quantity, 0)
+               or coalesce(taken.released, 0) <> coalesce(bought.released, 0)
             union select sku from jumps
             "#,
             from,
@@ -231,7 +308,7 @@ impl Audit {
         )
         .fetch_all(&mut self.session)
         .await?;
-        self.note(found, "ledger and confirmed orders do not add up");
+        self.note(found, "ledger and orders do not add up");
         Ok(())
     }
 
@@ -265,8 +342,31 @@ impl Audit {
         Ok(())
     }
 
+    /// What is held is what reserved orders have.
+    async fn check_held(&mut self) -> Result<(), sqlx::Error> {
+        let found = sqlx::query_scalar!(
+            r#"
+            with reserved as (
+                select item.sku, sum(item.quantity) as quantity
+                from holds
+                cross join lateral (select items from orders where orders.order_id = holds.order_id limit 1) as orders
+                cross join json_to_recordset(orders.items) as item (sku text, quantity bigint)
+                group by item.sku
+            )
+            select sku as "sku!"
+            from inventory full join reserved using (sku)
+            where coalesce(inventory.held, 0) <> coalesce(reserved.quantity, 0)
+            "#,
+        )
+        .fetch_all(&mut self.session)
+        .await?;
+        self.note(found, "what is held and reserved orders do not add up");
+        Ok(())
+    }
+
     fn note(&mut self, skus: Vec<String>, what: &str) {
         for sku in skus {
+            self.said.push(format!("{sku}: {what}"));
             if self.broken.insert(sku.clone()) && !self.broken_before.contains(&sku) {
                 tracing::error!(sku, "{what}");
             }

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// In order of arrival.
-    pub(crate) orders: Vec<Arrived>,
+    pub(crate) commands: Vec<Arrived>,
     pub(crate) unreadable: Vec<Unreadable>,
     /// The last envelope: acknowledging it takes all before it along.
     pub(crate) last_tag: u64,
@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     pub(crate) size_bytes: usize,
     /// The room that its envelopes take up; to be given up when the orders are.
     pub(crate) room: Room,
+    /// When the first of its envelopes came.
+    pub(crate) since: Instant,
     /// Why no more came in.
     closed_by: ClosedBy,
 }
@@ -129,7 +131,7 @@ impl BatchMetrics {
                 clippy::cast_precision_loss,
                 reason = "a batch has at most 100,000 orders"
             )]
-            sizes.record(batch.orders.len() as f64);
+            sizes.record(batch.commands.len() as f64);
         }
     }
 }
@@ -163,11 +165,12 @@ impl Batches {
             return Ok(None);
         };
         let mut batch = Batch {
-            orders: first.orders,
+            commands: first.commands,
             unreadable: first.unreadable,
             last_tag: first.tag,
             size_bytes: first.size_bytes,
             room: first.room,
+            since: first.since,
             closed_by: ClosedBy::Full,
         };
         if let Some(closed_by) = self.gather(&mut batch, stop).await? {
@@ -189,7 +192,7 @@ impl Batches {
         batch: &mut Batch,
         stop: &CancellationToken,
     ) -> Result<Option<ClosedBy>, BrokerError> {
-        tracing::trace!(orders = batch.orders.len(), "a batch begins");
+        tracing::trace!(commands = batch.commands.len(), "a batch begins");
         let deadline = Instant::now() + self.limits.wait;
         while !self.take_ready(batch)? {
             if self.limits.wait.is_zero() {
@@ -207,7 +210,7 @@ impl Batches {
     /// Takes in what is here already. Returns whether the batch is full.
     fn take_ready(&mut self, batch: &mut Batch) -> Result<bool, BrokerError> {
         while self.held.is_none()
-            && batch.orders.len() < self.limits.orders_max
+            && batch.commands.len() < self.limits.orders_max
             && batch.size_bytes < self.limits.bytes_max
         {
             let Ok(next) = self.deliveries.try_recv() else {
@@ -220,7 +223,7 @@ impl Batches {
 
     /// Adds an envelope, or holds it for the next batch if it does not fit.
     fn add(&mut self, batch: &mut Batch, next: Delivery) {
-        if batch.orders.len() + next.orders.len() > self.limits.orders_max
+        if batch.commands.len() + next.commands.len() > self.limits.orders_max
             || batch.size_bytes + next.size_bytes > self.limits.bytes_max
         {
             self.held = Some(next);
@@ -229,7 +232,7 @@ impl Batches {
         batch.last_tag = next.tag;
         batch.size_bytes += next.size_bytes;
         batch.room.join(next.room);
-        batch.orders.extend(next.orders);
+        batch.commands.extend(next.commands);
         batch.unreadable.extend(next.unreadable);
     }
 

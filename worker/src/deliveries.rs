@@ -1,6 +1,6 @@
 //! Deliveries: envelopes as the broker hands them out, opened, in order.
 //!
-//! What the broker has handed out waits as bytes, and is opened only as far as there is room: opened orders
+//! What the broker has handed out waits as bytes, and is opened only as far as there is room: opened commands
 //! take half as much again.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use hotrow_shared::{
     addresses::Brokers,
     broker::{Broker, BrokerError},
-    envelope::{self, Command, Order, Unreadable},
+    envelope::{self, Command, Unreadable},
     topology::{self, PREFETCH_ENVELOPES},
 };
 use lapin::{
@@ -17,7 +17,10 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::settings::BATCH_BYTES_MAX;
@@ -42,11 +45,13 @@ pub(crate) struct Delivery {
     /// Its place on the channel; acknowledging a tag can take all before it along.
     pub(crate) tag: u64,
     /// What can be settled.
-    pub(crate) orders: Vec<Arrived>,
+    pub(crate) commands: Vec<Arrived>,
     pub(crate) unreadable: Vec<Unreadable>,
     /// The body of the envelope.
     pub(crate) size_bytes: usize,
     pub(crate) room: Room,
+    /// When it came.
+    pub(crate) since: Instant,
 }
 
 /// The room that opened envelopes take up until this is dropped.
@@ -64,10 +69,10 @@ impl Room {
     }
 }
 
-/// An order as it arrived at a worker.
+/// A command as it arrived at a worker.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
-    pub(crate) order: Order,
+    pub(crate) command: Command,
     /// The broker handed it out before, to us or to another worker.
     pub(crate) redelivered: bool,
 }
@@ -113,6 +118,7 @@ async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, 
     while let Some(delivery) = consumer.next().await {
         let delivery = match delivery {
             Ok(delivery) => {
+                let since = Instant::now();
                 let room = room_for(&rooms, delivery.data.len()).await;
                 let lapin::message::Delivery {
                     delivery_tag: tag,
@@ -120,7 +126,7 @@ async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, 
                     data,
                     ..
                 } = delivery;
-                Ok(open(tag, redelivered, &data, room))
+                Ok(open(tag, redelivered, &data, room, since))
             }
             Err(error) => Err(error.into()),
         };
@@ -136,15 +142,19 @@ async fn room_for(rooms: &Arc<Semaphore>, bytes: usize) -> Room {
     Room(Arc::clone(rooms).acquire_many_owned(bytes).await.ok())
 }
 
-fn open(tag: u64, redelivered: bool, body: &[u8], room: Room) -> Delivery {
+fn open(tag: u64, redelivered: bool, body: &[u8], room: Room, since: Instant) -> Delivery {
     let opened = envelope::open(body);
-    let arrived = |Command::Place(order)| Arrived { order, redelivered };
+    let arrived = |command| Arrived {
+        command,
+        redelivered,
+    };
     Delivery {
         tag,
-        orders: opened.commands.into_iter().map(arrived).collect(),
+        commands: opened.commands.into_iter().map(arrived).collect(),
         unreadable: opened.unreadable,
         size_bytes: body.len(),
         room,
+        since,
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hotrow_shared::{
     envelope::Order,
     order::{Items, Sku},
     outcome::{OrderDocument, Reason, Status},
 };
 use serde::{Serialize, Serializer, ser::SerializeSeq};
+use serde_json::value::RawValue;
 
-use crate::stock::Stock;
+use crate::stock::{Hold, Stock};
 
 /// The outcome of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +19,12 @@ pub(crate) struct Outcome {
     pub(crate) status: Status,
     /// Why, unless the customer has the goods.
     pub(crate) reason: Option<Reason>,
-    /// The price of everything that the customer has, in the one currency of its items.
+    /// The price of everything that the customer gets, in the one currency of its items.
     pub(crate) total_minor: Option<i64>,
+    /// 1, but for an order that was a dead letter before.
+    pub(crate) revision: i32,
+    /// How long the goods are held until they are paid.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Outcome {
@@ -29,7 +34,25 @@ impl Outcome {
             status: Status::Confirmed,
             reason: None,
             total_minor: Some(total_minor),
+            revision: 1,
+            hold: None,
         }
+    }
+
+    /// The goods are held for the customer.
+    pub(crate) const fn reserved(total_minor: i64, hold: Hold) -> Self {
+        Self {
+            status: Status::Reserved,
+            hold: Some(hold),
+            ..Self::confirmed(total_minor)
+        }
+    }
+
+    /// Until when the goods are held, without an extension and with all of them.
+    pub(crate) fn ends(self, settled_at: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let after = |seconds: i32| settled_at + TimeDelta::seconds(seconds.into());
+        self.hold
+            .map(|hold| (after(hold.seconds), after(hold.seconds_max)))
     }
 
     /// `confirmed`, or the reason why not.
@@ -43,6 +66,8 @@ impl Outcome {
             status: Status::Rejected,
             reason: Some(reason),
             total_minor: None,
+            revision: 1,
+            hold: None,
         }
     }
 }
@@ -77,6 +102,11 @@ impl<'a> PricedItems<'a> {
     /// The list as JSON text.
     pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("a list of items has no map keys and no failing field")
+    }
+
+    /// The list as it stands in a document.
+    pub(crate) fn raw(&self) -> Box<RawValue> {
+        RawValue::from_string(self.json()).expect("a list that was just written")
     }
 
     /// The currency of the first item.
@@ -115,7 +145,9 @@ pub(crate) fn document<'a>(
     };
     OrderDocument {
         order_id: order.id,
+        alias_of: None,
         status: outcome.status.as_str(),
+        revision: outcome.revision,
         reason: outcome.reason.map(Reason::as_str),
         customer_id: order.customer_id.as_str(),
         items,
@@ -123,6 +155,10 @@ pub(crate) fn document<'a>(
         currency: outcome.total_minor.and_then(|_| items.currency()),
         accepted_at: accepted_at(order),
         settled_at,
+        updated_at: settled_at,
+        expires_at: outcome.ends(settled_at).map(|(expires_at, _)| expires_at),
+        payment_reference: None,
+        restocked: None,
     }
 }
 

@@ -2,23 +2,26 @@
 //!
 //! An order walks through the files in this sequence: `ownership` takes its partition, `partition`
 //! runs the loop over `deliveries`, `batch`, `settle` and `acknowledge`, and `announce` tells what
-//! became of it. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
+//! became of it. `expiry` queues the end of holds that are over. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
 //! tables, and `store` has the statements that all of them share.
 
 mod acknowledge;
 mod announce;
-mod audit;
+pub mod audit;
 mod batch;
 pub mod days;
 pub mod dead_letters;
 mod deliveries;
 mod document;
+mod expiry;
 mod fitness;
 mod metrics;
 mod ownership;
 mod partition;
 pub mod settings;
 mod settle;
+mod standing;
+mod standstill;
 mod stock;
 mod store;
 
@@ -37,6 +40,7 @@ use crate::{
     announce::Announcer,
     batch::{BatchMetrics, Turns},
     dead_letters::DeadLetters,
+    expiry::Expiry,
     ownership::Ownership,
     partition::Workshop,
     settings::Settings,
@@ -96,6 +100,7 @@ pub async fn run(
         patience: common.shutdown_grace / 2,
         repairs,
         partitions: common.partitions,
+        hold_grace: settings.hold_grace,
     });
 
     let retention_days = settings.retention_days;
@@ -105,6 +110,13 @@ pub async fn run(
         retention_days,
         shutdown.clone(),
     ));
+    let expiry = Expiry::new(
+        Arc::clone(&publishing),
+        &common.database,
+        common.partitions,
+        settings.hold_grace,
+    );
+    tokio::spawn(expiry.run(shutdown.clone()));
     tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
     tracing::info!("working");
     Ownership::new(workshop, &common.database, Arc::clone(readiness))

@@ -8,7 +8,7 @@ use hotrow_shared::{
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
-    NEEDS, days, dead_letters,
+    NEEDS, audit, days, dead_letters,
     settings::{Cli, Command, Settings},
 };
 use mimalloc::MiMalloc;
@@ -31,6 +31,7 @@ async fn run() -> anyhow::Result<()> {
     match &cli.command {
         None => work(&settings).await,
         Some(Command::Migrate) => migrate(&settings).await,
+        Some(Command::Audit) => audit::run_once(&settings).await,
         Some(Command::DeadLetters { action }) => {
             dead_letters::command::run(action, &settings).await
         }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     envelope::Unreadable,
@@ -10,7 +11,7 @@ use hotrow_shared::{
     topology::Repairs,
 };
 use sqlx::PgPool;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     deliveries::{self, Consuming},
     settings::BatchLimits,
     settle::{Refused, Settled, Settler},
+    standstill::Standstill,
 };
 
 /// What every partition of a worker works with.
@@ -43,6 +45,8 @@ pub(crate) struct Workshop {
     pub(crate) repairs: Repairs,
     /// Number of intake queues.
     pub(crate) partitions: u16,
+    /// How long after its end a hold expires.
+    pub(crate) hold_grace: TimeDelta,
 }
 
 /// Consumes a partition until `stop`, again and again if the broker goes away.
@@ -98,11 +102,15 @@ async fn consume(
         deliveries,
         opening: _opening,
     } = started?;
+    let mut standstill = Standstill::new(workshop.hold_grace);
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
-        let brought = turn.during(bring_to_end(workshop, partition, batch, overdue));
+        let since = batch.since;
+        let grace = standstill.grace(since, Instant::now());
+        let brought = turn.during(bring_to_end(workshop, partition, batch, grace, overdue));
         let (ended, is_complete) = brought.await;
+        standstill.note_settled(since, Instant::now());
         let acknowledged = if is_complete {
             acknowledge::up_to(&channel, last_tag).await
         } else {
@@ -127,17 +135,19 @@ async fn bring_to_end(
     workshop: &Workshop,
     partition: u16,
     batch: Batch,
+    grace: Option<TimeDelta>,
     overdue: &CancellationToken,
 ) -> (Ended, bool) {
     workshop.batch_metrics.record(&batch);
     let Batch {
-        orders,
+        commands,
         unreadable,
         size_bytes,
         room: _room,
         ..
     } = batch;
-    let settled = workshop.settler.settle(partition, orders, overdue).await;
+    let settling = workshop.settler.settle(partition, commands, grace, overdue);
+    let settled = settling.await;
     let is_cut_short = settled.is_cut_short;
     let mut failed = Vec::new();
     let bury_all = bury_all(workshop, partition, &unreadable, &settled, &mut failed);
@@ -169,8 +179,8 @@ async fn bury_all(
             .bury(&DeadLetter::unreadable(partition, piece))
             .await;
     }
-    for Refused { order, detail } in &settled.refused {
-        failed.extend(dead_letters.bury_order(partition, order, detail).await);
+    for Refused { command, detail } in &settled.refused {
+        failed.extend(dead_letters.bury_command(partition, command, detail).await);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
 
@@ -25,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Bring the schema of the database up to date
     Migrate,
+    /// Check at once that stock, ledger, holds and orders add up; exits 1 and says what does not
+    Audit,
     /// Look at orders that could not be settled, try them again or give them up
     DeadLetters {
         /// What to do with them.
@@ -85,7 +88,18 @@ pub struct SettingsArgs {
     /// Days that orders are kept, 2 or more; older days are dropped from the database
     #[arg(long, env, global = true, default_value = "30", value_name = "DAYS")]
     retention_days: String,
+
+    /// How long after its end a hold expires: a payment that was accepted in time has reached its queue by then.
+    /// Another time than 8s needs `DEVELOPMENT=true`
+    #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
+    hold_grace: String,
 }
+
+/// How long a payment that was accepted may take to be in its queue: 2 s in its lane, 5 s for the confirm, and
+/// 1 s for clocks that differ.
+const HOLD_GRACE: Duration = Duration::from_secs(8);
+/// The longest grace that makes sense.
+const HOLD_GRACE_MAX: Duration = Duration::from_mins(10);
 
 /// The longest that a batch may wait for company: longer would only make every order late.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -105,6 +119,8 @@ pub struct Settings {
     pub batch: BatchLimits,
     /// Days that orders are kept.
     pub retention_days: u64,
+    /// How long after its end a hold expires.
+    pub hold_grace: TimeDelta,
 }
 
 /// When a batch is closed.
@@ -133,6 +149,15 @@ impl SettingsArgs {
             problems.add(format!("BATCH_WAIT: must be at most {BATCH_WAIT_MAX:?}"));
         }
         let retention_days = problems.count("RETENTION_DAYS", &self.retention_days, 2..=36_500);
+        let hold_grace = problems.duration("HOLD_GRACE", &self.hold_grace);
+        if hold_grace.is_some_and(|grace| grace > HOLD_GRACE_MAX) {
+            problems.add(format!("HOLD_GRACE: must be at most {HOLD_GRACE_MAX:?}"));
+        }
+        if hold_grace.is_some_and(|grace| grace != HOLD_GRACE)
+            && common.as_ref().is_some_and(|common| !common.development)
+        {
+            problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
+        }
         let settings = || {
             let batch = BatchLimits {
                 orders_max: usize::try_from(orders_max?).ok()?,
@@ -144,6 +169,7 @@ impl SettingsArgs {
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,
+                hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
             })
         };
         problems.or(settings())

@@ -17,7 +17,7 @@ const WHOLE_FROM: f64 = 9_223_372_036_854_775_808.0;
 #[derive(Debug)]
 pub(crate) enum Value {
     Null,
-    Bool,
+    Bool(bool),
     /// A whole number, written as one.
     Integer(i128),
     /// A number with a point or an exponent.
@@ -32,7 +32,7 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
-            Self::Bool => "a boolean",
+            Self::Bool(_) => "a boolean",
             Self::Integer(_) | Self::Decimal => "a number",
             Self::String(text) if holds_json(text) => {
                 "a JSON string that holds JSON: send the object itself"
@@ -141,6 +141,22 @@ impl Faults {
         value: &'v Value,
         names: [&str; N],
     ) -> Option<[Option<&'v Value>; N]> {
+        let found = self.optional_members(place, value, names)?;
+        for (name, found) in names.iter().zip(&found) {
+            if found.is_none() {
+                self.add(&Place::Member(place, name), "is missing");
+            }
+        }
+        Some(found)
+    }
+
+    /// The members of an object that may have these and no others, in the order of `names`.
+    pub(crate) fn optional_members<'v, const N: usize>(
+        &mut self,
+        place: &Place<'_>,
+        value: &'v Value,
+        names: [&str; N],
+    ) -> Option<[Option<&'v Value>; N]> {
         let Value::Object(members) = value else {
             self.add(
                 place,
@@ -158,11 +174,6 @@ impl Faults {
                 ),
                 Some(at) if found[at].is_some() => self.add(&here, "is given twice"),
                 Some(at) => found[at] = Some(value),
-            }
-        }
-        for (name, found) in names.iter().zip(&found) {
-            if found.is_none() {
-                self.add(&Place::Member(place, name), "is missing");
             }
         }
         Some(found)
@@ -192,6 +203,18 @@ impl Faults {
         self.add(
             place,
             format_args!("must be a string, and is {}", value.kind()),
+        );
+        None
+    }
+
+    /// True or false.
+    pub(crate) fn boolean(&mut self, place: &Place<'_>, value: &Value) -> Option<bool> {
+        if let Value::Bool(value) = value {
+            return Some(*value);
+        }
+        self.add(
+            place,
+            format_args!("must be true or false, and is {}", value.kind()),
         );
         None
     }
@@ -262,8 +285,8 @@ impl<'de> de::Visitor<'de> for ValueVisitor {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {

@@ -12,6 +12,7 @@ pub(crate) mod peer;
 pub(crate) mod problem;
 pub(crate) mod query;
 pub mod server;
+pub(crate) mod wait;
 
 use std::time::Duration;
 

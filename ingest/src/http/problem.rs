@@ -10,8 +10,10 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use hotrow_shared::id::OrderId;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{exceeded::Exceeded, json::Faults};
 
@@ -70,12 +72,29 @@ pub(crate) enum Problem {
     /// There is such a thing, but not with this method.
     #[error("this path does not take the method")]
     MethodNotAllowed,
-    /// No bearer token, or not the right one.
+    /// No bearer token, or not the right one, or none is configured.
     #[error("a valid bearer token is required")]
     Unauthorized,
-    /// No token is configured.
-    #[error("changing the inventory is turned off: no ADMIN_TOKEN is configured")]
-    Forbidden,
+    /// The state of the order does not allow what was asked.
+    #[error("{}", if *.unmatched {
+        "the payment did not pay this order, and is listed among the unmatched payments"
+    } else {
+        "the state of the order does not allow this"
+    })]
+    Conflict {
+        /// The document of the order.
+        order: Bytes,
+        /// Whether the payment that was reported is listed as unmatched.
+        unmatched: bool,
+    },
+    /// The order waits to be settled, for about so long.
+    #[error("the order is not settled yet: repeat the request once it is")]
+    NotSettled(Duration),
+    /// The broker or the database did not say whether it took a command that may be repeated.
+    #[error(
+        "no answer came in time, so this may or may not be done: repeat the same request, which is safe, because the same again changes nothing"
+    )]
+    CommandUnknown(Option<OrderId>),
 }
 
 /// How long a client should wait after a 503 that says nothing better.
@@ -95,6 +114,10 @@ struct Body<'a> {
     status_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a Faults>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unmatched: bool,
 }
 
 impl Problem {
@@ -151,7 +174,7 @@ impl Problem {
                 "unavailable",
                 "Unavailable",
             ),
-            Self::OutcomeUnknown(_) | Self::ChangeUnknown => (
+            Self::OutcomeUnknown(_) | Self::ChangeUnknown | Self::CommandUnknown(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome_unknown",
                 "Outcome unknown",
@@ -163,7 +186,8 @@ impl Problem {
                 "Method not allowed",
             ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::NotSettled(_) => (StatusCode::CONFLICT, "not_settled", "Not settled yet"),
         }
     }
 
@@ -177,6 +201,7 @@ impl Problem {
     pub(crate) fn order_id(&self) -> Option<OrderId> {
         match self {
             Self::OutcomeUnknown(id) => Some(*id),
+            Self::CommandUnknown(id) => *id,
             _ => None,
         }
     }
@@ -189,6 +214,10 @@ impl Problem {
         let errors = match self {
             Self::InvalidBody(faults) => Some(faults),
             _ => None,
+        };
+        let (order, unmatched) = match self {
+            Self::Conflict { order, unmatched } => (serde_json::from_slice(order).ok(), *unmatched),
+            _ => (None, false),
         };
         let body = Body {
             r#type: format!("urn:hotrow:problem:{code}"),
@@ -203,6 +232,8 @@ impl Problem {
             order_id,
             status_url: order_id.map(super::status_url),
             errors,
+            order,
+            unmatched,
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
@@ -215,10 +246,11 @@ impl Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
-            Self::Overloaded(wait) => Some((*wait).max(RETRY_AFTER)),
-            Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::ChangeUnknown => {
-                Some(RETRY_AFTER)
-            }
+            Self::Overloaded(wait) | Self::NotSettled(wait) => Some((*wait).max(RETRY_AFTER)),
+            Self::Unavailable(_)
+            | Self::OutcomeUnknown(_)
+            | Self::ChangeUnknown
+            | Self::CommandUnknown(_) => Some(RETRY_AFTER),
             Self::RateLimited(exceeded) => {
                 for (name, value) in exceeded.headers() {
                     headers.insert(HeaderName::from_static(name), value);

@@ -41,7 +41,7 @@ pub(crate) struct Intake {
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) repeats: Repeats,
     pub(crate) earlier: Finder,
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: Arc<Lanes>,
     pub(crate) metrics: IntakeMetrics,
 }
 
@@ -144,6 +144,6 @@ impl Intake {
         let found = self.earlier.find(&names).await?;
         Ok(found
             .iter()
-            .any(|found| !matches!(found, Found::Queued | Found::Dropped)))
+            .any(|found| !matches!(found, Found::Queued | Found::Replayed | Found::Dropped)))
     }
 }

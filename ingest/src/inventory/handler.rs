@@ -119,7 +119,7 @@ pub(crate) async fn page(
 /// `PUT /v1/inventory/{sku}`: 201 for a new product, 200 for a replaced one.
 ///
 /// # Errors
-/// 401 and 403 without the token, 422 for what a product cannot be, 503 without a database.
+/// 401 without the token, 422 for what a product cannot be, 503 without a database.
 pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -149,7 +149,7 @@ pub(crate) async fn put(
 /// `POST /v1/inventory/{sku}/restock`.
 ///
 /// # Errors
-/// 401 and 403 without the token, 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
+/// 401 without the token, 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
 /// another, 503 without a database.
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,

@@ -78,6 +78,7 @@ impl InventoryDesk {
             sku: sku.clone(),
             version: row.version,
             available: row.available,
+            held: 0,
         };
         self.sold_out.hear(&stock);
         let told = timeout(TELL_MAX, self.publish(stock)).await;
@@ -92,6 +93,7 @@ impl InventoryDesk {
             stock: vec![stock],
             settled: Vec::new(),
             found: Vec::new(),
+            answers: Vec::new(),
         };
         let body = serde_json::to_vec(&news).unwrap_or_default();
         let channel = self.broker.channel().await?;

@@ -1,6 +1,9 @@
 //! Lanes: one task per partition that publishes what has gathered, one envelope in flight at a time.
 //!
-//! Idle, an order travels alone. Under load the orders that come while an envelope is on its way go
+//! Changes of settled orders have room of their own in each lane and go first: a stampede must not shut
+//! payments out.
+//!
+//! Idle, a command travels alone. Under load the commands that come while an envelope is on its way go
 //! into the next, and one confirm of the broker answers all of them. A lane owns its channel, so
 //! envelopes reach the broker in the order in which they were sealed.
 
@@ -29,7 +32,9 @@ use tokio::{
 };
 
 pub(crate) use self::waiting::NotAccepted;
-use self::waiting::{INBOX_ENVELOPES, Parcel, Waiting};
+use self::waiting::{
+    CHANGES_BYTES_MAX, CHANGES_MAX, INBOX_ENVELOPES, PURCHASES_BYTES_MAX, Parcel, Waiting,
+};
 use crate::backlog::Backlog;
 
 /// How often a lane with nothing to do looks whether its channel is still there, so that the first
@@ -44,15 +49,44 @@ const LATE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The inboxes of all lanes. When the last handle is dropped the lanes finish what they have and end.
 pub(crate) struct Lanes {
-    inboxes: Vec<Inbox>,
+    inboxes: Vec<LaneInboxes>,
     open: watch::Receiver<usize>,
 }
 
-/// The way into one lane.
+/// The ways into one lane.
+struct LaneInboxes {
+    purchases: Inbox,
+    changes: Inbox,
+}
+
+/// A bounded way into a lane.
 struct Inbox {
     parcels: mpsc::Sender<Parcel>,
     /// Bytes of commands that wait in the lane or are on their way.
     bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+impl Inbox {
+    fn new(commands_max: usize, bytes_max: usize) -> (Self, mpsc::Receiver<Parcel>) {
+        let (parcels, received) = mpsc::channel(commands_max);
+        let inbox = Self {
+            parcels,
+            bytes: Arc::default(),
+            bytes_max,
+        };
+        (inbox, received)
+    }
+
+    async fn publish(&self, command: EncodedCommand) -> Result<(), NotAccepted> {
+        let parcel = Parcel::new(command, &self.bytes, self.bytes_max);
+        let (parcel, answer) = parcel.ok_or(NotAccepted::Overloaded)?;
+        self.parcels
+            .try_send(parcel)
+            .map_err(|_| NotAccepted::Overloaded)?;
+        // A lane answers every parcel; one that died had its parcels in hand.
+        answer.await.unwrap_or(Err(NotAccepted::Unknown))
+    }
 }
 
 impl Lanes {
@@ -70,10 +104,15 @@ impl Lanes {
         let (opened, open) = watch::channel(0);
         let opened = Arc::new(opened);
         let start = |partition| {
-            let (parcels, inbox) = mpsc::channel(envelope_orders_max * INBOX_ENVELOPES);
+            let purchases_max = envelope_orders_max * INBOX_ENVELOPES;
+            let (purchases, incoming_purchases) = Inbox::new(purchases_max, PURCHASES_BYTES_MAX);
+            let (changes, incoming_changes) = Inbox::new(CHANGES_MAX, CHANGES_BYTES_MAX);
             let lane = Lane {
                 partition,
-                inbox,
+                incoming: Incoming {
+                    purchases: incoming_purchases,
+                    changes: incoming_changes,
+                },
                 waiting: Waiting::default(),
                 orders_max: envelope_orders_max,
                 broker: Arc::clone(broker),
@@ -83,10 +122,7 @@ impl Lanes {
                 open: Arc::clone(&opened),
             };
             tasks.spawn(lane.run());
-            Inbox {
-                parcels,
-                bytes: Arc::default(),
-            }
+            LaneInboxes { purchases, changes }
         };
         (
             Self {
@@ -110,7 +146,7 @@ impl Lanes {
         let _ = open.wait_for(|open| *open == self.inboxes.len()).await;
     }
 
-    /// Publishes a command and returns when the broker has it safely in a queue, at the latest
+    /// Publishes a purchase and returns when the broker has it safely in a queue, at the latest
     /// [`waiting::WAIT_MAX`] and the time of a confirm later.
     ///
     /// A caller that goes away does not take its command back: it may be on its way.
@@ -122,18 +158,24 @@ impl Lanes {
         partition: u16,
         command: EncodedCommand,
     ) -> Result<(), NotAccepted> {
-        let inbox = self
-            .inboxes
-            .get(usize::from(partition))
-            .ok_or(NotAccepted::Unavailable)?;
-        let parcel = Parcel::new(command, &inbox.bytes);
-        let (parcel, answer) = parcel.ok_or(NotAccepted::Overloaded)?;
-        inbox
-            .parcels
-            .try_send(parcel)
-            .map_err(|_| NotAccepted::Overloaded)?;
-        // A lane answers every parcel; one that died had its parcels in hand.
-        answer.await.unwrap_or(Err(NotAccepted::Unknown))
+        self.inboxes_of(partition)?.purchases.publish(command).await
+    }
+
+    /// Publishes a change of a settled order as [`Lanes::publish`] does a purchase, before all purchases that wait.
+    ///
+    /// # Errors
+    /// See [`NotAccepted`].
+    pub(crate) async fn publish_change(
+        &self,
+        partition: u16,
+        command: EncodedCommand,
+    ) -> Result<(), NotAccepted> {
+        self.inboxes_of(partition)?.changes.publish(command).await
+    }
+
+    fn inboxes_of(&self, partition: u16) -> Result<&LaneInboxes, NotAccepted> {
+        let inboxes = self.inboxes.get(usize::from(partition));
+        inboxes.ok_or(NotAccepted::Unavailable)
     }
 }
 
@@ -155,10 +197,29 @@ impl LaneMetrics {
     }
 }
 
+/// What was handed to a lane and not taken in yet.
+struct Incoming {
+    purchases: mpsc::Receiver<Parcel>,
+    changes: mpsc::Receiver<Parcel>,
+}
+
+impl Incoming {
+    /// Moves the next parcel to those that wait, or returns false: both inboxes are closed and empty.
+    async fn next(&mut self, waiting: &mut Waiting) -> bool {
+        tokio::select! {
+            biased;
+            Some(change) = self.changes.recv() => waiting.changes.push_back(change),
+            Some(purchase) = self.purchases.recv() => waiting.purchases.push_back(purchase),
+            else => return false,
+        }
+        true
+    }
+}
+
 struct Lane {
     partition: u16,
-    inbox: mpsc::Receiver<Parcel>,
-    /// Taken from the inbox and not sent yet.
+    incoming: Incoming,
+    /// Taken from the inboxes and not sent yet.
     waiting: Waiting,
     orders_max: usize,
     broker: Arc<Broker>,
@@ -187,12 +248,12 @@ impl Lane {
                     }
                 }
                 // Meanwhile nobody waits for a broker that is not there.
-                () = refuse_all(&mut self.inbox, &mut self.waiting, &self.broker) => return,
+                () = refuse_all(&mut self.incoming, &mut self.waiting, &self.broker) => return,
             }
         }
     }
 
-    /// Publishes envelopes until the inbox is closed and empty.
+    /// Publishes envelopes until the inboxes are closed and empty.
     ///
     /// A channel serves one queue only. When the queue was deleted and declared again, the broker's end of
     /// an old channel goes on with the numbers of the queue that is gone, and the new one confirms such a
@@ -231,12 +292,11 @@ impl Lane {
     /// Takes in what came since the last envelope, and waits for something if there is nothing.
     /// Returns whether there will be anything to send.
     async fn gather(&mut self, channel: &Channel) -> Result<bool, BrokerError> {
-        let mut arrived = Vec::new();
         while self.waiting.is_empty() {
-            let received = self.inbox.recv_many(&mut arrived, self.orders_max);
-            match timeout(LOOK_INTERVAL, received).await {
-                Ok(0) => return Ok(false),
-                Ok(_) => self.waiting.extend(arrived.drain(..)),
+            let next = self.incoming.next(&mut self.waiting);
+            match timeout(LOOK_INTERVAL, next).await {
+                Ok(false) => return Ok(false),
+                Ok(true) => {}
                 Err(_) if channel.status().connected() => {}
                 Err(_) => return Err(BrokerError::Ended),
             }
@@ -245,13 +305,17 @@ impl Lane {
         Ok(true)
     }
 
-    /// Moves parcels from the inbox to those that wait here, as many as an envelope may hold.
+    /// Moves parcels from each inbox to those that wait here, as many as an envelope may hold.
     fn take_in(&mut self) {
-        while self.waiting.len() < self.orders_max {
-            let Ok(parcel) = self.inbox.try_recv() else {
-                return;
-            };
-            self.waiting.extend([parcel]);
+        let Incoming { purchases, changes } = &mut self.incoming;
+        for (inbox, waiting) in [
+            (changes, &mut self.waiting.changes),
+            (purchases, &mut self.waiting.purchases),
+        ] {
+            while waiting.len() < self.orders_max {
+                let Ok(parcel) = inbox.try_recv() else { break };
+                waiting.push_back(parcel);
+            }
         }
     }
 
@@ -355,8 +419,8 @@ async fn open_channel(broker: Arc<Broker>, partition: u16) -> Channel {
     }
 }
 
-/// Refuses what waits and what comes in until the inbox is closed.
-async fn refuse_all(inbox: &mut mpsc::Receiver<Parcel>, waiting: &mut Waiting, broker: &Broker) {
+/// Refuses what waits and what comes in until the inboxes are closed.
+async fn refuse_all(incoming: &mut Incoming, waiting: &mut Waiting, broker: &Broker) {
     let reason = || {
         if broker.blocked() {
             NotAccepted::Overloaded
@@ -365,7 +429,7 @@ async fn refuse_all(inbox: &mut mpsc::Receiver<Parcel>, waiting: &mut Waiting, b
         }
     };
     answer(waiting.all(), Err(reason()));
-    while let Some(parcel) = inbox.recv().await {
-        parcel.answer(Err(reason()));
+    while incoming.next(waiting).await {
+        answer(waiting.all(), Err(reason()));
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -12,12 +12,11 @@ use hotrow_shared::id::OrderId;
 
 use super::{
     StatusDesk,
+    outcomes::Outcome,
     reader::{Found, NoAnswer},
 };
-use crate::http::{problem::Problem, query, whole_seconds};
+use crate::http::{problem::Problem, query, wait::Wait, whole_seconds};
 
-/// The longest wait that a client can ask for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most orders in one question.
 const IDS_MAX: usize = 100;
 
@@ -27,7 +26,13 @@ impl From<NoAnswer> for Problem {
     }
 }
 
-/// One order; with a wait, as soon as it is settled.
+/// What is said of an id that was never issued.
+pub(crate) const UNKNOWN_ORDER: Problem = Problem::NotFound("there is no such order");
+/// What is said of an order whose day is gone.
+pub(crate) const DROPPED_ORDER: Problem = Problem::NotFound("this order is no longer kept");
+
+/// One order; with a wait, as soon as it is settled. A client that names the revision it knows, by `after_revision` or
+/// by `If-None-Match`, gets the document if its revision is higher, and else 304; with a wait, at its end.
 ///
 /// # Errors
 /// 400 for a query or a wait that cannot be read, 404 for an id that was never issued or is no longer
@@ -39,15 +44,26 @@ pub(crate) async fn one(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path(id) = path?;
-    let [wait] = query::read(&uri, ["wait"])?;
+    let [wait, after] = query::read(&uri, ["wait", "after_revision"])?;
     let wait = Wait::read(wait.as_deref(), &headers)?;
+    let after = match after {
+        Some(text) => Some(revision(&text).ok_or_else(no_revision)?),
+        None => known_revision(&headers),
+    };
     // They hold the connection's buffer, and a wait may be long.
     drop((uri, headers));
     let id = recognise(&desk, &id)?;
-    let found = find(&desk, &[id], wait).await?.pop();
+    let found = find(&desk, &[id], wait, after).await?.pop();
     let mut response = match found.unwrap_or(Found::Queued) {
-        Found::Settled(document) | Found::Failed(document) => json(document),
-        Found::Queued => {
+        Found::Settled(outcome) if after.is_some_and(|after| outcome.revision <= after) => {
+            let mut unchanged = settled(outcome);
+            *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+            *unchanged.body_mut() = axum::body::Body::empty();
+            unchanged.headers_mut().remove(header::CONTENT_TYPE);
+            unchanged
+        }
+        Found::Settled(outcome) => settled(outcome),
+        Found::Queued | Found::Replayed => {
             let wait = desk.backlog.longest_wait();
             let mut response = json(queued(id, wait).into());
             response
@@ -55,10 +71,46 @@ pub(crate) async fn one(
                 .insert(header::RETRY_AFTER, whole_seconds(wait).into());
             response
         }
-        Found::Dropped => return Err(Problem::NotFound("this order is no longer kept")),
+        Found::Dropped => return Err(DROPPED_ORDER),
     };
     wait.note_applied(&mut response);
     Ok(response)
+}
+
+/// The document of a settled order, with its revision as the entity tag.
+pub(crate) fn settled(outcome: Outcome) -> Response {
+    let mut response = json(outcome.document);
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", outcome.revision)) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// The highest revision among the entity tags of `If-None-Match`. Tags that are none of ours match nothing.
+fn known_revision(headers: &HeaderMap) -> Option<i32> {
+    let lists = headers.get_all(header::IF_NONE_MATCH).iter();
+    let tags = lists
+        .filter_map(|list| list.to_str().ok())
+        .flat_map(|list| list.split(','));
+    let revisions = tags.filter_map(|tag| {
+        let tag = tag.trim();
+        // A proxy that compresses makes tags weak, and they are compared weakly here (RFC 9110, section 13.1.2).
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        revision(tag.strip_prefix('"')?.strip_suffix('"')?)
+    });
+    revisions.max()
+}
+
+fn revision(text: &str) -> Option<i32> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
+}
+
+fn no_revision() -> Problem {
+    Problem::Malformed(
+        "the query parameter after_revision must be a whole number, such as after_revision=1"
+            .to_owned(),
+    )
 }
 
 /// Several orders, in the order asked; with a wait, as soon as all of them are settled.
@@ -87,16 +139,21 @@ pub(crate) async fn many(
         .map(|id| recognise(&desk, id))
         .collect::<Result<Vec<_>, _>>()?;
     drop((uri, headers));
-    let found = find(&desk, &ids, wait).await?;
+    let found = find(&desk, &ids, wait, None).await?;
     let mut response = json(list(&ids, found, desk.backlog.longest_wait())?.into());
     wait.note_applied(&mut response);
     Ok(response)
 }
 
-async fn find(desk: &StatusDesk, ids: &[OrderId], wait: Wait) -> Result<Vec<Found>, NoAnswer> {
+async fn find(
+    desk: &StatusDesk,
+    ids: &[OrderId],
+    wait: Wait,
+    after: Option<i32>,
+) -> Result<Vec<Found>, NoAnswer> {
     match wait {
         Wait::Not => desk.finder.find(ids).await,
-        Wait::Asked(wait) | Wait::Preferred(wait) => desk.find_within(ids, wait).await,
+        Wait::Asked(wait) | Wait::Preferred(wait) => desk.find_within(ids, wait, after).await,
     }
 }
 
@@ -108,8 +165,8 @@ fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result<Vec<u8>, P
             body.push(b',');
         }
         match found {
-            Found::Settled(document) | Found::Failed(document) => body.extend_from_slice(&document),
-            Found::Queued => body.extend_from_slice(queued(*id, wait).as_bytes()),
+            Found::Settled(outcome) => body.extend_from_slice(&outcome.document),
+            Found::Queued | Found::Replayed => body.extend_from_slice(queued(*id, wait).as_bytes()),
             Found::Dropped => {
                 return Err(Problem::NotFound("one of these orders is no longer kept"));
             }
@@ -120,9 +177,7 @@ fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result<Vec<u8>, P
 }
 
 fn recognise(desk: &StatusDesk, text: &str) -> Result<OrderId, Problem> {
-    desk.mint
-        .recognise(text)
-        .ok_or(Problem::NotFound("there is no such order"))
+    desk.mint.recognise(text).ok_or(UNKNOWN_ORDER)
 }
 
 fn queued(id: OrderId, wait: Duration) -> String {
@@ -143,115 +198,34 @@ fn json(body: Bytes) -> Response {
     (headers, body).into_response()
 }
 
-/// How long a client is ready to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// It wants an answer at once.
-    Not,
-    /// By the query parameter `wait`, which costs a browser no preflight.
-    Asked(Duration),
-    /// By `Prefer: wait=N` (RFC 7240, section 4.3).
-    Preferred(Duration),
-}
-
-impl Wait {
-    /// Reads the wait of a request, cut at [`WAIT_MAX`]. The query parameter counts before the header.
-    fn read(parameter: Option<&str>, headers: &HeaderMap) -> Result<Self, Problem> {
-        if let Some(text) = parameter {
-            return seconds(text)
-                .map(Self::Asked)
-                .ok_or_else(|| malformed("the query parameter wait"));
-        }
-        for value in headers.get_all("prefer") {
-            let value = value.to_str().map_err(|_| malformed("Prefer: wait"))?;
-            for preference in value.split(',') {
-                let (name, text) = name_and_value(preference);
-                if name.eq_ignore_ascii_case("wait") {
-                    return seconds(text)
-                        .map(Self::Preferred)
-                        .ok_or_else(|| malformed("Prefer: wait"));
-                }
-            }
-        }
-        Ok(Self::Not)
-    }
-
-    /// Says that the preference was followed.
-    fn note_applied(self, response: &mut Response) {
-        let Self::Preferred(wait) = self else { return };
-        let applied = HeaderValue::from_str(&format!("wait={}", wait.as_secs()));
-        if let Ok(applied) = applied {
-            response.headers_mut().insert("preference-applied", applied);
-        }
-    }
-}
-
-/// The parts of a preference such as `wait=10; foo`. One without a value has an empty one.
-fn name_and_value(preference: &str) -> (&str, &str) {
-    let preference = preference.split(';').next().unwrap_or_default();
-    let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-    (name.trim(), value.trim().trim_matches('"'))
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // Digits that do not fit into the number are a long wait, too.
-    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)).min(WAIT_MAX))
-}
-
-fn malformed(what: &str) -> Problem {
-    Problem::Malformed(format!(
-        "{what} must be a whole number of seconds, such as wait=10"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(parameter: Option<&str>, preferences: &'static [&'static str]) -> Option<Wait> {
-        let prefer = header::HeaderName::from_static("prefer");
-        let headers = preferences
+    fn known(tags: &[&'static str]) -> Option<i32> {
+        let headers = tags
             .iter()
-            .map(|value| (prefer.clone(), HeaderValue::from_static(value)));
-        Wait::read(parameter, &headers.collect()).ok()
+            .map(|tag| (header::IF_NONE_MATCH, HeaderValue::from_static(tag)));
+        known_revision(&headers.collect())
     }
 
     #[test]
-    fn a_wait_is_found_among_other_preferences_and_bounded() {
-        let preferred = |seconds| Some(Wait::Preferred(Duration::from_secs(seconds)));
-        assert_eq!(read(None, &["wait=10"]), preferred(10));
-        assert_eq!(read(None, &["respond-async", "Wait = 7; x"]), preferred(7));
-        assert_eq!(read(None, &["handling=lenient, wait=\"3\""]), preferred(3));
-        assert_eq!(read(None, &["wait=3600"]), preferred(30));
-        assert_eq!(read(None, &["wait=99999999999999999999"]), preferred(30));
-        assert_eq!(read(None, &["respond-async"]), Some(Wait::Not));
-        assert_eq!(read(None, &[]), Some(Wait::Not));
-    }
-
-    #[test]
-    fn the_query_parameter_counts_before_the_header() {
-        let asked = Some(Wait::Asked(Duration::from_secs(5)));
-        assert_eq!(read(Some("5"), &[]), asked);
-        assert_eq!(read(Some("5"), &["wait=soon"]), asked);
-    }
-
-    #[test]
-    fn a_wait_that_cannot_be_read_is_refused() {
-        for wrong in [
-            "wait",
-            "wait=",
-            "wait=soon",
-            "wait=-1",
-            "wait=1.5",
-            "wait=+1",
-        ] {
-            let prefer = header::HeaderName::from_static("prefer");
-            let headers = [(prefer, HeaderValue::from_static(wrong))];
-            let read = Wait::read(None, &headers.into_iter().collect());
-            assert!(read.is_err(), "{wrong}");
+    fn the_revision_that_a_client_knows_is_found_among_its_tags() {
+        assert_eq!(known(&["\"3\""]), Some(3));
+        assert_eq!(known(&["W/\"3\""]), Some(3));
+        assert_eq!(known(&["\"abc\", \"2\"", "\"4\", \"x\""]), Some(4));
+        for foreign in ["*", "3", "\"\"", "\"-1\"", "\"1.5\"", "\"99999999999\""] {
+            assert_eq!(known(&[foreign]), None, "{foreign}");
         }
-        assert!(read(Some(""), &[]).is_none());
-        assert!(read(Some("soon"), &[]).is_none());
+        assert_eq!(known(&[]), None);
+    }
+
+    #[test]
+    fn a_revision_is_a_whole_number() {
+        assert_eq!(revision("0"), Some(0));
+        assert_eq!(revision("12"), Some(12));
+        for wrong in ["", "+1", "-1", "1.0", "one", "99999999999"] {
+            assert_eq!(revision(wrong), None, "{wrong}");
+        }
     }
 }

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use hotrow_shared::{
     id::{Day, OrderId},
     outcome::{OrderDocument, Status},
@@ -18,8 +17,10 @@ use serde_json::value::RawValue;
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
+
+use super::outcomes::Outcome;
 
 /// Most orders in one query.
 const IDS_MAX: usize = 1_000;
@@ -34,15 +35,15 @@ const QUERY_MAX: Duration = Duration::from_millis(1_200);
 /// An order this old that is not found may lie in a day that is no longer kept.
 const KEPT_DAYS_SURELY: u64 = 2;
 
-/// What the database knows of an order.
+/// What the database knows of an order. A [`super::Finder`] tells [`Found::Replayed`] as queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// It is settled for good, and this is its document.
-    Settled(Bytes),
-    /// It could not be settled, and may still be: this is its document for now.
-    Failed(Bytes),
+    /// It is settled, and this is what it is now.
+    Settled(Outcome),
     /// It is not settled yet.
     Queued,
+    /// It could not be settled, and is queued again.
+    Replayed,
     /// Its day is no longer kept.
     Dropped,
 }
@@ -213,25 +214,25 @@ async fn read(
         return Ok(HashMap::new());
     }
     let uuids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
-    // One index look-up each, in the one partition of the id's day. An alias shows the order that it
-    // is another name of.
+    let began = Instant::now();
+    // One index look-up each, in the one partition of the id's day, and one for its changes. An alias
+    // shows the order that it is another name of.
     let rows = sqlx::query!(
         r#"
-        select asked.order_id as "order_id!", outcome.status as "status!", outcome.reason,
+        select asked.order_id as "order_id!", named.alias_of, outcome.is_replayed as "is_replayed!",
+               outcome.revision as "revision!", outcome.status as "status!", outcome.reason,
                outcome.customer_id as "customer_id!", outcome.items::text as "items!", outcome.total_minor,
-               outcome.currency, outcome.accepted_at as "accepted_at!", outcome.settled_at as "settled_at!"
+               outcome.currency, outcome.accepted_at as "accepted_at!", outcome.settled_at as "settled_at!",
+               outcome.updated_at as "updated_at!", outcome.expires_at, outcome.payment_reference, outcome.restocked
         from unnest($1::uuid[]) as asked (order_id)
         cross join lateral (
-            select coalesce(orders.alias_of, orders.order_id) as first_id
+            select orders.alias_of, coalesce(orders.alias_of, orders.order_id) as first_id
             from orders
             where orders.order_id = asked.order_id
             limit 1
         ) as named
         cross join lateral (
-            -- A replayed order is queued again.
-            select * from orders
-            where orders.order_id = named.first_id and orders.reason is distinct from 'replayed'
-            limit 1
+            select * from orders_now where orders_now.order_id = named.first_id limit 1
         ) as outcome
         "#,
         &uuids,
@@ -241,11 +242,18 @@ async fn read(
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
         let order_id = OrderId::trusted(row.order_id);
+        if row.is_replayed {
+            found.insert(order_id, Found::Replayed);
+            continue;
+        }
         let items =
             RawValue::from_string(row.items).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let is_reserved = row.status == Status::Reserved.as_str();
         let document = OrderDocument {
             order_id,
+            alias_of: row.alias_of.map(OrderId::trusted),
             status: &row.status,
+            revision: row.revision,
             reason: row.reason.as_deref(),
             customer_id: &row.customer_id,
             items,
@@ -253,15 +261,20 @@ async fn read(
             currency: row.currency.as_deref(),
             accepted_at: row.accepted_at,
             settled_at: row.settled_at,
+            updated_at: row.updated_at,
+            expires_at: row.expires_at.filter(|_| is_reserved),
+            payment_reference: row.payment_reference.as_deref(),
+            restocked: row.restocked,
         };
         let document =
             serde_json::to_vec(&document).map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let settled = if row.status == Status::Failed.as_str() {
-            Found::Failed
-        } else {
-            Found::Settled
+        let outcome = Outcome {
+            revision: row.revision,
+            is_final: row.status.parse().is_ok_and(Status::is_final),
+            known_at: began,
+            document: document.into(),
         };
-        found.insert(order_id, settled(document.into()));
+        found.insert(order_id, Found::Settled(outcome));
     }
     note_dropped(connection, ids, &mut found).await?;
     Ok(found)

@@ -20,25 +20,37 @@ const CODES: [&str; 10] = [
     "outcome_unknown",
 ];
 
-const ROUTES: [(&str, &str, &[u16]); 8] = [
+const COMMAND_ANSWERS: [u16; 7] = [200, 202, 401, 404, 409, 422, 503];
+
+const ROUTES: [(&str, &str, &[u16]); 14] = [
     (
         "/v1/orders",
         "POST",
         &[202, 400, 409, 413, 415, 422, 429, 503],
     ),
     ("/v1/orders", "GET", &[200, 404, 422, 503]),
-    ("/v1/orders/{order_id}", "GET", &[200, 404, 503]),
+    ("/v1/orders/{order_id}", "GET", &[200, 304, 404, 503]),
+    (
+        "/v1/orders/{order_id}/changes",
+        "GET",
+        &[200, 401, 404, 409, 422, 503],
+    ),
+    ("/v1/orders/{order_id}/confirm", "POST", &COMMAND_ANSWERS),
+    ("/v1/orders/{order_id}/cancel", "POST", &COMMAND_ANSWERS),
+    ("/v1/orders/{order_id}/extend", "POST", &COMMAND_ANSWERS),
+    ("/v1/payments/unmatched", "GET", &[200, 401, 422, 503]),
+    (
+        "/v1/payments/unmatched/{id}/resolve",
+        "POST",
+        &[200, 401, 404, 422, 503],
+    ),
     ("/v1/inventory", "GET", &[200, 422, 503]),
     ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 503]),
-    (
-        "/v1/inventory/{sku}",
-        "PUT",
-        &[200, 201, 401, 403, 422, 503],
-    ),
+    ("/v1/inventory/{sku}", "PUT", &[200, 201, 401, 422, 503]),
     (
         "/v1/inventory/{sku}/restock",
         "POST",
-        &[200, 401, 403, 404, 422, 503],
+        &[200, 401, 404, 422, 503],
     ),
     ("/readyz", "GET", &[200, 503]),
 ];

@@ -96,7 +96,10 @@ async fn same_order(here: &Ingest, there: &Ingest, names: [uuid::Uuid; 2]) -> an
     ] {
         let mut document = settled(client, name).await?;
         assert_eq!(document["order_id"], json!(name));
+        let first = (name != names[0]).then_some(names[0]);
+        assert_eq!(document["alias_of"], json!(first));
         document["order_id"] = Value::Null;
+        document["alias_of"] = Value::Null;
         assert_eq!(document["status"], "confirmed");
         outcomes.push(document);
     }

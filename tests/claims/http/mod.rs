@@ -7,11 +7,13 @@ mod bodies;
 mod broker_away;
 mod brokers;
 mod browsers;
+mod changes;
 mod connections;
 mod database_away;
 mod documents;
 mod keys;
 mod lanes;
+mod life;
 mod limits;
 mod logs;
 mod memory;
@@ -156,6 +158,10 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     if code == "outcome_unknown" {
         members.extend(["order_id", "status_url"]);
     }
+    if code == "conflict" {
+        members.insert("order");
+        members.extend(body.get("unmatched").map(|_| "unmatched"));
+    }
     let errors = body["errors"].as_array();
     if code == "invalid" && errors.is_some() {
         members.insert("errors");
@@ -186,10 +192,10 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(request_id, body["request_id"].as_str(), "{body}");
 
     let retry_after = answer.header("retry-after").map(str::parse::<u32>);
-    let waits = ["rate_limited", "overloaded", "unavailable"].contains(&code);
+    let waits = ["rate_limited", "overloaded", "unavailable", "not_settled"].contains(&code);
     assert!(
         match retry_after {
-            Some(seconds) => seconds.is_ok_and(|seconds| seconds > 0) && status >= 429,
+            Some(seconds) => seconds.is_ok_and(|seconds| seconds > 0) && (status >= 429 || waits),
             None => !waits,
         },
         "Retry-After of {code}: {:?}",

@@ -315,7 +315,9 @@ fn assert_document(document: &Value, order_id: Uuid, outcome: &Outcome) -> anyho
     });
     let expected = json!({
         "order_id": order_id,
+        "alias_of": null,
         "status": outcome.status,
+        "revision": 1,
         "reason": outcome.reason,
         "customer_id": "c-1",
         "items": items.collect::<Vec<_>>(),
@@ -323,6 +325,10 @@ fn assert_document(document: &Value, order_id: Uuid, outcome: &Outcome) -> anyho
         "currency": outcome.total_minor.map(|_| "EUR"),
         "accepted_at": document["accepted_at"],
         "settled_at": document["settled_at"],
+        "updated_at": document["settled_at"],
+        "expires_at": null,
+        "payment_reference": null,
+        "restocked": null,
     });
     assert_eq!(*document, expected);
     let time = |name: &str| {

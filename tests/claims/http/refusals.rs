@@ -419,7 +419,7 @@ async fn an_admin_route_wants_the_token() -> anyhow::Result<()> {
         }
         let right = ("authorization", &b"Bearer an-admin-token-for-tests"[..]);
         for authorization in [&[][..], &[right]] {
-            assert_refused(&ask(&closed, authorization).await?, 403, "forbidden");
+            assert_refused(&ask(&closed, authorization).await?, 401, "unauthorized");
         }
         ask(&open, &[right]).await?.expect_success()?;
     }

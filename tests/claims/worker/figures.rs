@@ -9,7 +9,7 @@ use super::shop::{A_WHILE, Shop, counts};
 type Labels = &'static [(&'static str, &'static str)];
 
 /// Every series of the contract that is a worker's, with its label values.
-const SERIES: [(&str, &[Labels]); 13] = [
+const SERIES: [(&str, &[Labels]); 17] = [
     (
         "hotrow_orders_settled_total",
         &[
@@ -31,6 +31,19 @@ const SERIES: [(&str, &[Labels]); 13] = [
         ],
     ),
     ("hotrow_settle_seconds_count", &[&[]]),
+    (
+        "hotrow_order_changes_total",
+        &[
+            &[("kind", "confirm"), ("answer", "changed")],
+            &[("kind", "confirm"), ("answer", "unmatched")],
+            &[("kind", "cancel"), ("answer", "conflict")],
+            &[("kind", "extend"), ("answer", "unchanged")],
+            &[("kind", "expire"), ("answer", "changed")],
+        ],
+    ),
+    ("hotrow_orders_held", &[&[]]),
+    ("hotrow_hold_overdue_seconds", &[&[]]),
+    ("hotrow_payments_unmatched", &[&[]]),
     ("hotrow_row_writes_total", &[&[]]),
     ("hotrow_row_lock_seconds_count", &[&[]]),
     (
@@ -73,7 +86,7 @@ async fn every_series_of_a_worker_is_there_from_the_start_at_zero() -> anyhow::R
     }
     assert_eq!(
         metrics.samples("hotrow_orders_settled_total", &[]).count(),
-        5
+        6
     );
     let owned = metrics.value("hotrow_partitions_owned", &[]);
     assert!(owned.is_some_and(|owned| owned <= 1.0), "{owned:?}");

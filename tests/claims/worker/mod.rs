@@ -11,6 +11,7 @@ mod dead_letters;
 mod drains;
 mod faults;
 mod figures;
+mod life;
 mod ownership;
 mod repeats;
 mod sequence;

@@ -229,7 +229,9 @@ async fn a_key_repeated_after_midnight_is_another_name_of_the_first_order() -> a
         .expect(200)?
         .json()?;
     assert_eq!(told["order_id"], second[0].id.to_string());
+    assert_eq!(told["alias_of"], first[0].id.to_string());
     told["order_id"] = json!(first[0].id);
+    told["alias_of"] = json!(null);
     assert_eq!(told, original);
     assert_eq!(told["status"], "confirmed");
     assert_eq!(told["total_minor"], 1_000);

@@ -155,6 +155,11 @@ impl Shop {
         order
     }
 
+    /// The number of queues.
+    pub fn partition_count(&self) -> u16 {
+        self.partitions
+    }
+
     /// The partition of an order of these SKUs.
     pub fn partition(&self, skus: &[&str]) -> u16 {
         let items: Vec<_> = skus.iter().map(|sku| (*sku, 1)).collect();

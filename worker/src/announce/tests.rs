@@ -13,10 +13,10 @@ use crate::document::Outcome;
 
 const MINUTE_MS: i64 = 60_000;
 
-fn change(number: u64, verdict: Verdict) -> Change {
+fn place(number: u64, verdict: Verdict) -> Decided {
     let mint = IdMint::new("a secret of a test", None);
-    Change {
-        order: Order {
+    Decided {
+        command: Command::Place(Order {
             id: mint.mint(number),
             customer_id: CustomerId::try_from("c").expect("a valid name"),
             items: serde_json::from_str::<Items>(r#"[{"sku":"chair","quantity":2}]"#)
@@ -24,20 +24,22 @@ fn change(number: u64, verdict: Verdict) -> Change {
             accepted_ms: MINUTE_MS,
             key: None,
             request_id: None,
-        },
+        }),
         verdict,
     }
 }
 
-fn ended(changes: Vec<Change>) -> Ended {
+fn ended(decided: Vec<Decided>) -> Ended {
     let chair = Stock {
         available: 3,
+        held: 0,
+        hold: None,
         unit_price_minor: 500,
         currency: "EUR".to_owned(),
         version: 7,
     };
     let settlement = Settlement {
-        changes,
+        decided,
         stock: BTreeMap::from([(Sku::try_from("chair").expect("a valid name"), chair)]),
         at: DateTime::from_timestamp_millis(MINUTE_MS + 250).expect("a time"),
     };
@@ -54,12 +56,15 @@ fn news_shows_outcomes_and_stock_and_only_names_what_was_settled_before() {
     let confirmed = Outcome::confirmed(1_000);
     let rejected = Outcome::rejected(Reason::SoldOut);
     let changes = vec![
-        change(1, Verdict::Settled(confirmed)),
-        change(2, Verdict::Duplicate),
-        change(3, Verdict::Settled(rejected)),
-        change(4, Verdict::Alias(change(1, Verdict::Duplicate).order.id)),
+        place(1, Verdict::Settled(confirmed)),
+        place(2, Verdict::Duplicate),
+        place(3, Verdict::Settled(rejected)),
+        place(
+            4,
+            Verdict::Alias(place(1, Verdict::Duplicate).command.order_id()),
+        ),
     ];
-    let ids: Vec<_> = changes.iter().map(|change| change.order.id).collect();
+    let ids: Vec<_> = changes.iter().map(|it| it.command.order_id()).collect();
     let [message] = &messages(&ended(changes)).collect::<Vec<_>>()[..] else {
         panic!("four orders are one message");
     };
@@ -88,7 +93,7 @@ fn news_shows_outcomes_and_stock_and_only_names_what_was_settled_before() {
 #[test]
 fn the_news_of_a_large_batch_is_several_messages_and_the_stock_is_in_the_first() {
     let changes = (0..2_500)
-        .map(|number| change(number, Verdict::Duplicate))
+        .map(|number| place(number, Verdict::Duplicate))
         .collect();
     let messages: Vec<_> = messages(&ended(changes)).collect();
     let news: Vec<_> = messages
@@ -105,7 +110,7 @@ fn the_news_of_a_large_batch_is_several_messages_and_the_stock_is_in_the_first()
 
 #[test]
 fn an_order_that_failed_is_named_without_a_document() {
-    let failed = change(9, Verdict::Duplicate).order.id;
+    let failed = place(9, Verdict::Duplicate).command.order_id();
     let ended = Ended {
         partition: 0,
         size_bytes: 1_000,
@@ -124,14 +129,14 @@ fn a_message_of_large_carts_has_fewer_orders_and_stays_within_its_bytes() {
         .map(|item| serde_json::json!({ "sku": format!("{item:064}"), "quantity": 1_000 }))
         .collect();
     let cart = |number| {
-        let mut change = change(
-            number,
-            Verdict::Settled(Outcome::rejected(Reason::UnknownSku)),
-        );
-        change.order.items = serde_json::from_value(items.clone().into()).expect("valid items");
-        change.order.customer_id =
-            CustomerId::try_from("c".repeat(128).as_str()).expect("a valid name");
-        change
+        let rejected = Verdict::Settled(Outcome::rejected(Reason::UnknownSku));
+        let mut placed = place(number, rejected);
+        if let Command::Place(order) = &mut placed.command {
+            order.items = serde_json::from_value(items.clone().into()).expect("valid items");
+            order.customer_id =
+                CustomerId::try_from("c".repeat(128).as_str()).expect("a valid name");
+        }
+        placed
     };
     let messages: Vec<_> = messages(&ended((0..500).map(cart).collect())).collect();
     let orders = messages.iter().map(|message| {

@@ -1,7 +1,7 @@
 //! Batches over deliveries that a test hands in.
 
 use hotrow_shared::{
-    envelope::Order,
+    envelope::{Command, Order},
     id::IdMint,
     order::{CustomerId, Items},
 };
@@ -18,7 +18,7 @@ const LIMITS: BatchLimits = BatchLimits {
 fn delivery(tag: u64, orders: usize) -> Delivery {
     let mint = IdMint::new("a secret of a test", None);
     let arrived = |number| Arrived {
-        order: Order {
+        command: Command::Place(Order {
             id: mint.mint(number),
             customer_id: CustomerId::try_from("c").expect("a valid name"),
             items: serde_json::from_str::<Items>(r#"[{"sku":"chair","quantity":1}]"#)
@@ -26,15 +26,16 @@ fn delivery(tag: u64, orders: usize) -> Delivery {
             accepted_ms: 1,
             key: None,
             request_id: None,
-        },
+        }),
         redelivered: false,
     };
     Delivery {
         tag,
-        orders: (0..orders as u64).map(arrived).collect(),
+        commands: (0..orders as u64).map(arrived).collect(),
         unreadable: Vec::new(),
         size_bytes: orders * 100,
         room: Room::default(),
+        since: Instant::now(),
     }
 }
 
@@ -53,7 +54,7 @@ async fn batches(
 
 async fn next(batches: &mut Batches, stop: &CancellationToken) -> Option<(u64, usize, ClosedBy)> {
     let next = batches.next(stop).await.expect("the channel is there");
-    next.map(|(batch, _)| (batch.last_tag, batch.orders.len(), batch.closed_by))
+    next.map(|(batch, _)| (batch.last_tag, batch.commands.len(), batch.closed_by))
 }
 
 #[tokio::test]

@@ -68,14 +68,14 @@ pub(super) async fn sum_up(connection: &mut PgConnection, oldest: Day) -> Result
             from inventory_ledger as entry left join first_kept using (sku)
             where entry.at < {start}
         )
-        insert into inventory_ledger (id, sku, kind, delta, balance, orders, idempotency_key, at)
-        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null::text, {start}::timestamptz
+        insert into inventory_ledger (id, sku, kind, delta, balance, orders, idempotency_key, taken, released, at)
+        select max(id), sku, 'opening', sum(delta)::bigint, (array_agg(balance order by id desc))[1], 0, null::text, null::bigint, null::bigint, {start}::timestamptz
         from gone
         where not is_between
         group by sku
         having sum(delta) <> 0 or (array_agg(balance order by id desc))[1] <> 0
         union all
-        select id, sku, kind, delta, balance, orders, idempotency_key, {start}::timestamptz from gone where is_between
+        select id, sku, kind, delta, balance, orders, idempotency_key, taken, released, {start}::timestamptz from gone where is_between
         "
     );
     execute(&mut transaction, sums).await?;

@@ -11,6 +11,7 @@ mod parts;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::{id::Day, metrics::DAYS_AHEAD};
 use metrics::Gauge;
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ledger::sum_up,
-    parts::{Table, attached, covers, date_of, drop_part, execute, make_missing, parts},
+    parts::{Part, Table, attached, covers, date_of, drop_part, execute, make_missing, parts},
 };
 use crate::store::within;
 
@@ -144,7 +145,7 @@ async fn make_all_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::E
     for table in Table::ALL {
         let parts = attached(&mut connection, table).await?;
         let wanted = match table {
-            Table::Orders => days.range(..=last).copied().collect(),
+            Table::Orders | Table::Changes => days.range(..=last).copied().collect(),
             // Entries are dated when they are written.
             Table::Ledger => vec![today],
         };
@@ -166,11 +167,21 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
     sum_up(&mut connection, oldest).await?;
     for table in Table::ALL {
         for part in parts(&mut connection, table).await? {
-            if part.last < oldest {
+            if part.last < oldest
+                && !(table.holds_goods() && has_holds(&mut connection, &part).await?)
+            {
+                if table == Table::Orders {
+                    keep_moves(&mut connection, &part, oldest).await?;
+                }
                 drop_part(&mut connection, table, &part).await?;
             }
         }
     }
+    let forgotten = sqlx::query!(
+        "delete from dropped_changes where at < $1",
+        start_of(oldest)
+    );
+    forgotten.execute(&mut *connection).await?;
     forget_keys(&mut connection, oldest).await
 }
 
@@ -181,6 +192,42 @@ async fn session(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error>
     let limit = format!("set statement_timeout = '{STATEMENT_MAX}'");
     execute(&mut connection, limit).await?;
     Ok(connection)
+}
+
+/// Keeps what late changes of a day's orders did to the stock, for as long as the ledger has their entries.
+async fn keep_moves(
+    connection: &mut PgConnection,
+    part: &Part,
+    oldest: Day,
+) -> Result<(), sqlx::Error> {
+    let kept = sqlx::query!(
+        r#"
+        insert into dropped_changes (order_id, revision, goods, items, at)
+        select changes.order_id, changes.revision, changes.goods, orders.items, changes.at
+        from order_changes as changes join orders on orders.order_id = changes.order_id
+        where changes.order_id >= $1 and changes.order_id < $2 and changes.goods is not null and changes.at >= $3
+        on conflict on constraint dropped_changes_pkey do nothing
+        "#,
+        part.first.first_id(),
+        Day(part.last.0 + 1).first_id(),
+        start_of(oldest),
+    );
+    kept.execute(connection).await?;
+    Ok(())
+}
+
+fn start_of(day: Day) -> DateTime<Utc> {
+    date_of(day).and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+/// Whether goods are held for an order of a part: then it stays, and its changes with it.
+async fn has_holds(connection: &mut PgConnection, part: &Part) -> Result<bool, sqlx::Error> {
+    let has_holds = sqlx::query_scalar!(
+        r#"select exists (select from holds where order_id >= $1 and order_id < $2) as "has_holds!""#,
+        part.first.first_id(),
+        Day(part.last.0 + 1).first_id(),
+    );
+    has_holds.fetch_one(connection).await
 }
 
 async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {
@@ -202,7 +249,7 @@ async fn forget_keys(connection: &mut PgConnection, oldest: Day) -> Result<(), s
                 select sku, idempotency_key from restock_keys where at < $1 limit $2
             )
             "#,
-            date_of(oldest).and_time(chrono::NaiveTime::MIN).and_utc(),
+            start_of(oldest),
             KEYS_AT_ONCE,
         );
         let deleted = deleted.execute(&mut *connection).await?.rows_affected();

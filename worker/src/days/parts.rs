@@ -11,23 +11,31 @@ const MAKE_LOCK: i64 = 0x686f_7472_6f77_0002;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Orders,
+    /// What became of the orders of the same day.
+    Changes,
     Ledger,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 2] = [Self::Orders, Self::Ledger];
+    pub(super) const ALL: [Self; 3] = [Self::Orders, Self::Changes, Self::Ledger];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Orders => "orders",
+            Self::Changes => "order_changes",
             Self::Ledger => "inventory_ledger",
         }
+    }
+
+    /// Whether its rows say what is held.
+    pub(super) const fn holds_goods(self) -> bool {
+        matches!(self, Self::Orders | Self::Changes)
     }
 
     /// The smallest value of a day, as a literal.
     pub(super) fn start_of(self, day: Day) -> String {
         match self {
-            Self::Orders => format!("'{}'", day.first_id()),
+            Self::Orders | Self::Changes => format!("'{}'", day.first_id()),
             Self::Ledger => format!("'{} 00:00:00+00'", date_of(day)),
         }
     }

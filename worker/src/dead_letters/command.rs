@@ -206,10 +206,12 @@ impl Desk {
             unreadable,
         } = &letter.opened;
         let channel = publish::confirming_channel(&self.broker).await?;
-        for Command::Place(order) in commands {
-            orders::mark_replayed(&self.pool, order.id.uuid()).await?;
-            let partition = order.items.partition(self.partitions);
-            send(&channel, partition, &order.seal_alone()).await?;
+        for command in commands {
+            if let Command::Place(order) = command {
+                orders::mark_replayed(&self.pool, order.id.uuid()).await?;
+            }
+            let partition = command.partition(self.partitions);
+            send(&channel, partition, &command.seal_alone()).await?;
         }
         let partition = letter
             .partition
@@ -225,7 +227,10 @@ impl Desk {
 
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
-        for Command::Place(order) in &letter.opened.commands {
+        for command in &letter.opened.commands {
+            let Command::Place(order) = command else {
+                continue;
+            };
             let items = unpriced(&order.items);
             let marked = orders::write_failed(
                 &self.pool,
@@ -301,16 +306,15 @@ impl Letter {
             _ => text(&headers, "x-first-death-queue")
                 .and_then(|queue| queue.rsplit('.').next()?.parse().ok()),
         };
-        let orders = || opened.commands.iter().map(|Command::Place(order)| order);
-        let order_ids = orders().map(|order| order.id).collect();
-        let request_ids = orders().filter_map(|order| order.request_id.clone());
+        let order_ids = opened.commands.iter().map(Command::order_id).collect();
+        let request_ids = opened.commands.iter().filter_map(Command::request_id);
         Self {
             delivery,
             reason: reason.unwrap_or_else(|| UNKNOWN.to_owned()),
             detail,
             partition,
             order_ids,
-            request_ids: request_ids.collect(),
+            request_ids: request_ids.cloned().collect(),
             opened,
         }
     }

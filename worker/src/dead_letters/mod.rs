@@ -10,7 +10,7 @@ use std::sync::Arc;
 use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
-    envelope::{Order, Unreadable},
+    envelope::{Command, Order, Unreadable},
     id::OrderId,
     metrics as list,
     outcome::{Reason, Status},
@@ -89,15 +89,15 @@ impl DeadLetter {
         }
     }
 
-    /// An order that the database does not take, with what it said.
-    pub(crate) fn refused(partition: u16, order: &Order, detail: &str) -> Self {
+    /// A command that the database does not take, with what it said.
+    pub(crate) fn refused(partition: u16, command: &Command, detail: &str) -> Self {
         Self {
             partition,
             reason: DeadReason::Refused,
             detail: cut(detail).to_owned(),
-            order_id: Some(order.id.to_string()),
-            request_id: order.request_id.clone(),
-            body: order.seal_alone(),
+            order_id: Some(command.order_id().to_string()),
+            request_id: command.request_id().cloned(),
+            body: command.seal_alone(),
         }
     }
 
@@ -145,19 +145,22 @@ impl DeadLetters {
         }
     }
 
-    /// Sends an order that the database refuses to the dead letters and marks it as failed. Returns its
-    /// id, if that was possible.
+    /// Sends a command that the database refuses to the dead letters. A new order is marked as failed; one that
+    /// something was asked of stays as it is. Returns the id of an order that was marked.
     ///
     /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
     /// is replayed, instead of a failed order that nobody can replay.
-    pub(crate) async fn bury_order(
+    pub(crate) async fn bury_command(
         &self,
         partition: u16,
-        order: &Order,
+        command: &Command,
         detail: &str,
     ) -> Option<OrderId> {
-        self.bury(&DeadLetter::refused(partition, order, detail))
+        self.bury(&DeadLetter::refused(partition, command, detail))
             .await;
+        let Command::Place(order) = command else {
+            return None;
+        };
         let mark = || mark_failed(&self.pool, order);
         let marked = mark
             .retry(retry::for_ever())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hotrow_shared::{
+    envelope::Command,
     metrics as list,
     outcome::{Reason, Status},
 };
@@ -13,12 +14,34 @@ use crate::{deliveries::Arrived, metrics::Labelled, store::RetryCause};
 
 type StatusAndReason = (Status, Option<Reason>);
 
-const OUTCOMES: [StatusAndReason; 4] = [
+const OUTCOMES: [StatusAndReason; 5] = [
     (Status::Confirmed, None),
+    (Status::Reserved, None),
     (Status::Rejected, Some(Reason::SoldOut)),
     (Status::Rejected, Some(Reason::UnknownSku)),
     (Status::Rejected, Some(Reason::CurrencyMismatch)),
 ];
+
+/// What was asked, and what came of it.
+type AskAndAnswer = (&'static str, &'static str);
+
+const ASKS: [&str; 4] = ["confirm", "cancel", "extend", "expire"];
+const ANSWERS: [&str; 4] = ["changed", "unchanged", "conflict", "unmatched"];
+
+fn changes() -> impl Iterator<Item = AskAndAnswer> {
+    ASKS.into_iter()
+        .flat_map(|ask| ANSWERS.map(|answer| (ask, answer)))
+        .filter(|(ask, answer)| *answer != "unmatched" || *ask == "confirm")
+}
+
+fn answer(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Changed(..) => "changed",
+        Verdict::Conflict => "conflict",
+        Verdict::Unmatched(_) => "unmatched",
+        _ => "unchanged",
+    }
+}
 
 /// How an order came in twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +57,8 @@ impl Duplicate {
 
     /// A replayed dead letter without a key counts as redelivered.
     fn of(arrived: &Arrived) -> Self {
-        if arrived.order.key.is_some() && !arrived.redelivered {
+        let is_keyed = matches!(&arrived.command, Command::Place(order) if order.key.is_some());
+        if is_keyed && !arrived.redelivered {
             Self::RepeatedKey
         } else {
             Self::Redelivered
@@ -56,6 +80,7 @@ pub(super) struct SettleMetrics {
     retries: Labelled<RetryCause, Counter>,
     order_age: Histogram,
     row_writes: Counter,
+    changes: Labelled<AskAndAnswer, Counter>,
     pub(super) settle: Histogram,
     pub(super) row_lock: Histogram,
 }
@@ -78,6 +103,9 @@ impl SettleMetrics {
             }),
             order_age: list::ORDER_AGE.histogram(&[]),
             row_writes: list::ROW_WRITES.counter(&[]),
+            changes: Labelled::new(changes(), |(kind, answer)| {
+                list::ORDER_CHANGES.counter(&[("kind", kind), ("answer", answer)])
+            }),
             settle: list::SETTLE.histogram(&[]),
             row_lock: list::ROW_LOCK.histogram(&[]),
         }
@@ -91,17 +119,23 @@ impl SettleMetrics {
     }
 
     /// Counts what was committed.
-    pub(super) fn count(&self, orders: &[Arrived], committed: &Committed) {
+    pub(super) fn count(&self, commands: &[Arrived], committed: &Committed) {
         self.row_writes.increment(committed.row_writes);
         let mut outcomes: BTreeMap<_, (StatusAndReason, u64)> = BTreeMap::new();
-        for (arrived, verdict) in orders.iter().zip(&committed.verdicts) {
+        for (arrived, verdict) in commands.iter().zip(&committed.verdicts) {
+            if let Command::Change(change) = &arrived.command {
+                if let Some(changes) = self.changes.of((change.ask.as_str(), answer(verdict))) {
+                    changes.increment(1);
+                }
+                continue;
+            }
             let Verdict::Settled(outcome) = verdict else {
                 if let Some(duplicates) = self.duplicates.of(Duplicate::of(arrived)) {
                     duplicates.increment(1);
                 }
                 continue;
             };
-            let age_ms = committed.at.timestamp_millis() - arrived.order.accepted_ms;
+            let age_ms = committed.at.timestamp_millis() - arrived.command.accepted_ms();
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a whole number of milliseconds far below 2^52"

@@ -1,6 +1,7 @@
-//! Settling: the orders of a batch become transactions. What comes out is what changed, order by
-//! order, and which orders the database refuses; what follows from either is for others to do.
+//! Settling: the commands of a batch become transactions. What comes out is what each command came to,
+//! and which of them the database refuses; what follows from either is for others to do.
 
+mod candidates;
 pub(crate) mod decision;
 mod metrics;
 mod parts;
@@ -14,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hotrow_shared::{
-    envelope::Order,
+    envelope::Command,
     id::{Day, IdMint},
     order::Sku,
     request_id::RequestId,
@@ -25,7 +26,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    decision::{Candidate, Verdict},
+    candidates::Candidates,
+    decision::Verdict,
     metrics::SettleMetrics,
     parts::{PartSize, Parts},
     transaction::Committed,
@@ -39,11 +41,6 @@ use crate::{
 
 /// How long one settle transaction may take before its connection counts as dead.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
-/// How long before midnight a repeat may bear the date of the next day: another process's clock may
-/// be ahead, and a transaction may last until then. Midnight is where the order was accepted, or here,
-/// whichever comes first: the worker's clock may be behind all of them.
-const MIDNIGHT_MARGIN: TimeDelta = TimeDelta::minutes(2);
-
 /// Days ahead of today that a table is made for when an order needs it: clocks may differ, and an id that
 /// is further ahead than this is forged or of a clock that is wrong.
 const DAYS_AHEAD_MAX: u64 = 8;
@@ -59,46 +56,56 @@ pub(crate) struct Settler {
     metrics: SettleMetrics,
 }
 
-/// What became of the orders of a batch.
+/// What became of the commands of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     /// What was committed, a transaction each.
     pub(crate) settlements: Vec<Settlement>,
     /// What the database does not take, and never will.
     pub(crate) refused: Vec<Refused>,
-    /// Whether some orders were not settled because their time after the stop was over.
+    /// Whether some commands were not settled because their time after the stop was over.
     pub(crate) is_cut_short: bool,
 }
 
 /// What one transaction committed. Its rows are written from the same results, and so is the news.
 #[derive(Debug)]
 pub(crate) struct Settlement {
-    /// One for each order, in order of arrival.
-    pub(crate) changes: Vec<Change>,
-    /// The stock of every known SKU of the orders, after this settlement.
+    /// One for each command, in order of arrival.
+    pub(crate) decided: Vec<Decided>,
+    /// The stock of every known SKU of the commands, after this settlement.
     pub(crate) stock: BTreeMap<Sku, Stock>,
-    /// The time that every order and ledger entry of the settlement carries.
+    /// The time that every row of the settlement carries.
     pub(crate) at: DateTime<Utc>,
 }
 
-/// An order and what a settlement made of it.
+/// A command and what a settlement made of it.
 #[derive(Debug)]
-pub(crate) struct Change {
-    pub(crate) order: Order,
+pub(crate) struct Decided {
+    pub(crate) command: Command,
     pub(crate) verdict: Verdict,
 }
 
-/// An order that cannot be settled.
+/// A command that cannot be settled.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) order: Order,
+    pub(crate) command: Command,
     /// What the database said.
     pub(crate) detail: String,
 }
 
+/// What every part of a batch is settled with.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    partition: u16,
+    /// How long after their end holds expire, if they may.
+    grace: Option<TimeDelta>,
+    /// There is no more time.
+    overdue: &'a CancellationToken,
+}
+
 /// Why a part of a batch was not settled.
 enum Unsettled {
-    /// The database does not take one of its orders.
+    /// The database does not take one of its commands.
     Refused(StoreError),
     /// It took too long.
     TimedOut,
@@ -118,33 +125,40 @@ impl Settler {
         }
     }
 
-    /// Brings every order to its verdict, in their sequence, however long the database is away.
+    /// Brings every command to its verdict, in their sequence, however long the database is away. Holds
+    /// expire `grace` after their end, and not at all without it.
     ///
     /// When the database refuses a part of them for what they are, it is halved until the culprit
-    /// stands alone. Once `overdue`, an order that waits for anything but a server that is away is left
+    /// stands alone. Once `overdue`, a command that waits for anything but a server that is away is left
     /// to the broker, which has it safely.
     pub(crate) async fn settle(
         &self,
         partition: u16,
-        orders: Vec<Arrived>,
+        commands: Vec<Arrived>,
+        grace: Option<TimeDelta>,
         overdue: &CancellationToken,
     ) -> Settled {
         let mut settled = Settled::default();
-        let mut parts = Parts::of(orders.len());
-        let mut orders = VecDeque::from(orders);
+        let mut parts = Parts::of(commands.len());
+        let mut commands = VecDeque::from(commands);
+        let work = Work {
+            partition,
+            grace,
+            overdue,
+        };
         let orders_max = || self.part_size().now();
         while let Some(part) = parts.next(orders_max()) {
-            let candidates = &orders.make_contiguous()[..part];
-            match self.settle_part(partition, candidates, overdue).await {
+            let arrived = &commands.make_contiguous()[..part];
+            match self.settle_part(&work, arrived).await {
                 Ok(committed) => settled
                     .settlements
-                    .push(Settlement::of(orders.drain(..part), committed)),
+                    .push(Settlement::of(commands.drain(..part), committed)),
                 Err(Unsettled::Refused(refusal)) if part == 1 => {
-                    let refused = |Arrived { order, .. }| Refused {
-                        order,
+                    let refused = |Arrived { command, .. }| Refused {
+                        command,
                         detail: refusal.to_string(),
                     };
-                    settled.refused.extend(orders.pop_front().map(refused));
+                    settled.refused.extend(commands.pop_front().map(refused));
                 }
                 Err(Unsettled::Refused(_)) => parts.halve(part),
                 Err(Unsettled::TimedOut) => parts.put_back(part),
@@ -157,16 +171,18 @@ impl Settler {
         settled
     }
 
-    /// Settles orders, again and again while the trouble is not theirs.
+    /// Settles commands, again and again while the trouble is not theirs.
     async fn settle_part(
         &self,
-        partition: u16,
-        orders: &[Arrived],
-        overdue: &CancellationToken,
+        work: &Work<'_>,
+        commands: &[Arrived],
     ) -> Result<Committed, Unsettled> {
+        let Work {
+            partition, overdue, ..
+        } = *work;
         let mut pauses = Pauses::new();
         loop {
-            let error = match self.attempt(partition, orders, overdue).await {
+            let error = match self.attempt(work, commands).await {
                 Ok(committed) => return Ok(committed),
                 Err(error) => error,
             };
@@ -175,7 +191,7 @@ impl Settler {
             };
             if cause == RetryCause::MissingDay {
                 // Boxed, because it is large and rare.
-                let made = overdue.run_until_cancelled(Box::pin(self.make_days(orders)));
+                let made = overdue.run_until_cancelled(Box::pin(self.make_days(commands)));
                 match made.await {
                     Some(Ok(false)) => return Err(Unsettled::Refused(error)),
                     Some(Err(error)) => {
@@ -185,13 +201,13 @@ impl Settler {
                 }
             }
             if overdue.is_cancelled() && !cause.is_server_away() {
-                tracing::warn!(partition, orders = orders.len(), %error, "orders are left to the broker");
+                tracing::warn!(partition, commands = commands.len(), %error, "commands are left to the broker");
                 return Err(Unsettled::CutShort);
             }
             self.metrics.retry(cause);
-            tracing::warn!(partition, orders = orders.len(), %error, "settling is tried again");
-            if cause == RetryCause::Timeout && orders.len() > 1 {
-                self.part_size().timed_out(orders.len());
+            tracing::warn!(partition, commands = commands.len(), %error, "settling is tried again");
+            if cause == RetryCause::Timeout && commands.len() > 1 {
+                self.part_size().timed_out(commands.len());
                 return Err(Unsettled::TimedOut);
             }
             if overdue.is_cancelled() {
@@ -204,14 +220,19 @@ impl Settler {
 
     async fn attempt(
         &self,
-        partition: u16,
-        orders: &[Arrived],
-        overdue: &CancellationToken,
+        work: &Work<'_>,
+        commands: &[Arrived],
     ) -> Result<Committed, StoreError> {
+        let Work {
+            partition,
+            grace,
+            overdue,
+        } = *work;
         let started = Instant::now();
-        let candidates = self.candidates(orders);
+        let candidates = Candidates::of(commands, &self.mint);
         let mut connection = self.pool.acquire().await?;
-        let settling = transaction::settle(&mut connection, &candidates, &self.metrics.row_lock);
+        let settling =
+            transaction::settle(&mut connection, &candidates, grace, &self.metrics.row_lock);
         let committed = tokio::select! {
             committed = settling => Some(committed),
             () = sleep(SETTLE_MAX) => None,
@@ -225,27 +246,20 @@ impl Settler {
         let committed = committed?;
         drop(connection);
         let took = started.elapsed();
-        self.part_size().settled(orders.len(), took, SETTLE_MAX);
+        self.part_size().settled(commands.len(), took, SETTLE_MAX);
         self.metrics.settle.record(took);
-        self.metrics.count(orders, &committed);
-        log(partition, orders, &committed);
+        self.metrics.count(commands, &committed);
+        log(partition, commands, &committed);
         Ok(committed)
     }
 
-    /// Makes the tables of these orders' days. Returns whether all of them are days that are kept, by the
+    /// Makes the tables of these commands' days. Returns whether all of them are days that are kept, by the
     /// database's clock or by this machine's: an order of another day cannot be settled.
-    async fn make_days(&self, orders: &[Arrived]) -> Result<bool, sqlx::Error> {
+    async fn make_days(&self, commands: &[Arrived]) -> Result<bool, sqlx::Error> {
         let (here, there) = (Day::today(), days::database_today(&self.pool).await?);
         let oldest = here.min(there).0.saturating_sub(self.retention_days);
         let kept = Day(oldest)..=Day(here.max(there).0 + DAYS_AHEAD_MAX);
-        let candidates = self.candidates(orders);
-        // A later name of an order is a row, too.
-        let needed = candidates.iter().flat_map(|candidate| {
-            let day = candidate.order.id.day();
-            let names = candidate.twins.iter().map(|twin| twin.day());
-            names.filter(move |name| *name > day).chain([day])
-        });
-        let needed: BTreeSet<_> = needed.collect();
+        let needed: BTreeSet<_> = Candidates::of(commands, &self.mint).days().collect();
         if !needed.iter().all(|day| kept.contains(day)) {
             return Ok(false);
         }
@@ -258,34 +272,14 @@ impl Settler {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The orders with the other ids to look for.
-    fn candidates<'a>(&self, orders: &'a [Arrived]) -> Vec<Candidate<'a>> {
-        let accepted_ms = orders.iter().map(|arrived| arrived.order.accepted_ms);
-        let newest_ms = accepted_ms.fold(Utc::now().timestamp_millis(), i64::max);
-        let latest_ms = newest_ms.saturating_add(MIDNIGHT_MARGIN.num_milliseconds());
-        let latest = Day::of_ms(u64::try_from(latest_ms).unwrap_or_default());
-        let candidate = |Arrived { order, .. }: &'a Arrived| {
-            let twins = order.key.as_ref().map(|key| {
-                self.mint
-                    .twins(order.id, &order.customer_id, key, latest)
-                    .collect()
-            });
-            Candidate {
-                order,
-                twins: twins.unwrap_or_default(),
-            }
-        };
-        orders.iter().map(candidate).collect()
-    }
 }
 
 impl Settlement {
-    fn of(orders: impl Iterator<Item = Arrived>, committed: Committed) -> Self {
-        let changes = orders.zip(committed.verdicts);
+    fn of(commands: impl Iterator<Item = Arrived>, committed: Committed) -> Self {
+        let decided = commands.zip(committed.verdicts);
         Self {
-            changes: changes
-                .map(|(Arrived { order, .. }, verdict)| Change { order, verdict })
+            decided: decided
+                .map(|(Arrived { command, .. }, verdict)| Decided { command, verdict })
                 .collect(),
             stock: committed.stock,
             at: committed.at,
@@ -293,20 +287,38 @@ impl Settlement {
     }
 }
 
-/// One line for the batch, and one for each order, so that a search for a request finds its order's end.
-fn log(partition: u16, orders: &[Arrived], committed: &Committed) {
+/// One line for the batch, and one for each command, so that a search for a request finds its end.
+fn log(partition: u16, commands: &[Arrived], committed: &Committed) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    for (Arrived { order, .. }, verdict) in orders.iter().zip(&committed.verdicts) {
-        let request_id = order.request_id.as_ref().map(RequestId::as_str);
-        let (outcome, first_order_id) = match verdict {
-            Verdict::Settled(outcome) => (outcome.as_str(), None),
-            Verdict::Duplicate => ("duplicate", None),
-            Verdict::Alias(first) => ("alias", Some(tracing::field::display(first))),
-        };
-        tracing::debug!(partition, order_id = %order.id, request_id, outcome, first_order_id, "order settled");
+    for (Arrived { command, .. }, verdict) in commands.iter().zip(&committed.verdicts) {
+        let order_id = command.order_id();
+        let request_id = command.request_id().map(RequestId::as_str);
+        match command {
+            Command::Place(_) => {
+                let (outcome, first_order_id) = match verdict {
+                    Verdict::Settled(outcome) => (outcome.as_str(), None),
+                    Verdict::Alias(first) => ("alias", Some(tracing::field::display(first))),
+                    _ => ("duplicate", None),
+                };
+                tracing::debug!(partition, %order_id, request_id, outcome, first_order_id, "order settled");
+            }
+            Command::Change(change) => {
+                let ask = change.ask.as_str();
+                let (outcome, revision) = match verdict {
+                    Verdict::Changed(standing, _) => {
+                        (standing.status.as_str(), Some(standing.revision))
+                    }
+                    Verdict::Unmatched(why) => (why.as_str(), None),
+                    Verdict::UnmatchedBefore => ("unmatched_before", None),
+                    Verdict::Conflict => ("conflict", None),
+                    _ => ("unchanged", None),
+                };
+                tracing::debug!(partition, %order_id, request_id, ask, outcome, revision, "change settled");
+            }
+        }
     }
     let row_writes = committed.row_writes;
-    tracing::debug!(partition, orders = orders.len(), row_writes, "settled");
+    tracing::debug!(partition, commands = commands.len(), row_writes, "settled");
 }

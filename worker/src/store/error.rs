@@ -107,7 +107,10 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database)
                 if database.code().as_deref() == Some("23514")
                     && database.constraint().is_none()
-                    && matches!(database.table(), Some("orders" | "inventory_ledger")) =>
+                    && matches!(
+                        database.table(),
+                        Some("orders" | "order_changes" | "inventory_ledger")
+                    ) =>
             {
                 return Self::MissingDay(error);
             }

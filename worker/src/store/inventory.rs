@@ -7,7 +7,7 @@ use hotrow_shared::order::Sku;
 use sqlx::PgConnection;
 
 use super::StoreError;
-use crate::stock::Stock;
+use crate::stock::{Hold, Stock};
 
 /// Rows that are locked until the end of the transaction.
 pub(crate) struct Locked {
@@ -26,14 +26,14 @@ pub(crate) async fn lock(
     let rows = sqlx::query!(
         r#"
         with locked as (
-            select sku, available, unit_price_minor, currency, version
+            select sku, available, held, unit_price_minor, currency, hold_seconds, hold_seconds_max, version
             from inventory
             where sku = any($1)
             order by sku
             for no key update
         )
-        select sku as "sku?", available as "available?", unit_price_minor as "unit_price_minor?",
-               currency as "currency?", version as "version?", clock_timestamp() as "at!"
+        select sku as "sku?", available as "available?", held as "held?", unit_price_minor as "unit_price_minor?",
+               currency as "currency?", hold_seconds, hold_seconds_max, version as "version?", clock_timestamp() as "at!"
         from (values (1)) as always (one)
         left join locked on true
         "#,
@@ -47,13 +47,22 @@ pub(crate) async fn lock(
     };
     for row in rows {
         locked.at = locked.at.max(row.at);
-        let (Some(sku), Some(available), Some(unit_price_minor), Some(currency), Some(version)) = (
+        let (
+            Some(sku),
+            Some(available),
+            Some(held),
+            Some(unit_price_minor),
+            Some(currency),
+            Some(version),
+        ) = (
             row.sku,
             row.available,
+            row.held,
             row.unit_price_minor,
             row.currency,
             row.version,
-        ) else {
+        )
+        else {
             continue;
         };
         // A row with a name that no order can have was not written by us and cannot be asked for.
@@ -62,8 +71,13 @@ pub(crate) async fn lock(
         };
         let stock = Stock {
             available,
+            held,
             unit_price_minor,
             currency,
+            hold: row.hold_seconds.map(|seconds| Hold {
+                seconds,
+                seconds_max: row.hold_seconds_max.unwrap_or(seconds),
+            }),
             version,
         };
         locked.stock.insert(sku, stock);

@@ -18,8 +18,8 @@ pub(crate) struct Known {
     /// Which order each id names: itself, or the first order of an alias. None if that is of a day that is
     /// no longer kept.
     pub(crate) first: HashMap<OrderId, Option<OrderId>>,
-    /// Failed orders that were replayed: their rows are to be replaced.
-    pub(crate) replayed: Vec<Uuid>,
+    /// Failed orders that were replayed, with their revisions: their rows are to be replaced.
+    pub(crate) replayed: HashMap<OrderId, i32>,
 }
 
 /// Which of these ids are settled already.
@@ -30,7 +30,8 @@ pub(crate) async fn known(
     // One index look-up each, in the one partition of the id's day.
     let rows = sqlx::query!(
         r#"
-        select asked.order_id as "order_id!", found.first_id as "first_id", found.replayed as "replayed!"
+        select asked.order_id as "order_id!", found.first_id as "first_id", found.replayed as "replayed!",
+               found.revision as "revision!"
         from unnest($1::uuid[]) as asked (order_id)
         cross join lateral (
             select case
@@ -38,7 +39,7 @@ pub(crate) async fn known(
                        -- The first order may be of a day that is no longer kept.
                        else (select first.order_id from orders as first where first.order_id = orders.alias_of)
                    end as first_id,
-                   orders.reason is not distinct from 'replayed' as replayed
+                   orders.reason is not distinct from 'replayed' as replayed, orders.revision
             from orders
             where orders.order_id = asked.order_id
             limit 1
@@ -50,11 +51,12 @@ pub(crate) async fn known(
     .await?;
     let mut known = Known::default();
     for row in rows {
+        let id = OrderId::trusted(row.order_id);
         if row.replayed {
-            known.replayed.push(row.order_id);
+            known.replayed.insert(id, row.revision);
         } else {
             let first = row.first_id.map(OrderId::trusted);
-            known.first.insert(OrderId::trusted(row.order_id), first);
+            known.first.insert(id, first);
         }
     }
     Ok(known)
@@ -102,7 +104,11 @@ pub(crate) async fn write_failed(
         r#"
         insert into orders (order_id, status, reason, customer_id, items, accepted_at)
         values ($1, $2, $3, $4, $5::text::json, $6)
-        on conflict on constraint orders_pkey do update set reason = excluded.reason where orders.status = 'failed'
+        on conflict on constraint orders_pkey do update
+        set reason = excluded.reason,
+            -- To fail again is something new to tell.
+            revision = orders.revision + (orders.reason is distinct from excluded.reason)::integer
+        where orders.status = 'failed'
         "#,
         id,
         Status::Failed.as_str(),
@@ -139,6 +145,26 @@ pub(crate) async fn remove_replayed(
     sqlx::query!(
         "delete from orders where order_id = any($1) and reason = 'replayed'",
         ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives the rows that replaced those of replayed orders the revisions that follow.
+pub(crate) async fn write_revisions(
+    connection: &mut PgConnection,
+    revisions: &[(Uuid, i32)],
+) -> Result<(), StoreError> {
+    let (ids, revisions): (Vec<_>, Vec<_>) = revisions.iter().copied().unzip();
+    sqlx::query!(
+        r#"
+        update orders set revision = replaced.revision
+        from unnest($1::uuid[], $2::integer[]) as replaced (order_id, revision)
+        where orders.order_id = replaced.order_id
+        "#,
+        &ids,
+        &revisions,
     )
     .execute(connection)
     .await?;

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::stock::Sold;
+use crate::stock::Moved;
 
 /// Newly decided orders, a column each: what `unnest` makes rows of.
 #[derive(Debug, Default)]
@@ -21,41 +21,53 @@ pub(crate) struct OrderRows<'a> {
     pub(crate) totals: Vec<Option<i64>>,
     pub(crate) currencies: Vec<Option<&'a str>>,
     pub(crate) accepted: Vec<DateTime<Utc>>,
+    pub(crate) expire: Vec<Option<DateTime<Utc>>>,
+    pub(crate) extend_max: Vec<Option<DateTime<Utc>>>,
 }
 
-/// Writes what was decided: each sold SKU's row once, a ledger entry with the balance after it, and the orders.
+/// Writes what was decided: each moved SKU's row once, a ledger entry with the balance after it, and the new orders.
+///
+/// Goods that were held and are now paid leave `held` alone: that is no entry of the ledger.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     settled_at: DateTime<Utc>,
-    sold: &BTreeMap<&Sku, Sold>,
+    moved: &BTreeMap<&Sku, Moved>,
     rows: &OrderRows<'_>,
 ) -> Result<(), StoreError> {
-    let skus: Vec<_> = sold.keys().map(|sku| sku.as_str()).collect();
-    let quantities: Vec<_> = sold.values().map(|sold| sold.quantity).collect();
-    let counts: Vec<_> = sold.values().map(|sold| sold.orders).collect();
+    let skus: Vec<_> = moved.keys().map(|sku| sku.as_str()).collect();
+    let taken: Vec<_> = moved.values().map(|moved| moved.taken).collect();
+    let released: Vec<_> = moved.values().map(|moved| moved.released).collect();
+    let held: Vec<_> = moved.values().map(|moved| moved.held).collect();
+    let counts: Vec<_> = moved.values().map(|moved| moved.orders).collect();
     sqlx::query!(
         r#"
-        with sold as (
-            select * from unnest($1::text[], $2::bigint[], $3::integer[]) as sold (sku, quantity, orders)
+        with moved as (
+            select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[])
+                as moved (sku, taken, released, held, orders)
         ),
         stock as (
             update inventory
-            set available = inventory.available - sold.quantity, version = inventory.version + 1, updated_at = $4
-            from sold
-            where inventory.sku = sold.sku
-            returning inventory.sku, sold.quantity, sold.orders, inventory.available
+            set available = inventory.available - moved.taken + moved.released, held = inventory.held + moved.held,
+                version = inventory.version + 1, updated_at = $6
+            from moved
+            where inventory.sku = moved.sku
+            returning inventory.sku, moved.taken, moved.released, moved.orders, inventory.available
         ),
         ledger as (
-            insert into inventory_ledger (sku, kind, delta, balance, orders, at)
-            select sku, 'settlement', -quantity, available, orders, $4 from stock
+            insert into inventory_ledger (sku, kind, delta, balance, orders, taken, released, at)
+            select sku, 'settlement', released - taken, available, orders, taken, released, $6
+            from stock
+            where taken > 0 or released > 0
         )
-        insert into orders (order_id, status, reason, customer_id, items, total_minor, currency, accepted_at, settled_at)
-        select order_id, status, reason, customer_id, items::json, total_minor, currency, accepted_at, $4
-        from unnest($5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], $11::text[], $12::timestamptz[])
-            as settled (order_id, status, reason, customer_id, items, total_minor, currency, accepted_at)
+        insert into orders (order_id, status, reason, customer_id, items, total_minor, currency, accepted_at, settled_at, expires_at, extend_max_at)
+        select order_id, status, reason, customer_id, items::json, total_minor, currency, accepted_at, $6, expires_at, extend_max_at
+        from unnest($7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::text[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[])
+            as settled (order_id, status, reason, customer_id, items, total_minor, currency, accepted_at, expires_at, extend_max_at)
         "#,
         &skus as &[&str],
-        &quantities,
+        &taken,
+        &released,
+        &held,
         &counts,
         settled_at,
         &rows.ids,
@@ -66,6 +78,8 @@ pub(crate) async fn write(
         &rows.totals as &[Option<i64>],
         &rows.currencies as &[Option<&str>],
         &rows.accepted,
+        &rows.expire as &[Option<DateTime<Utc>>],
+        &rows.extend_max as &[Option<DateTime<Utc>>],
     )
     .execute(connection)
     .await?;

@@ -1,0 +1,14 @@
+//! Payments that did not pay their order: a person, or the shop's program, gives the money back and resolves them.
+
+pub(crate) mod handler;
+mod store;
+
+use sqlx::PgPool;
+
+use crate::auth::AdminToken;
+
+/// Lists and resolves unmatched payments.
+pub(crate) struct PaymentsDesk {
+    pub(crate) pool: PgPool,
+    pub(crate) admin_token: AdminToken,
+}

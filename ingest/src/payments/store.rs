@@ -1,0 +1,86 @@
+//! All SQL of unmatched payments. Workers write the rows.
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::outcome::{timestamp, timestamp_if_any};
+use serde::Serialize;
+use sqlx::PgPool;
+
+/// A payment that did not pay its order, and that nobody has resolved.
+#[derive(Debug, Serialize)]
+pub(super) struct Open {
+    pub(super) id: i64,
+    order_id: String,
+    payment_reference: String,
+    amount_minor: Option<i64>,
+    currency: Option<String>,
+    why: String,
+    #[serde(serialize_with = "timestamp")]
+    at: DateTime<Utc>,
+}
+
+/// A payment that did not pay its order, and what somebody did about it.
+#[derive(Debug, Serialize)]
+pub(super) struct Closed {
+    id: i64,
+    order_id: String,
+    payment_reference: String,
+    amount_minor: Option<i64>,
+    currency: Option<String>,
+    why: String,
+    #[serde(serialize_with = "timestamp")]
+    at: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp_if_any")]
+    resolved_at: Option<DateTime<Utc>>,
+    resolved_by: Option<String>,
+    note: Option<String>,
+}
+
+/// Reads up to `limit` open rows behind an id, by id.
+///
+/// # Errors
+/// The database is out of reach.
+pub(super) async fn page(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Open>, sqlx::Error> {
+    sqlx::query_as!(
+        Open,
+        r#"
+        select id, order_id, payment_reference, amount_minor, currency, why, at
+        from unmatched_payments
+        where resolved_at is null and id > $1
+        order by id
+        limit $2
+        "#,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Resolves a payment, unless somebody did before, and reads it. None if there is no such row.
+///
+/// # Errors
+/// The database is out of reach, or did not say whether it is done.
+pub(super) async fn resolve(
+    pool: &PgPool,
+    id: i64,
+    by: Option<&str>,
+    note: &str,
+) -> Result<Option<Closed>, sqlx::Error> {
+    // One that is resolved is written again as it is: all three stand or none.
+    sqlx::query_as!(
+        Closed,
+        r#"
+        update unmatched_payments
+        set resolved_at = coalesce(resolved_at, now()),
+            resolved_by = case when resolved_at is null then $2 else resolved_by end,
+            note = case when resolved_at is null then $3 else note end
+        where id = $1
+        returning id, order_id, payment_reference, amount_minor, currency, why, at, resolved_at, resolved_by, note
+        "#,
+        id,
+        by,
+        note,
+    )
+    .fetch_optional(pool)
+    .await
+}

@@ -1,0 +1,226 @@
+//! Claims about the life of an order as a shop sees it: real processes from the door to the table.
+
+use futures_util::future::try_join_all;
+use hotrow_tests::{Client, Place, client::Answer, law::Verdict, wait};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, settled, worker};
+
+/// Has the orders of a product held for so long.
+async fn hold_for(database: &mut PgConnection, seconds: i32) -> anyhow::Result<()> {
+    sqlx::query("update inventory set hold_seconds = $1, hold_seconds_max = 3600")
+        .bind(seconds)
+        .execute(database)
+        .await?;
+    Ok(())
+}
+
+async fn order(client: &Client, customer: &str) -> anyhow::Result<Uuid> {
+    Ok(assert_accepted(
+        &client.order(customer, &[(CHAIR, 1)]).await?,
+    ))
+}
+
+/// Asks something of an order, and waits for it.
+async fn ask(client: &Client, id: Uuid, what: &str, body: Value) -> anyhow::Result<Answer> {
+    let path = format!("/v1/orders/{id}/{what}?wait=20");
+    client.send(Method::POST, &path, &[], Some(body)).await
+}
+
+async fn pay(client: &Client, id: Uuid, reference: &str) -> anyhow::Result<Answer> {
+    let payment =
+        json!({ "payment_reference": reference, "amount_minor": 4990, "currency": "EUR" });
+    ask(client, id, "confirm", payment).await
+}
+
+/// Where an order stands, in the words of its document.
+fn stands(document: &Value) -> (&str, i64) {
+    let status = document["status"].as_str().unwrap_or_default();
+    (status, document["revision"].as_i64().unwrap_or_default())
+}
+
+async fn books(place: &Place) -> anyhow::Result<Verdict> {
+    let verdict = Verdict::read(&mut place.database().await?, &[]).await?;
+    anyhow::ensure!(verdict.holds(), "{verdict}");
+    Ok(verdict)
+}
+
+#[tokio::test]
+async fn an_order_is_held_paid_and_told_at_each_step() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let _worker = worker(&place).start().await?;
+    let client = ingest.client()?;
+    put_up(&ingest, CHAIR, 2).await?;
+    hold_for(&mut place.database().await?, 600).await?;
+    let id = order(&client, "c-1").await?;
+    let reserved = settled(&client, id).await?;
+    assert_eq!(stands(&reserved), ("reserved", 1));
+    assert!(reserved["expires_at"].is_string(), "{reserved}");
+
+    let answer = pay(&client, id, "pi_1").await?.expect(200)?;
+    assert_eq!(answer.header("etag"), Some("\"2\""));
+    let paid = answer.json()?;
+    assert_eq!(stands(&paid), ("confirmed", 2));
+    assert_eq!(paid["payment_reference"], "pi_1");
+    assert_eq!(paid["expires_at"], Value::Null);
+    let again = pay(&client, id, "pi_1").await?.expect(200)?.json()?;
+    assert_eq!(again, paid, "the same again changes nothing");
+
+    let second = pay(&client, id, "pi_2").await?;
+    let problem = assert_refused(&second, 409, "conflict");
+    assert_eq!(
+        (&problem["unmatched"], &problem["order"]),
+        (&json!(true), &paid)
+    );
+    let listed = client.get("/v1/payments/unmatched").await?.expect(200)?;
+    let listed = listed.json()?;
+    let lines = listed["payments"].as_array().map(Vec::len);
+    assert_eq!(lines, Some(1), "{listed}");
+    assert_eq!(listed["payments"][0]["why"], "paid_by_another");
+
+    let cancelled = ask(
+        &client,
+        id,
+        "cancel",
+        json!({ "reason": "damaged", "restock": false }),
+    );
+    let cancelled = cancelled.await?.expect(200)?.json()?;
+    assert_eq!(stands(&cancelled), ("cancelled", 3));
+    assert_eq!(
+        (&cancelled["reason"], &cancelled["restocked"]),
+        (&json!("damaged"), &json!(false))
+    );
+    let late = ask(&client, id, "extend", json!({ "seconds": 60 })).await?;
+    let problem = assert_refused(&late, 409, "conflict");
+    assert_eq!(stands(&problem["order"]), ("cancelled", 3));
+    let history = client.get(&format!("/v1/orders/{id}/changes")).await?;
+    let history = history.expect(200)?.json()?;
+    let lines = history["changes"].as_array().into_iter().flatten();
+    let lines: Vec<_> = lines.map(stands).collect();
+    assert_eq!(lines, [("reserved", 1), ("confirmed", 2), ("cancelled", 3)]);
+    assert_eq!(history["changes"][1]["actor"], "admin-token");
+    books(&place).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn confirm_and_cancel_at_the_same_instant_at_two_processes_leave_one_history()
+-> anyhow::Result<()> {
+    const ORDERS: usize = 25;
+    let place = place().await?;
+    let (first, second) = (ingest(&place).start().await?, ingest(&place).start().await?);
+    let _worker = worker(&place).start().await?;
+    put_up(&first, CHAIR, ORDERS.try_into()?).await?;
+    hold_for(&mut place.database().await?, 600).await?;
+    let clients = [first.client()?, second.client()?];
+    let orders = (0..ORDERS).map(|number| order(&clients[number % 2], "c-1"));
+    let orders = try_join_all(orders).await?;
+    try_join_all(orders.iter().map(|id| settled(&clients[0], *id))).await?;
+    let races = orders.iter().enumerate().map(async |(number, id)| {
+        let (payer, canceller) = (&clients[number % 2], &clients[(number + 1) % 2]);
+        tokio::try_join!(
+            pay(payer, *id, "pi_1"),
+            ask(canceller, *id, "cancel", json!({}))
+        )
+    });
+    let answers = try_join_all(races).await?;
+    for (id, (paid, cancelled)) in orders.iter().zip(answers) {
+        let history = clients[0].get(&format!("/v1/orders/{id}/changes")).await?;
+        let history = history.expect(200)?.json()?;
+        let lines = history["changes"].as_array().into_iter().flatten();
+        let lines: Vec<_> = lines.map(stands).collect();
+        for answer in [&paid, &cancelled] {
+            let body = answer.json()?;
+            let shown = if answer.status == 200 {
+                &body
+            } else {
+                &body["order"]
+            };
+            assert!(lines.contains(&stands(shown)), "{body} is not of {lines:?}");
+        }
+        let ends: Vec<_> = lines.iter().map(|(status, _)| *status).collect();
+        let expected: &[&str] = if paid.status == 200 {
+            &["reserved", "confirmed", "cancelled"]
+        } else {
+            &["reserved", "cancelled"]
+        };
+        assert_eq!(ends, expected);
+        assert_eq!(cancelled.status, 200);
+    }
+    // All are cancelled with their goods, so each came back once.
+    let verdict = books(&place).await?;
+    assert_eq!(verdict.accounts[0].available, i64::try_from(ORDERS)?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn held_goods_go_round_until_they_are_paid_and_never_to_more_buyers_than_there_are()
+-> anyhow::Result<()> {
+    const UNITS: i64 = 40;
+    const BUYERS: usize = 120;
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let worker = worker(&place)
+        .set("DEVELOPMENT", "true")
+        .set("HOLD_GRACE", "0s");
+    let _workers = (worker.start().await?, worker.start().await?);
+    let client = ingest.client()?;
+    put_up(&ingest, CHAIR, UNITS).await?;
+    hold_for(&mut place.database().await?, 2).await?;
+    let mut database = place.database().await?;
+    let mut confirmed = 0;
+    // Nobody pays in the first round, half of them in the second, and all in the third.
+    for paid_of_ten in [0, 5, 10] {
+        let buyers = (0..BUYERS).map(|_| buy(&client));
+        let got: Vec<_> = try_join_all(buyers).await?.into_iter().flatten().collect();
+        assert_eq!(
+            i64::try_from(got.len())?,
+            UNITS - confirmed,
+            "each unit is held once"
+        );
+        books(&place).await?;
+        let payers = got
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| number % 10 < paid_of_ten);
+        let payments = payers.map(|(_, id)| pay(&client, *id, "pi_1"));
+        for answer in try_join_all(payments).await? {
+            answer.expect(200)?;
+            confirmed += 1;
+        }
+        wait::until("what was not paid to come back", SOON, async || {
+            let left = "select available from inventory where held = 0";
+            let left: Option<i64> = sqlx::query_scalar(left)
+                .fetch_optional(&mut database)
+                .await
+                .ok()?;
+            (left == Some(UNITS - confirmed)).then_some(())
+        })
+        .await?;
+        // An order of more than there is passes a door that is open, and gets nothing.
+        let too_many = u32::try_from(UNITS)? + 1;
+        wait::until("the door to open again", SOON, async || {
+            let answer = client.order("c-1", &[(CHAIR, too_many)]).await.ok()?;
+            (confirmed == UNITS || answer.status == 202).then_some(())
+        })
+        .await?;
+    }
+    assert_eq!(confirmed, UNITS);
+    books(&place).await?;
+    Ok(())
+}
+
+/// Buys a chair; none if there is none.
+async fn buy(client: &Client) -> anyhow::Result<Option<Uuid>> {
+    let answer = client.order("c-1", &[(CHAIR, 1)]).await?;
+    if answer.status == 409 {
+        return Ok(None);
+    }
+    let id = assert_accepted(&answer);
+    let document = settled(client, id).await?;
+    Ok((document["status"] == "reserved").then_some(id))
+}

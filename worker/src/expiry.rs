@@ -1,0 +1,361 @@
+//! Expiry: finds holds that are over and queues their end, behind everything that was accepted before.
+//!
+//! One worker at a time looks, under an advisory lock. It decides nothing: the worker that settles the command looks
+//! whether the order is still reserved and its hold still over. So it does no harm that a command is queued twice,
+//! after a crash or because nothing was settled for a while.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{TimeDelta, Utc};
+use hotrow_shared::{
+    broker::{Broker, BrokerError},
+    change::{Actor, Ask, Change, Expiry as Over, Role},
+    database,
+    envelope::{self, Command, EncodedCommand},
+    id::OrderId,
+    metrics::{HOLD_OVERDUE, ORDERS_HELD, PAYMENTS_UNMATCHED},
+    order::{Sku, partition_of_all},
+    publish::{self, PublishError},
+    topology::{ORDERS_EXCHANGE, routing_key},
+};
+use lapin::{Channel, types::FieldTable};
+use metrics::Gauge;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{holds, within};
+
+/// How often holds are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one look, and the queueing of what it found, may take.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+/// How often what is held is counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// Most holds that one look reads. What is due longest comes first.
+const DUE_MAX: i64 = 200_000;
+/// Most orders that one look queues.
+const QUEUED_MAX: usize = 20_000;
+/// Most commands in one envelope, and most bytes: what lanes have, too.
+const ENVELOPE_COMMANDS_MAX: usize = 512;
+const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
+/// How long a hold that was queued and is still there is left alone. Twice as long each time, so that partitions that
+/// nobody consumes do not fill.
+const AGAIN_AFTER: Duration = Duration::from_secs(15);
+const AGAIN_AFTER_MAX: Duration = Duration::from_mins(16);
+/// One worker at a time looks.
+const EXPIRY_LOCK: i64 = 0x686f_7472_6f77_0005;
+
+/// Looks for holds that are over.
+pub(crate) struct Expiry {
+    broker: Arc<Broker>,
+    connect: PgConnectOptions,
+    session: Option<PgConnection>,
+    /// Whether the session holds the lock.
+    is_mine: bool,
+    channel: Option<Channel>,
+    partitions: u16,
+    grace: TimeDelta,
+    /// Holds that were queued and are still there.
+    queued: HashMap<OrderId, Queued>,
+    counted_at: Option<Instant>,
+    held: Gauge,
+    overdue: Gauge,
+    unmatched: Gauge,
+}
+
+/// When a hold was queued last, and after how long again.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    at: Instant,
+    again_after: Duration,
+}
+
+impl Queued {
+    fn is_due(self, now: Instant) -> bool {
+        now.duration_since(self.at) >= self.again_after
+    }
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum ExpiryError {
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("the broker: {0}")]
+    Broker(#[from] BrokerError),
+    #[error("the broker: {0}")]
+    Publish(#[from] PublishError),
+}
+
+impl Expiry {
+    /// Queues into this many partitions, `grace` after the end of a hold. Creates every series.
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        connect: &PgConnectOptions,
+        partitions: u16,
+        grace: TimeDelta,
+    ) -> Self {
+        Self {
+            broker,
+            connect: database::options(connect, "hotrow-worker expiry"),
+            session: None,
+            is_mine: false,
+            channel: None,
+            partitions,
+            grace,
+            queued: HashMap::new(),
+            counted_at: None,
+            held: ORDERS_HELD.gauge(&[]),
+            overdue: HOLD_OVERDUE.gauge(&[]),
+            unmatched: PAYMENTS_UNMATCHED.gauge(&[]),
+        }
+    }
+
+    /// Looks until `shutdown`, whenever no other worker does.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let looked = tokio::time::timeout(LOOK_MAX, self.look());
+            match shutdown.run_until_cancelled(looked).await {
+                None => return,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => {
+                    tracing::warn!(%error, "holds that are over cannot be queued");
+                    self.give_up();
+                }
+                Some(Err(_)) => {
+                    tracing::warn!(
+                        "holds that are over cannot be queued: no answer within {LOOK_MAX:?}"
+                    );
+                    self.give_up();
+                }
+            }
+            if shutdown
+                .run_until_cancelled(sleep(LOOK_INTERVAL))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Gives up session and channel: another worker may be better off. What was queued is remembered.
+    fn give_up(&mut self) {
+        self.session = None;
+        self.is_mine = false;
+        self.channel = None;
+    }
+
+    async fn look(&mut self) -> Result<(), ExpiryError> {
+        if !self.has_lock().await? {
+            self.queued.clear();
+            for gauge in [&self.held, &self.overdue, &self.unmatched] {
+                gauge.set(0.0);
+            }
+            return Ok(());
+        }
+        self.count().await?;
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let due = within(LOOK_MAX, holds::due(session, self.grace, DUE_MAX)).await?;
+        let now = Instant::now();
+        let to_queue = choose(&due, &mut self.queued, now);
+        if to_queue.is_empty() {
+            return Ok(());
+        }
+        let orders = within(LOOK_MAX, holds::skus(session, &to_queue)).await?;
+        self.queue(orders, now).await
+    }
+
+    async fn has_lock(&mut self) -> Result<bool, sqlx::Error> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => self.session.insert(self.connect.connect().await?),
+        };
+        if !self.is_mine {
+            let locked = sqlx::query_scalar!(
+                r#"select pg_try_advisory_lock($1) as "locked!""#,
+                EXPIRY_LOCK
+            );
+            self.is_mine = locked.fetch_one(session).await?;
+        }
+        Ok(self.is_mine)
+    }
+
+    async fn count(&mut self) -> Result<(), sqlx::Error> {
+        let is_fresh = self
+            .counted_at
+            .is_some_and(|at| at.elapsed() < COUNT_INTERVAL);
+        let (false, Some(session)) = (is_fresh, &mut self.session) else {
+            return Ok(());
+        };
+        let held = within(LOOK_MAX, holds::held(session)).await?;
+        let count = |count: i64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.held.set(count(held.orders));
+        self.overdue.set(held.oldest_due_seconds.max(0.0));
+        self.unmatched.set(count(held.unmatched));
+        self.counted_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Queues the end of these holds, each in the partition that its order has today.
+    async fn queue(
+        &mut self,
+        orders: Vec<(OrderId, Vec<Sku>)>,
+        now: Instant,
+    ) -> Result<(), ExpiryError> {
+        let mut partitions: BTreeMap<u16, Vec<(OrderId, EncodedCommand)>> = BTreeMap::new();
+        for (order_id, skus) in orders {
+            let partition = partition_of_all(skus.iter(), self.partitions);
+            let command = over(order_id, skus).encode();
+            let commands = partitions.entry(partition).or_default();
+            commands.push((order_id, command));
+        }
+        let mut count = 0;
+        for (partition, commands) in partitions {
+            for envelope in envelopes(&commands) {
+                let body = envelope::seal(envelope.iter().map(|(_, command)| command));
+                self.publish(partition, &body).await?;
+                for (order_id, _) in envelope {
+                    note(&mut self.queued, *order_id, now);
+                }
+                count += envelope.len();
+            }
+        }
+        tracing::debug!(orders = count, "holds that are over are queued");
+        Ok(())
+    }
+
+    async fn publish(&mut self, partition: u16, body: &[u8]) -> Result<(), ExpiryError> {
+        let channel = match self.channel.take() {
+            Some(channel) if channel.status().connected() => channel,
+            _ => publish::confirming_channel(&self.broker).await?,
+        };
+        let key = routing_key(partition);
+        publish::confirmed(&channel, ORDERS_EXCHANGE, &key, body, FieldTable::default()).await?;
+        self.channel = Some(channel);
+        Ok(())
+    }
+}
+
+/// Which of the holds that are due to queue now. Forgets those that are due no more.
+fn choose(due: &[OrderId], queued: &mut HashMap<OrderId, Queued>, now: Instant) -> Vec<OrderId> {
+    let mut still = HashMap::with_capacity(queued.len());
+    let mut chosen = Vec::new();
+    for id in due {
+        let before = queued.get(id);
+        if let Some(before) = before {
+            still.insert(*id, *before);
+        }
+        let is_to_queue = before.is_none_or(|before| before.is_due(now));
+        if is_to_queue && chosen.len() < QUEUED_MAX {
+            chosen.push(*id);
+        }
+    }
+    *queued = still;
+    chosen
+}
+
+fn note(queued: &mut HashMap<OrderId, Queued>, id: OrderId, now: Instant) {
+    let again_after = queued.get(&id).map_or(AGAIN_AFTER, |before| {
+        (before.again_after * 2).min(AGAIN_AFTER_MAX)
+    });
+    let entry = Queued {
+        at: now,
+        again_after,
+    };
+    queued.insert(id, entry);
+}
+
+/// The command that ends a hold.
+fn over(order_id: OrderId, skus: Vec<Sku>) -> Command {
+    Command::Change(Change {
+        order_id,
+        skus,
+        accepted_ms: Utc::now().timestamp_millis(),
+        by: Actor {
+            role: Role::System,
+            name: None,
+        },
+        request_id: None,
+        ticket: None,
+        ask: Ask::Expire(Over {}),
+    })
+}
+
+/// Cuts the commands of one partition into envelopes.
+fn envelopes(
+    commands: &[(OrderId, EncodedCommand)],
+) -> impl Iterator<Item = &[(OrderId, EncodedCommand)]> {
+    let mut left = commands;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = left
+            .iter()
+            .take(ENVELOPE_COMMANDS_MAX)
+            .take_while(|(_, command)| {
+                bytes += command.size_bytes();
+                bytes <= ENVELOPE_BYTES_MAX
+            });
+        let count = fitting.count().max(1).min(left.len());
+        let (envelope, rest) = left.split_at(count);
+        left = rest;
+        (!envelope.is_empty()).then_some(envelope)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hotrow_shared::id::IdMint;
+
+    use super::*;
+
+    fn ids(count: u64) -> Vec<OrderId> {
+        let mint = IdMint::new("a secret of a test", None);
+        (0..count).map(|ms| mint.mint(ms)).collect()
+    }
+
+    #[test]
+    fn a_hold_is_queued_once_and_again_only_after_a_while_that_doubles() {
+        let (due, mut queued) = (ids(2), HashMap::new());
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for (seconds, expected) in [(0, 2), (1, 0), (14, 0), (15, 2), (30, 0), (45, 2), (60, 0)] {
+            let chosen = choose(&due, &mut queued, after(seconds));
+            assert_eq!(chosen.len(), expected, "after {seconds} s");
+            for id in chosen {
+                note(&mut queued, id, after(seconds));
+            }
+        }
+        choose(&due[..1], &mut queued, after(61));
+        assert_eq!(queued.len(), 1, "what is due no more is forgotten");
+    }
+
+    #[test]
+    fn envelopes_are_bounded_in_commands_and_bytes_and_hold_all() {
+        let sku = Sku::try_from("s".repeat(64).as_str()).expect("a valid name");
+        let large = ids(2_000).into_iter().map(|id| {
+            let command = over(id, vec![sku.clone(); 20]).encode();
+            (id, command)
+        });
+        let commands: Vec<_> = large.collect();
+        let all: Vec<_> = envelopes(&commands).collect();
+        assert_eq!(
+            all.iter().map(|envelope| envelope.len()).sum::<usize>(),
+            2_000
+        );
+        for envelope in all {
+            let bytes: usize = envelope
+                .iter()
+                .map(|(_, command)| command.size_bytes())
+                .sum();
+            assert!(envelope.len() <= ENVELOPE_COMMANDS_MAX && bytes <= ENVELOPE_BYTES_MAX);
+        }
+    }
+}

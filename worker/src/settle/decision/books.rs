@@ -1,0 +1,54 @@
+//! What a decision rests on, and what is left of the stock while it is made.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hotrow_shared::{id::OrderId, order::Sku};
+
+use crate::{
+    standing::Standing,
+    stock::{Moved, Stock},
+    store::unmatched::PaymentName,
+};
+
+/// Everything that a decision rests on, read behind the locks of the SKUs' rows.
+#[derive(Debug)]
+pub(crate) struct Books<'a, 'k> {
+    /// Ids that are settled already, and the order that they name: themselves, or the first order of an alias,
+    /// unless that is no longer kept.
+    pub(crate) known: &'k HashMap<OrderId, Option<OrderId>>,
+    /// Orders that were dead letters and are placed again, with the revisions that their readers have seen.
+    pub(crate) replayed: &'k HashMap<OrderId, i32>,
+    /// The orders that something is asked of, as they stand.
+    pub(crate) standings: HashMap<OrderId, Standing>,
+    /// Payments that did not pay their order, among those that come now.
+    pub(crate) unmatched: HashSet<PaymentName>,
+    /// The rows of all known SKUs.
+    pub(crate) stock: &'a BTreeMap<Sku, Stock>,
+    /// The time of the settlement, by the database's clock.
+    pub(crate) at: DateTime<Utc>,
+    /// How long after the end of a hold it expires; none while nothing may expire.
+    pub(crate) grace: Option<TimeDelta>,
+}
+
+/// What is left of the stock while a batch is decided.
+pub(super) struct Shelf<'a> {
+    pub(super) stock: &'a BTreeMap<Sku, Stock>,
+    pub(super) moved: BTreeMap<&'a Sku, Moved>,
+}
+
+impl Shelf<'_> {
+    /// What is free to sell of a SKU, none of one that is not known.
+    pub(super) fn available(&self, sku: &Sku) -> Option<i64> {
+        let row = self.stock.get(sku)?;
+        let moved = self.moved.get(sku).copied().unwrap_or_default();
+        Some(row.available - moved.taken + moved.released)
+    }
+
+    /// Moves some of a SKU. Nothing is moved of one that is not known: no order has it.
+    pub(super) fn change(&mut self, sku: &Sku, change: impl FnOnce(&mut Moved)) {
+        if let Some((sku, _)) = self.stock.get_key_value(sku) {
+            change(self.moved.entry(sku).or_default());
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The whole life of orders against a model that is too slow to be wrong in the same way: it counts the stock anew
+//! from all orders for every question.
+
+use hotrow_shared::change::{Actor, Ask, Cancellation, Change, Expiry, Extension, Payment, Role};
+use proptest::prelude::*;
+
+use chrono::{TimeDelta, Utc};
+
+use super::*;
+use crate::store::unmatched::PaymentName;
+
+const START_MS: i64 = 1_700_000_000_000;
+const GRACE_SECONDS: i64 = 8;
+const HOLD: Hold = Hold {
+    seconds: 60,
+    seconds_max: 100,
+};
+
+/// Something that happens to one of a few orders, some seconds after what happened before.
+#[derive(Debug, Clone)]
+struct Step {
+    order: usize,
+    what: What,
+    seconds: i64,
+    /// Whether the batch ends behind it.
+    is_last: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Place,
+    Confirm { reference: u8, amount: Amount },
+    Cancel { is_customer: bool, restock: bool },
+    Extend { seconds: u32 },
+    Expire,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Amount {
+    Unsaid,
+    Right,
+    Wrong,
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let amount = prop_oneof![
+        3 => Just(Amount::Unsaid),
+        2 => Just(Amount::Right),
+        1 => Just(Amount::Wrong)
+    ];
+    prop_oneof![
+        4 => Just(What::Place),
+        4 => (0u8..3, amount).prop_map(|(reference, amount)| What::Confirm { reference, amount }),
+        2 => (any::<bool>(), any::<bool>())
+            .prop_map(|(is_customer, restock)| What::Cancel { is_customer, restock }),
+        1 => (1u32..120).prop_map(|seconds| What::Extend { seconds }),
+        3 => Just(What::Expire),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step =
+        (0usize..6, what(), 0i64..40, any::<bool>()).prop_map(|(order, what, seconds, is_last)| {
+            Step {
+                order,
+                what,
+                seconds,
+                is_last,
+            }
+        });
+    proptest::collection::vec(step, 0..60)
+}
+
+/// The orders: their items, as numbers of SKUs and quantities. SKU 0 is held, SKU 1 is not.
+const ORDERS: [&[(u8, u32)]; 6] = [
+    &[(0, 2)],
+    &[(0, 1)],
+    &[(1, 2)],
+    &[(0, 1), (1, 1)],
+    &[(0, 3)],
+    &[(1, 1)],
+];
+
+fn order(number: usize) -> Order {
+    let items: Vec<_> = ORDERS[number]
+        .iter()
+        .map(|&(number, quantity)| Item {
+            sku: sku(number),
+            quantity: quantity.try_into().expect("in bounds"),
+        })
+        .collect();
+    Order {
+        id: IdMint::new("a secret of a test", None).derive(
+            &CustomerId::try_from("c").expect("a valid name"),
+            &IdempotencyKey::try_from(format!("k{number}")).expect("a valid key"),
+            START_MS.unsigned_abs(),
+        ),
+        customer_id: CustomerId::try_from("c").expect("a valid name"),
+        items: Items::try_from(items).expect("valid items"),
+        accepted_ms: START_MS,
+        key: None,
+        request_id: None,
+    }
+}
+
+fn total(number: usize) -> i64 {
+    let price = |&(sku, quantity): &(u8, u32)| (100 + i64::from(sku)) * i64::from(quantity);
+    ORDERS[number].iter().map(price).sum()
+}
+
+fn change(step: &Step, now: DateTime<Utc>) -> Change {
+    let order = order(step.order);
+    let ask = match step.what {
+        What::Confirm { reference, amount } => Ask::Confirm(Payment {
+            reference: format!("pi_{reference}"),
+            amount_minor: match amount {
+                Amount::Unsaid => None,
+                Amount::Right => Some(total(step.order)),
+                Amount::Wrong => Some(total(step.order) + 1),
+            },
+            currency: None,
+        }),
+        What::Cancel { restock, .. } => Ask::Cancel(Cancellation {
+            reason: None,
+            restock,
+        }),
+        What::Extend { seconds } => Ask::Extend(Extension { seconds }),
+        What::Place | What::Expire => Ask::Expire(Expiry {}),
+    };
+    let is_customer = matches!(
+        step.what,
+        What::Cancel {
+            is_customer: true,
+            ..
+        }
+    );
+    let role = if is_customer {
+        Role::Customer
+    } else {
+        Role::Shop
+    };
+    Change {
+        order_id: order.id,
+        skus: order
+            .items
+            .as_slice()
+            .iter()
+            .map(|item| item.sku.clone())
+            .collect(),
+        accepted_ms: now.timestamp_millis(),
+        by: Actor { role, name: None },
+        request_id: None,
+        ticket: None,
+        ask,
+    }
+}
+
+/// What one step came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Came {
+    To(Status, i32),
+    Nothing,
+    Conflict,
+    Unmatched,
+}
+
+impl Came {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Settled(outcome) => Self::To(outcome.status, outcome.revision),
+            Verdict::Changed(standing, _) => Self::To(standing.status, standing.revision),
+            Verdict::Duplicate | Verdict::Alias(_) | Verdict::Unchanged => Self::Nothing,
+            Verdict::Conflict => Self::Conflict,
+            Verdict::Unmatched(_) | Verdict::UnmatchedBefore => Self::Unmatched,
+        }
+    }
+}
+
+/// An order of the model.
+#[derive(Debug, Clone)]
+struct Modelled {
+    status: Status,
+    revision: i32,
+    paid_by: Option<u8>,
+    settled: i64,
+    expires: i64,
+    has_goods: bool,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    orders: BTreeMap<usize, Modelled>,
+    unmatched: Vec<(usize, u8)>,
+}
+
+impl Model {
+    fn gone(&self, sku: u8) -> i64 {
+        self.units(sku, |order| order.has_goods)
+    }
+
+    fn held(&self, sku: u8) -> i64 {
+        self.units(sku, |order| order.status == Status::Reserved)
+    }
+
+    fn units(&self, sku: u8, counts: impl Fn(&Modelled) -> bool) -> i64 {
+        let counted = self.orders.iter().filter(|(_, order)| counts(order));
+        let items = counted.flat_map(|(number, _)| ORDERS[*number]);
+        items
+            .filter(|item| item.0 == sku)
+            .map(|item| i64::from(item.1))
+            .sum()
+    }
+
+    fn fits(&self, number: usize, available: [i64; 2]) -> bool {
+        ORDERS[number].iter().all(|&(sku, quantity)| {
+            self.gone(sku) + i64::from(quantity) <= available[usize::from(sku)]
+        })
+    }
+
+    /// `now` is in seconds.
+    fn step(&mut self, step: &Step, now: i64, available: [i64; 2]) -> Came {
+        let number = step.order;
+        let fits = self.fits(number, available);
+        let Some(order) = self.orders.get(&number).cloned() else {
+            return self.first(step, now, fits);
+        };
+        let mut next = order.clone();
+        next.revision += 1;
+        match step.what {
+            What::Place => return Came::Nothing,
+            What::Confirm { reference, amount } => {
+                let name = (number, reference);
+                if self.unmatched.contains(&name) {
+                    return Came::Unmatched;
+                }
+                let was_paid = order.status == Status::Confirmed;
+                if was_paid && order.paid_by == Some(reference) {
+                    return Came::Nothing;
+                }
+                let may_pay = match order.status {
+                    Status::Reserved => true,
+                    Status::Confirmed => order.paid_by.is_none(),
+                    Status::Expired => fits,
+                    _ => false,
+                };
+                if !may_pay || matches!(amount, Amount::Wrong) {
+                    self.unmatched.push(name);
+                    return Came::Unmatched;
+                }
+                next.status = Status::Confirmed;
+                next.paid_by = Some(reference);
+                next.has_goods = true;
+            }
+            What::Cancel {
+                is_customer,
+                restock,
+            } => match order.status {
+                Status::Cancelled => return Came::Nothing,
+                Status::Reserved => {
+                    next.status = Status::Cancelled;
+                    next.has_goods = false;
+                }
+                Status::Confirmed if !is_customer => {
+                    next.status = Status::Cancelled;
+                    next.has_goods = !restock;
+                }
+                _ => return Came::Conflict,
+            },
+            What::Extend { seconds } => {
+                if order.status != Status::Reserved {
+                    return Came::Conflict;
+                }
+                let max = order.settled + i64::from(HOLD.seconds_max);
+                next.expires = (now + i64::from(seconds)).min(max);
+                if next.expires <= order.expires {
+                    return Came::Nothing;
+                }
+            }
+            What::Expire => {
+                if order.status != Status::Reserved || now < order.expires + GRACE_SECONDS {
+                    return Came::Nothing;
+                }
+                next.status = Status::Expired;
+                next.has_goods = false;
+            }
+        }
+        let came = Came::To(next.status, next.revision);
+        self.orders.insert(number, next);
+        came
+    }
+
+    /// What comes of a step when nothing is known of the order.
+    fn first(&mut self, step: &Step, now: i64, fits: bool) -> Came {
+        let number = step.order;
+        match step.what {
+            What::Place => {
+                let is_held = ORDERS[number].iter().any(|item| item.0 == 0);
+                let status = match (fits, is_held) {
+                    (false, _) => Status::Rejected,
+                    (true, true) => Status::Reserved,
+                    (true, false) => Status::Confirmed,
+                };
+                let order = Modelled {
+                    status,
+                    revision: 1,
+                    paid_by: None,
+                    settled: now,
+                    expires: now + i64::from(HOLD.seconds),
+                    has_goods: fits,
+                };
+                self.orders.insert(number, order);
+                Came::To(status, 1)
+            }
+            What::Confirm { reference, .. } => {
+                self.unmatched.push((number, reference));
+                Came::Unmatched
+            }
+            _ => Came::Conflict,
+        }
+    }
+}
+
+/// What the tables would say, kept up by what the decisions write.
+struct Tables {
+    known: HashMap<OrderId, Option<OrderId>>,
+    standings: HashMap<OrderId, Standing>,
+    unmatched: HashSet<PaymentName>,
+    stock: BTreeMap<Sku, Stock>,
+}
+
+impl Tables {
+    fn of(available: [i64; 2]) -> Self {
+        let mut stock = stock([available[0], available[1], 0]);
+        if let Some(row) = stock.get_mut(&sku(0)) {
+            row.hold = Some(HOLD);
+        }
+        Self {
+            known: HashMap::new(),
+            standings: HashMap::new(),
+            unmatched: HashSet::new(),
+            stock,
+        }
+    }
+
+    fn settle(&mut self, batch: &[Step], at: DateTime<Utc>) -> Vec<Came> {
+        let orders: Vec<_> = batch.iter().map(|step| order(step.order)).collect();
+        let changes: Vec<_> = batch.iter().map(|step| change(step, at)).collect();
+        let candidates: Vec<_> = batch
+            .iter()
+            .zip(orders.iter().zip(&changes))
+            .map(|(step, (order, change))| match step.what {
+                What::Place => Candidate::Place {
+                    order,
+                    twins: Vec::new(),
+                },
+                _ => Candidate::Change(change),
+            })
+            .collect();
+        let stock = self.stock.clone();
+        let books = Books {
+            known: &self.known,
+            replayed: &HashMap::new(),
+            standings: self.standings.clone(),
+            unmatched: self.unmatched.clone(),
+            stock: &stock,
+            at,
+            grace: Some(TimeDelta::seconds(GRACE_SECONDS)),
+        };
+        let Decision { verdicts, moved } = decide(&candidates, books);
+        for (sku, moved) in moved {
+            let row = self.stock.get_mut(sku).expect("a known SKU");
+            row.available += moved.released - moved.taken;
+            row.held += moved.held;
+        }
+        for (candidate, verdict) in candidates.iter().zip(&verdicts) {
+            match (candidate, verdict) {
+                (Candidate::Place { order, .. }, Verdict::Settled(outcome)) => {
+                    self.known.insert(order.id, Some(order.id));
+                    let standing = Standing::of(order, *outcome, &stock, at);
+                    self.standings.insert(order.id, standing);
+                }
+                (_, Verdict::Changed(standing, _)) => {
+                    self.standings.insert(standing.id, (**standing).clone());
+                }
+                (Candidate::Change(change), Verdict::Unmatched(_)) => {
+                    if let Ask::Confirm(payment) = &change.ask {
+                        self.unmatched
+                            .insert((change.order_id, payment.reference.clone()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        verdicts.iter().map(Came::of).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_life_of_orders_is_the_one_of_the_slow_model_and_its_law_holds(
+        steps in steps(), available in prop::array::uniform2(0i64..6),
+    ) {
+        let mut tables = Tables::of(available);
+        let mut model = Model::default();
+        let mut now = START_MS / 1_000;
+        let mut left = &steps[..];
+        while !left.is_empty() {
+            let length = left.iter().position(|step| step.is_last).map_or(left.len(), |at| at + 1);
+            let (batch, rest) = left.split_at(length);
+            left = rest;
+            // A settlement has one time.
+            now += batch[0].seconds;
+            let at = DateTime::from_timestamp(now, 0).expect("a time");
+            let came = tables.settle(batch, at);
+            let expected: Vec<_> = batch.iter().map(|step| model.step(step, now, available)).collect();
+            prop_assert_eq!(&came, &expected);
+            for number in 0u8..2 {
+                let row = &tables.stock[&sku(number)];
+                prop_assert!(row.available >= 0 && row.held >= 0);
+                prop_assert_eq!(row.available, available[usize::from(number)] - model.gone(number));
+                prop_assert_eq!(row.held, model.held(number));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_payment_that_was_unmatched_once_never_confirms_although_the_goods_come_back() {
+    let mut tables = Tables::of([2, 0]);
+    let at = |seconds| DateTime::from_timestamp(START_MS / 1_000 + seconds, 0).expect("a time");
+    let step = |order, what| Step {
+        order,
+        what,
+        seconds: 0,
+        is_last: false,
+    };
+    let pay = |reference| What::Confirm {
+        reference,
+        amount: Amount::Right,
+    };
+    tables.settle(&[step(0, What::Place)], at(0));
+    // The hold of order 0 is over, and order 1 buys one of the two.
+    let came = tables.settle(
+        &[
+            step(0, What::Expire),
+            step(1, What::Place),
+            step(0, pay(7)),
+            step(0, pay(7)),
+        ],
+        at(100),
+    );
+    assert_eq!(came[2..], [Came::Unmatched, Came::Unmatched]);
+    let cancel = What::Cancel {
+        is_customer: true,
+        restock: true,
+    };
+    let came = tables.settle(
+        &[step(1, cancel), step(0, pay(7)), step(0, pay(8))],
+        at(101),
+    );
+    assert_eq!(came[1], Came::Unmatched, "for good");
+    assert_eq!(
+        came[2],
+        Came::To(Status::Confirmed, 3),
+        "another payment does"
+    );
+}

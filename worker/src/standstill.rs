@@ -1,0 +1,70 @@
+//! Standstill: after a partition stood still, nothing expires in it for a while.
+//!
+//! A payment that was accepted before the end of a hold lies before the command that ends it, in the same queue, so
+//! it is settled first however long that takes. This is the net below that rule: where a batch had to wait for long,
+//! because the database was away or the process was stopped, payments may have been under way in other ways, too.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::time::Instant;
+
+/// How long a partition with messages may take for its next commit before it counts as standing still.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// Whether holds may expire in a partition.
+#[derive(Debug)]
+pub(crate) struct Standstill {
+    grace: TimeDelta,
+    not_before: Option<Instant>,
+}
+
+impl Standstill {
+    /// Nothing is known against it.
+    pub(crate) fn new(grace: TimeDelta) -> Self {
+        Self {
+            grace,
+            not_before: None,
+        }
+    }
+
+    /// How long after its end a hold expires in a batch that came at `since` and is to be settled now; none if it
+    /// does not.
+    pub(crate) fn grace(&self, since: Instant, now: Instant) -> Option<TimeDelta> {
+        let stood_still = now.duration_since(since) >= STANDSTILL;
+        let is_over = self.not_before.is_none_or(|not_before| now >= not_before);
+        (!stood_still && is_over).then_some(self.grace)
+    }
+
+    /// Notes that a batch that came at `since` is settled.
+    pub(crate) fn note_settled(&mut self, since: Instant, now: Instant) {
+        if now.duration_since(since) >= STANDSTILL {
+            self.not_before = Some(now + self.grace.to_std().unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_expires_in_a_partition_that_stood_still_until_the_grace_after_its_next_commit() {
+        let grace = TimeDelta::seconds(8);
+        let mut standstill = Standstill::new(grace);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(standstill.grace(start, after(1)), Some(grace));
+        standstill.note_settled(start, after(2));
+        assert_eq!(
+            standstill.grace(after(60), after(61)),
+            Some(grace),
+            "it was quiet"
+        );
+
+        assert_eq!(standstill.grace(after(60), after(100)), None);
+        standstill.note_settled(after(60), after(101));
+        assert_eq!(standstill.grace(after(101), after(102)), None);
+        assert_eq!(standstill.grace(after(108), after(109)), Some(grace));
+    }
+}
