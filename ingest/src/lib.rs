@@ -182,6 +182,7 @@ async fn work(
         admin_token,
         Arc::clone(&sold_out),
         Arc::clone(&publishing),
+        common.development,
     );
     let proxies = TrustedProxies(settings.trusted_proxies);
     let log = AccessLog::new(proxies.clone(), settings.log_sample);

@@ -6,7 +6,7 @@ use axum::{
     Router,
     http::{HeaderName, Method, header},
     middleware,
-    routing::{MethodRouter, get, post, put},
+    routing::{MethodRouter, get, patch, post, put},
 };
 use hotrow_shared::telemetry::{Readiness, probes};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -125,6 +125,12 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             handler: put(inventory::handler::put).with_state(inventory()),
         },
         Route {
+            path: "/v1/inventory/{sku}",
+            method: Method::PATCH,
+            answers: &[200, 400, 401, 404, 415, 422, 503],
+            handler: patch(inventory::handler::patch).with_state(inventory()),
+        },
+        Route {
             path: "/v1/inventory/{sku}/restock",
             method: Method::POST,
             answers: &[200, 400, 401, 404, 422, 503],
@@ -176,7 +182,7 @@ fn cors(origins: &Origins) -> Option<CorsLayer> {
     };
     let layer = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_methods([Method::GET, Method::PATCH, Method::POST, Method::PUT])
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,

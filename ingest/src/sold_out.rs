@@ -33,6 +33,8 @@ const REMEMBER: Duration = Duration::from_mins(1);
 struct Known {
     version: i64,
     sold_out: bool,
+    /// Held goods may come back.
+    is_held: bool,
     since: Instant,
 }
 
@@ -43,27 +45,36 @@ pub(crate) struct SoldOut {
 }
 
 impl SoldOut {
-    /// The first of the items that is sold out.
+    /// The first of the items that is sold out, and whether some of it is held for orders that may not be paid.
     #[must_use]
-    pub(crate) fn among<'a>(&self, items: &'a Items) -> Option<&'a Sku> {
+    pub(crate) fn among<'a>(&self, items: &'a Items) -> Option<(&'a Sku, bool)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.is_empty() {
             return None;
         }
-        let sold_out = |sku: &&Sku| known.get(*sku).is_some_and(|known| known.sold_out);
-        items.as_slice().iter().map(|item| &item.sku).find(sold_out)
+        let sold_out = |sku: &'a Sku| {
+            let known = known.get(sku).filter(|known| known.sold_out)?;
+            Some((sku, known.is_held))
+        };
+        let mut skus = items.as_slice().iter().map(|item| &item.sku);
+        skus.find_map(sold_out)
     }
 
     /// Takes in news of a SKU.
     pub(crate) fn hear(&self, news: &StockNews) {
         let sold_out = news.available <= 0;
+        let is_held = news.held > 0;
         {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
             match known.get(&news.sku) {
                 // The rule of a sale: the stock goes down, and nothing changes here.
                 None if !sold_out => return,
                 Some(known) if known.version > news.version => return,
-                Some(known) if known.version == news.version && known.sold_out == sold_out => {
+                Some(known)
+                    if known.version == news.version
+                        && known.sold_out == sold_out
+                        && known.is_held == is_held =>
+                {
                     return;
                 }
                 _ => {}
@@ -76,12 +87,14 @@ impl SoldOut {
         let entry = known.entry(news.sku.clone()).or_insert(Known {
             version: i64::MIN,
             sold_out,
+            is_held,
             since: Instant::now(),
         });
         if entry.version <= news.version {
             *entry = Known {
                 version: news.version,
                 sold_out,
+                is_held,
                 since: Instant::now(),
             };
         }
@@ -95,6 +108,7 @@ impl SoldOut {
         let reopened = Known {
             version: found.version,
             sold_out: false,
+            is_held: found.held > 0,
             since: Instant::now(),
         };
         known.insert(found.sku.clone(), reopened);

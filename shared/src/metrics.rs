@@ -186,7 +186,7 @@ pub const PARTITIONS_OWNED: Metric = gauge(
 /// SKUs that break the law.
 pub const INVENTORY_MISMATCH: Metric = gauge(
     "hotrow_inventory_mismatch",
-    "SKUs whose stock, ledger and confirmed orders do not add up, as this worker's audit found them",
+    "SKUs whose stock, ledger, holds and orders do not add up, as this worker's audit found them",
 );
 /// When the audit last came to the end of a round; 0 in a worker that has not audited yet.
 pub const AUDIT_LAST_SUCCESS: Metric = gauge(

@@ -14,6 +14,9 @@ pub const SKU_LENGTH_MAX: usize = 64;
 pub const CUSTOMER_ID_LENGTH_MAX: usize = 128;
 /// The most items in one order.
 pub const ITEMS_MAX: usize = 20;
+/// How long goods are held at most with all extensions, in seconds from settling, unless a product says otherwise or
+/// is held for longer from the start.
+pub const HOLD_SECONDS_MAX: i32 = 3_600;
 /// The largest quantity of one item.
 pub const QUANTITY_MAX: u32 = 1_000;
 

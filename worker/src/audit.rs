@@ -349,7 +349,11 @@ impl Audit {
             with reserved as (
                 select item.sku, sum(item.quantity) as quantity
                 from holds
-                cross join lateral (select items from orders where orders.order_id = holds.order_id limit 1) as orders
+                cross join lateral (
+                    select items from orders_now
+                    where orders_now.order_id = holds.order_id and orders_now.status = 'reserved'
+                    limit 1
+                ) as orders
                 cross join json_to_recordset(orders.items) as item (sku text, quantity bigint)
                 group by item.sku
             )

@@ -32,13 +32,29 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Another content type, compressed, too large, too slow, or cut off.
-pub(crate) async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    read_as(&["application/json"], headers, body).await
+}
+
+/// Reads a body that says that it is JSON or a merge patch (RFC 7396).
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_patch(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let types = ["application/merge-patch+json", "application/json"];
+    read_as(&types, headers, body).await
+}
+
+async fn read_as(types: &[&str], headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
+    if !types
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known))
+    {
         return Err(Problem::UnsupportedMediaType);
     }
     let encoding = headers.get(header::CONTENT_ENCODING);

@@ -45,8 +45,13 @@ pub(crate) enum Problem {
     #[error("this idempotency key was used with a different body: use a new key for a new request")]
     IdempotencyMismatch,
     /// Nothing is left.
-    #[error("{0} is sold out")]
-    SoldOut(String),
+    #[error("{sku} is sold out{}", if *.is_held { ", and some of it is held for orders that may not be paid" } else { "" })]
+    SoldOut {
+        /// The first such product.
+        sku: String,
+        /// Whether held goods may come back.
+        is_held: bool,
+    },
     /// Too many purchases.
     #[error("too many purchases {}: wait before the next one", .0.whose)]
     RateLimited(Exceeded),
@@ -97,6 +102,8 @@ pub(crate) enum Problem {
     CommandUnknown(Option<OrderId>),
 }
 
+/// How long a client should wait for goods that are held: some buyers pay at once, and some never.
+const HELD_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a client should wait after a 503 that says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -118,6 +125,9 @@ struct Body<'a> {
     order: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unmatched: bool,
+    /// Of a product that is sold out, while some of it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
 }
 
 impl Problem {
@@ -162,7 +172,7 @@ impl Problem {
                 "idempotency_mismatch",
                 "Idempotency key reused",
             ),
-            Self::SoldOut(_) => (StatusCode::CONFLICT, "sold_out", "Sold out"),
+            Self::SoldOut { .. } => (StatusCode::CONFLICT, "sold_out", "Sold out"),
             Self::RateLimited(_) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limited",
@@ -234,6 +244,7 @@ impl Problem {
             errors,
             order,
             unmatched,
+            state: matches!(self, Self::SoldOut { is_held: true, .. }).then_some("all_held"),
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
@@ -246,6 +257,7 @@ impl Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
+            Self::SoldOut { is_held: true, .. } => Some(HELD_RETRY_AFTER),
             Self::Overloaded(wait) | Self::NotSettled(wait) => Some((*wait).max(RETRY_AFTER)),
             Self::Unavailable(_)
             | Self::OutcomeUnknown(_)

@@ -89,10 +89,13 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        if let Some(sku) = self.sold_out.among(&items)
+        if let Some((sku, is_held)) = self.sold_out.among(&items)
             && !self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?
         {
-            return Err(Problem::SoldOut(sku.to_string()));
+            return Err(Problem::SoldOut {
+                sku: sku.to_string(),
+                is_held,
+            });
         }
         let wait = self.backlog.wait(partition);
         if self.backlog.is_full() {

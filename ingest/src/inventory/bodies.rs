@@ -16,14 +16,154 @@ pub(crate) struct PutBody {
     pub(crate) unit_price_minor: i64,
     pub(crate) currency: String,
     pub(crate) available: i64,
+    pub(crate) sale: Change<Sale>,
+}
+
+/// What is to become of something that may be there or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change<T> {
+    /// It stays as it is.
+    Keep,
+    /// It is not there any more.
+    Remove,
+    /// It is this.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// Reads a member: one that is absent stays, and null removes.
+    fn read(value: Option<&Value>, read: impl FnOnce(&Value) -> Option<T>) -> Option<Self> {
+        match value {
+            None => Some(Self::Keep),
+            Some(Value::Null) => Some(Self::Remove),
+            Some(value) => read(value).map(Self::Set),
+        }
+    }
+
+    /// What is there afterwards.
+    pub(crate) fn applied_to(self, before: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => before,
+            Self::Remove => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+}
+
+/// The rules of a sale: those that are not there are off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sale {
+    /// How long orders are held until they are paid.
+    pub(crate) hold_seconds: Option<i32>,
+    /// The end of all extensions, counted from settling.
+    pub(crate) hold_seconds_max: Option<i32>,
+}
+
+impl Sale {
+    /// Why the rules contradict each other, if they do.
+    pub(crate) fn contradiction(self) -> Option<&'static str> {
+        match (self.hold_seconds, self.hold_seconds_max) {
+            (None, Some(_)) => Some("needs hold_seconds"),
+            (Some(seconds), Some(most)) if most < seconds => {
+                Some("must not be less than hold_seconds")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is to become of the rules of a sale, rule by rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SaleChange {
+    hold_seconds: Change<i32>,
+    hold_seconds_max: Change<i32>,
+}
+
+impl SaleChange {
+    /// The rules afterwards.
+    pub(crate) fn applied_to(self, before: Sale) -> Sale {
+        Sale {
+            hold_seconds: self.hold_seconds.applied_to(before.hold_seconds),
+            hold_seconds_max: self.hold_seconds_max.applied_to(before.hold_seconds_max),
+        }
+    }
+
+    fn examine(value: &Value, shortest_hold: i64, faults: &mut Faults) -> Option<Self> {
+        let names = ["hold_seconds", "hold_seconds_max"];
+        let places = names.map(|name| Place::Member(&SALE, name));
+        let [seconds, most] = faults.optional_members(&SALE, value, names)?;
+        let mut read = |value, place, bounds| {
+            Change::read(value, |value| {
+                i32::try_from(faults.integer(place, value, bounds)?).ok()
+            })
+        };
+        let hold_seconds = read(seconds, &places[0], shortest_hold..=HOLD_MAX);
+        let hold_seconds_max = read(most, &places[1], shortest_hold..=EXTENDED_HOLD_MAX);
+        Some(Self {
+            hold_seconds: hold_seconds?,
+            hold_seconds_max: hold_seconds_max?,
+        })
+    }
+}
+
+/// Where the rules of a sale are.
+const SALE: Place<'_> = Place::Member(&Place::Body, "sale");
+/// Where a contradiction between them is told.
+pub(crate) const SALE_HOLD_MAX: Place<'_> = Place::Member(&SALE, "hold_seconds_max");
+/// The shortest hold, in seconds: a buyer needs a moment to pay.
+pub(crate) const HOLD_MIN: i64 = 30;
+/// The longest hold, in seconds: a day.
+const HOLD_MAX: i64 = 86_400;
+/// The longest that a hold can be extended to, in seconds: a week.
+const EXTENDED_HOLD_MAX: i64 = 7 * HOLD_MAX;
+
+/// What of a product is to change.
+pub(crate) struct PatchBody {
+    pub(crate) title: Option<String>,
+    pub(crate) unit_price_minor: Option<i64>,
+    pub(crate) sale: Change<SaleChange>,
+}
+
+impl PatchBody {
+    /// Reads a merge patch (RFC 7396), and notes everything that cannot be changed so.
+    pub(crate) fn examine(body: &Value, shortest_hold: i64, faults: &mut Faults) -> Option<Self> {
+        let names = ["title", "unit_price_minor", "sale"];
+        let places = names.map(|name| Place::Member(&Place::Body, name));
+        let [title, price, sale] = faults.optional_members(&Place::Body, body, names)?;
+        let title = title.map(|value| examine_title(&places[0], value, faults));
+        let price = price.map(|value| examine_price(&places[1], value, faults));
+        let sale = Change::read(sale, |value| {
+            SaleChange::examine(value, shortest_hold, faults)
+        });
+        Some(Self {
+            title: title.map_or(Some(None), |title| title.map(Some))?,
+            unit_price_minor: price.map_or(Some(None), |price| price.map(Some))?,
+            sale: sale?,
+        })
+    }
 }
 
 impl PutBody {
     /// Reads a product by hand, and notes everything that it cannot be.
-    pub(crate) fn examine(body: &Value, faults: &mut Faults) -> Option<Self> {
-        let names = ["title", "unit_price_minor", "currency", "available"];
+    pub(crate) fn examine(body: &Value, shortest_hold: i64, faults: &mut Faults) -> Option<Self> {
+        let names = ["title", "unit_price_minor", "currency", "available", "sale"];
         let places = names.map(|name| Place::Member(&Place::Body, name));
-        let [title, price, currency, available] = faults.members(&Place::Body, body, names)?;
+        let members = faults.optional_members(&Place::Body, body, names)?;
+        for (place, member) in places.iter().zip(&members).take(4) {
+            if member.is_none() {
+                faults.add(place, "is missing");
+            }
+        }
+        let [title, price, currency, available, sale] = members;
+        let sale = Change::read(sale, |value| {
+            let sale = SaleChange::examine(value, shortest_hold, faults)?;
+            // A replacement names all rules: those that it does not name are off.
+            let sale = sale.applied_to(Sale::default());
+            if let Some(contradiction) = sale.contradiction() {
+                faults.add(&SALE_HOLD_MAX, contradiction);
+            }
+            Some(sale)
+        });
         let title = title.and_then(|value| examine_title(&places[0], value, faults));
         let price = price.and_then(|value| examine_price(&places[1], value, faults));
         let currency = currency.and_then(|value| examine_currency(&places[2], value, faults));
@@ -34,6 +174,7 @@ impl PutBody {
             unit_price_minor: price?,
             currency: currency?,
             available: available?,
+            sale: sale?,
         })
     }
 }

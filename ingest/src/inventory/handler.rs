@@ -10,14 +10,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
-use hotrow_shared::{order::Sku, outcome::timestamp};
+use hotrow_shared::{
+    order::{HOLD_SECONDS_MAX, Sku},
+    outcome::timestamp,
+};
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
-    bodies::{self, AVAILABLE_MAX, PutBody},
-    store::{self, ChangeError, Product, Restocked, Row},
+    bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
+    store::{self, ChangeError, Patched, Product, Restocked, Row},
 };
 use crate::http::{
     body,
@@ -39,9 +42,39 @@ struct Shown<'a> {
     unit_price_minor: i64,
     currency: &'a str,
     available: i64,
+    held: i64,
     sold_out: bool,
+    state: &'static str,
+    sale: Option<ShownSale>,
     #[serde(serialize_with = "timestamp")]
     as_of: DateTime<Utc>,
+}
+
+/// The rules of a sale, as they work.
+#[derive(Serialize)]
+struct ShownSale {
+    hold_seconds: i32,
+    hold_seconds_max: i32,
+}
+
+impl ShownSale {
+    fn of(row: &Row) -> Option<Self> {
+        let hold_seconds = row.hold_seconds?;
+        let usual = hold_seconds.max(HOLD_SECONDS_MAX);
+        Some(Self {
+            hold_seconds,
+            hold_seconds_max: row.hold_seconds_max.unwrap_or(usual),
+        })
+    }
+}
+
+/// Whether a product can be had.
+fn state(row: &Row) -> &'static str {
+    match (row.available, row.held) {
+        (1.., _) => "open",
+        (_, 1..) => "all_held",
+        _ => "sold_out",
+    }
 }
 
 impl<'a> From<&'a Row> for Shown<'a> {
@@ -52,7 +85,10 @@ impl<'a> From<&'a Row> for Shown<'a> {
             unit_price_minor: row.unit_price_minor,
             currency: &row.currency,
             available: row.available,
+            held: row.held,
             sold_out: row.available == 0,
+            state: state(row),
+            sale: ShownSale::of(row),
             as_of: row.as_of,
         }
     }
@@ -127,12 +163,15 @@ pub(crate) async fn put(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, product) = admit(&desk, path, &uri, &headers, content, PutBody::examine).await?;
+    let examine =
+        |body: &Value, faults: &mut Faults| PutBody::examine(body, desk.shortest_hold, faults);
+    let (sku, product) = admit(&desk, path, &uri, &headers, content, examine).await?;
     let product = Product {
         title: &product.title,
         unit_price_minor: product.unit_price_minor,
         currency: &product.currency,
         available: product.available,
+        sale: product.sale,
     };
     let (row, created) = store::put(&desk.changes, &sku, product)
         .await
@@ -144,6 +183,40 @@ pub(crate) async fn put(
         StatusCode::OK
     };
     Ok((status, Json(Shown::from(&row))).into_response())
+}
+
+/// `PATCH /v1/inventory/{sku}`: a merge patch (RFC 7396) of title, price and the rules of the sale.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown SKU, 422 for what a product cannot be, 503 without a database.
+pub(crate) async fn patch(
+    State(desk): State<Arc<InventoryDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    desk.admin_token.admit(&headers)?;
+    query::refuse(&uri)?;
+    let content = body::read_patch(&headers, content).await?;
+    let sku = sku_of(path)?;
+    let change = body::parse_by_hand(&content, |body, faults| {
+        PatchBody::examine(body, desk.shortest_hold, faults)
+    })?;
+    let patched = store::patch(&desk.changes, &sku, &change)
+        .await
+        .map_err(|error| unchanged(&error))?;
+    match patched {
+        Patched::Done(row) => {
+            desk.tell(&sku, &row).await;
+            Ok(Json(Shown::from(&row)).into_response())
+        }
+        Patched::UnknownSku => Err(UNKNOWN_SKU),
+        Patched::Contradiction(detail) => Err(Problem::InvalidBody(Faults::one(
+            &bodies::SALE_HOLD_MAX,
+            detail,
+        ))),
+    }
 }
 
 /// `POST /v1/inventory/{sku}/restock`.

@@ -17,7 +17,7 @@ use moka::future::Cache;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-use self::store::Row;
+use self::{bodies::HOLD_MIN, store::Row};
 use crate::{auth::AdminToken, sold_out::SoldOut};
 
 /// How old a shown stock may be, the `max-age` of the contract.
@@ -38,6 +38,8 @@ pub(crate) struct InventoryDesk {
     admin_token: AdminToken,
     sold_out: Arc<SoldOut>,
     broker: Arc<Broker>,
+    /// The shortest hold that a sale may have, in seconds.
+    shortest_hold: i64,
 }
 
 impl InventoryDesk {
@@ -49,6 +51,7 @@ impl InventoryDesk {
         admin_token: AdminToken,
         sold_out: Arc<SoldOut>,
         broker: Arc<Broker>,
+        is_development: bool,
     ) -> Self {
         let shown = Cache::builder()
             .max_capacity(SHOWN_MAX)
@@ -61,6 +64,7 @@ impl InventoryDesk {
             admin_token,
             sold_out,
             broker,
+            shortest_hold: if is_development { 1 } else { HOLD_MIN },
         }
     }
 
@@ -78,7 +82,7 @@ impl InventoryDesk {
             sku: sku.clone(),
             version: row.version,
             available: row.available,
-            held: 0,
+            held: row.held,
         };
         self.sold_out.hear(&stock);
         let told = timeout(TELL_MAX, self.publish(stock)).await;

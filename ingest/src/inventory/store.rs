@@ -7,6 +7,8 @@ use hotrow_shared::order::Sku;
 use sqlx::{PgExecutor, PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
+use super::bodies::{Change, PatchBody, Sale};
+
 /// How long a change may take until it is committed. Its row may be locked by others.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the database may take to say that it has committed.
@@ -23,8 +25,14 @@ pub(crate) struct Row {
     pub(crate) unit_price_minor: i64,
     /// ISO 4217.
     pub(crate) currency: String,
-    /// What is left.
+    /// What is free to sell.
     pub(crate) available: i64,
+    /// What is held for orders that are not paid yet.
+    pub(crate) held: i64,
+    /// How long orders are held, if they are.
+    pub(crate) hold_seconds: Option<i32>,
+    /// The end of all extensions, if it was said.
+    pub(crate) hold_seconds_max: Option<i32>,
     /// Counts the writes of the row.
     pub(crate) version: i64,
     /// When it was read.
@@ -40,8 +48,10 @@ pub(crate) struct Product<'a> {
     pub(crate) unit_price_minor: i64,
     /// ISO 4217.
     pub(crate) currency: &'a str,
-    /// What is left.
+    /// What is free to sell. Held goods come on top.
     pub(crate) available: i64,
+    /// The rules of the sale; none removes them.
+    pub(crate) sale: Change<Sale>,
 }
 
 /// Reads one row.
@@ -55,7 +65,8 @@ pub(crate) async fn read(
     sqlx::query_as!(
         Row,
         r#"
-        select sku, title, unit_price_minor, currency, available, version, clock_timestamp() as "as_of!"
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+               clock_timestamp() as "as_of!"
         from inventory
         where sku = $1
         "#,
@@ -77,7 +88,8 @@ pub(crate) async fn page(
     sqlx::query_as!(
         Row,
         r#"
-        select sku, title, unit_price_minor, currency, available, version, clock_timestamp() as "as_of!"
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+               clock_timestamp() as "as_of!"
         from inventory
         where sku > $1
         order by sku
@@ -138,6 +150,8 @@ async fn begin_put(
     )
     .execute(&mut *transaction)
     .await?;
+    let keeps_sale = product.sale == Change::Keep;
+    let sale = product.sale.applied_to(None).unwrap_or_default();
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -147,6 +161,8 @@ async fn begin_put(
         replaced as (
             update inventory
             set title = $2, unit_price_minor = $3, currency = $4, available = $5,
+                hold_seconds = case when $6 then inventory.hold_seconds else $7 end,
+                hold_seconds_max = case when $6 then inventory.hold_seconds_max else $8 end,
                 version = inventory.version + 1, updated_at = now()
             from before
             where inventory.sku = before.sku
@@ -155,17 +171,93 @@ async fn begin_put(
         entry as (
             insert into inventory_ledger (sku, kind, delta, balance) select sku, 'put', delta, available from replaced
         )
-        select sku, title, unit_price_minor, currency, available, version, clock_timestamp() as "as_of!" from replaced
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+               clock_timestamp() as "as_of!" from replaced
         "#,
         sku.as_str(),
         product.title,
         product.unit_price_minor,
         product.currency,
         product.available,
+        keeps_sale,
+        sale.hold_seconds,
+        sale.hold_seconds_max,
     )
     .fetch_one(&mut *transaction)
     .await?;
     Ok((transaction, (row, created.rows_affected() == 1)))
+}
+
+/// What became of a patch.
+#[derive(Debug)]
+pub(crate) enum Patched {
+    /// It was made.
+    Done(Row),
+    /// There is no such product.
+    UnknownSku,
+    /// The rules of the sale would contradict each other, and so.
+    Contradiction(&'static str),
+}
+
+/// Changes what of a product is named, and leaves its stock alone.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub(crate) async fn patch(
+    pool: &PgPool,
+    sku: &Sku,
+    change: &PatchBody,
+) -> Result<Patched, ChangeError> {
+    let patching = begin_patch(pool, sku, change);
+    let (transaction, patched) = in_time(CHANGE_TIME_MAX, patching).await?;
+    if matches!(patched, Patched::Done(_)) {
+        commit(transaction).await?;
+    }
+    Ok(patched)
+}
+
+async fn begin_patch(
+    pool: &PgPool,
+    sku: &Sku,
+    change: &PatchBody,
+) -> Result<(Transaction<'static, Postgres>, Patched), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let locked = sqlx::query!(
+        "select hold_seconds, hold_seconds_max from inventory where sku = $1 for no key update",
+        sku.as_str()
+    );
+    let Some(before) = locked.fetch_optional(&mut *transaction).await? else {
+        return Ok((transaction, Patched::UnknownSku));
+    };
+    let before = Sale {
+        hold_seconds: before.hold_seconds,
+        hold_seconds_max: before.hold_seconds_max,
+    };
+    let sale = match change.sale {
+        Change::Keep => before,
+        Change::Remove => Sale::default(),
+        Change::Set(change) => change.applied_to(before),
+    };
+    if let Some(contradiction) = sale.contradiction() {
+        return Ok((transaction, Patched::Contradiction(contradiction)));
+    }
+    sqlx::query!(
+        r#"
+        update inventory
+        set title = coalesce($2, title), unit_price_minor = coalesce($3, unit_price_minor), hold_seconds = $4,
+            hold_seconds_max = $5, version = version + 1, updated_at = now()
+        where sku = $1
+        "#,
+        sku.as_str(),
+        change.title,
+        change.unit_price_minor,
+        sale.hold_seconds,
+        sale.hold_seconds_max,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let row = read(&mut *transaction, sku).await?;
+    Ok((transaction, row.map_or(Patched::UnknownSku, Patched::Done)))
 }
 
 /// What became of a restock.

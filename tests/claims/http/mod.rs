@@ -24,6 +24,7 @@ mod questions;
 mod refusals;
 mod restarts;
 mod restocks;
+mod sale;
 mod settings;
 mod topology;
 

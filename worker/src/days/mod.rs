@@ -12,7 +12,10 @@ mod parts;
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::{id::Day, metrics::DAYS_AHEAD};
+use hotrow_shared::{
+    id::{Day, OrderId},
+    metrics::DAYS_AHEAD,
+};
 use metrics::Gauge;
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::time::sleep;
@@ -165,11 +168,12 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
     let today = today(&mut connection).await?.min(Day::today());
     let oldest = Day(today.0.saturating_sub(retention_days));
     sum_up(&mut connection, oldest).await?;
+    let held = held_days(&mut connection, oldest).await?;
     for table in Table::ALL {
         for part in parts(&mut connection, table).await? {
-            if part.last < oldest
-                && !(table.holds_goods() && has_holds(&mut connection, &part).await?)
-            {
+            let is_held =
+                table.holds_goods() && held.range(part.first..=part.last).next().is_some();
+            if part.last < oldest && !is_held {
                 if table == Table::Orders {
                     keep_moves(&mut connection, &part, oldest).await?;
                 }
@@ -220,14 +224,21 @@ fn start_of(day: Day) -> DateTime<Utc> {
     date_of(day).and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
-/// Whether goods are held for an order of a part: then it stays, and its changes with it.
-async fn has_holds(connection: &mut PgConnection, part: &Part) -> Result<bool, sqlx::Error> {
-    let has_holds = sqlx::query_scalar!(
-        r#"select exists (select from holds where order_id >= $1 and order_id < $2) as "has_holds!""#,
-        part.first.first_id(),
-        Day(part.last.0 + 1).first_id(),
+/// Old days with an order that goods are held for. They stay, orders and changes alike: both are asked for at once,
+/// or the hold could end in between, and an order would lose its changes alone.
+async fn held_days(
+    connection: &mut PgConnection,
+    oldest: Day,
+) -> Result<BTreeSet<Day>, sqlx::Error> {
+    let held = sqlx::query_scalar!(
+        "select order_id from holds where order_id < $1",
+        oldest.first_id()
     );
-    has_holds.fetch_one(connection).await
+    let held = held.fetch_all(connection).await?;
+    Ok(held
+        .into_iter()
+        .map(|id| OrderId::trusted(id).day())
+        .collect())
 }
 
 async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::order::Sku;
+use hotrow_shared::order::{HOLD_SECONDS_MAX, Sku};
 use sqlx::PgConnection;
 
 use super::StoreError;
@@ -76,7 +76,9 @@ pub(crate) async fn lock(
             currency,
             hold: row.hold_seconds.map(|seconds| Hold {
                 seconds,
-                seconds_max: row.hold_seconds_max.unwrap_or(seconds),
+                seconds_max: row
+                    .hold_seconds_max
+                    .unwrap_or(seconds.max(HOLD_SECONDS_MAX)),
             }),
             version,
         };

@@ -61,7 +61,8 @@ fn confirm(
 ) -> Verdict {
     let is_same = standing.payment_reference.as_ref() == Some(&payment.reference);
     match standing.status {
-        Status::Confirmed if is_same => return Verdict::Unchanged,
+        // It has paid the order, whatever became of that since.
+        Status::Confirmed | Status::Cancelled if is_same => return Verdict::Unchanged,
         Status::Confirmed if standing.payment_reference.is_some() => {
             return Verdict::Unmatched(Why::PaidByAnother);
         }

@@ -233,8 +233,7 @@ impl Model {
                 if self.unmatched.contains(&name) {
                     return Came::Unmatched;
                 }
-                let was_paid = order.status == Status::Confirmed;
-                if was_paid && order.paid_by == Some(reference) {
+                if order.paid_by == Some(reference) {
                     return Came::Nothing;
                 }
                 let may_pay = match order.status {
