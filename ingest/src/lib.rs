@@ -1,13 +1,14 @@
 //! The ingest process: accepts purchases over HTTP and makes them durable in RabbitMQ.
 //!
 //! An order walks through the files in this sequence: `http` takes the connection and the request,
-//! `routes` names its handler, `intake` asks `limits`, `sold_out` and `backlog`, and one of the `lanes`
+//! `routes` names its handler, `intake` asks `limits`, the `board` and `backlog`, and one of the `lanes`
 //! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
 //! and extends settled orders by the same lanes, and `payments` lists what did not pay. `inventory` shows
 //! the stock and lets administrators change it.
 
 mod auth;
 mod backlog;
+mod board;
 mod changes;
 pub mod clock;
 pub mod http;
@@ -20,7 +21,6 @@ mod page;
 mod payments;
 mod routes;
 pub mod settings;
-mod sold_out;
 mod status;
 
 use std::sync::Arc;
@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::AdminToken,
     backlog::Backlog,
+    board::Board,
     changes::{ChangesDesk, tickets::Tickets},
     clock::Clock,
     http::{access_log::AccessLog, peer::TrustedProxies, server},
@@ -51,7 +52,6 @@ use crate::{
     payments::PaymentsDesk,
     routes::Desks,
     settings::Settings,
-    sold_out::SoldOut,
     status::{
         Finder, Lately, StatusDesk,
         reader::{Expected, Reader},
@@ -101,7 +101,7 @@ async fn work(
         repairs,
     } = servers;
     let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
-    let sold_out = Arc::new(SoldOut::default());
+    let board = Arc::new(Board::default());
     let lately = Arc::new(Lately::default());
     let limits = Arc::new(Limits::new(settings.rate_limits));
     let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
@@ -120,7 +120,7 @@ async fn work(
     let listeners = Listeners {
         lately: Arc::clone(&lately),
         tickets: Arc::clone(&tickets),
-        sold_out: Arc::clone(&sold_out),
+        board: Arc::clone(&board),
         backlog: Arc::clone(&backlog),
     };
     let broker_answers = note_broker(readiness, lanes.open(), common.partitions);
@@ -139,7 +139,11 @@ async fn work(
         broker_answers,
         shutdown.clone(),
     ));
-    tokio::spawn(Arc::clone(&sold_out).refresh(pools.orders.clone(), shutdown.clone()));
+    tokio::spawn(board::refresh::refresh_forever(
+        Arc::clone(&board),
+        pools.orders.clone(),
+        shutdown.clone(),
+    ));
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
     tokio::spawn(clock_offset::measure(
         pools.orders.clone(),
@@ -180,7 +184,7 @@ async fn work(
         pools.inventory.clone(),
         pools.changes.clone(),
         admin_token,
-        Arc::clone(&sold_out),
+        Arc::clone(&board),
         Arc::clone(&publishing),
         common.development,
     );
@@ -192,7 +196,7 @@ async fn work(
         partitions: common.partitions,
         proxies: proxies.clone(),
         limits,
-        sold_out,
+        board,
         backlog,
         repeats: Repeats::new(),
         earlier: Finder {
@@ -273,7 +277,7 @@ impl Servers {
 
 /// Connections to the database, shared out so that no kind of question starves another.
 struct Pools {
-    /// Orders, for polls, the door and changes, and the watch on what is sold out.
+    /// Orders, for polls, the door and changes, and the board.
     orders: PgPool,
     /// Reads of the inventory.
     inventory: PgPool,

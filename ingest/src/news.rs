@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backlog::Backlog,
+    board::Board,
     changes::tickets::Tickets,
-    sold_out::SoldOut,
     status::{Lately, outcomes::Outcome},
 };
 
@@ -37,8 +37,8 @@ pub(crate) struct Listeners {
     pub(crate) lately: Arc<Lately>,
     /// Knows who waits for a change of an order.
     pub(crate) tickets: Arc<Tickets>,
-    /// Keeps what is sold out.
-    pub(crate) sold_out: Arc<SoldOut>,
+    /// Knows the stock of every SKU.
+    pub(crate) board: Arc<Board>,
     /// Knows what the workers took off their queues.
     pub(crate) backlog: Arc<Backlog>,
 }
@@ -93,7 +93,7 @@ impl Listeners {
             }
         };
         for stock in &news.stock {
-            self.sold_out.hear(stock);
+            self.board.hear(stock);
         }
         // The documents stay where they are: the cache holds slices of the message.
         let known_at = Instant::now();

@@ -17,11 +17,11 @@ use hotrow_shared::{
 use self::{metrics::IntakeMetrics, purchase::Purchase, repeats::Repeats};
 use crate::{
     backlog::Backlog,
+    board::{Board, stock::State},
     clock::Clock,
     http::{peer::TrustedProxies, problem::Problem},
     lanes::{Lanes, NotAccepted},
     limits::Limits,
-    sold_out::SoldOut,
     status::{
         Finder,
         reader::{Found, NoAnswer},
@@ -37,7 +37,7 @@ pub(crate) struct Intake {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) proxies: TrustedProxies,
     pub(crate) limits: Arc<Limits>,
-    pub(crate) sold_out: Arc<SoldOut>,
+    pub(crate) board: Arc<Board>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) repeats: Repeats,
     pub(crate) earlier: Finder,
@@ -89,12 +89,12 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        if let Some((sku, is_held)) = self.sold_out.among(&items)
+        if let Some((sku, state)) = self.board.closed(&items)
             && !self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?
         {
             return Err(Problem::SoldOut {
                 sku: sku.to_string(),
-                is_held,
+                is_held: state == State::AllHeld,
             });
         }
         let wait = self.backlog.wait(partition);

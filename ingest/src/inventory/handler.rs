@@ -1,6 +1,9 @@
 //! The routes below `/v1/inventory`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -20,13 +23,16 @@ use tokio::time::timeout;
 use super::{
     InventoryDesk, SHOWN_FOR,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
-    store::{self, ChangeError, Patched, Product, Restocked, Row},
+    store::{self, ChangeError, Patched, Product, Restocked},
 };
-use crate::http::{
-    body,
-    json::{Faults, Value},
-    problem::Problem,
-    query,
+use crate::{
+    board::store::{self as rows, Row},
+    http::{
+        body,
+        json::{Faults, Value},
+        problem::Problem,
+        query,
+    },
 };
 
 /// How long a read may take.
@@ -68,15 +74,6 @@ impl ShownSale {
     }
 }
 
-/// Whether a product can be had.
-fn state(row: &Row) -> &'static str {
-    match (row.available, row.held) {
-        (1.., _) => "open",
-        (_, 1..) => "all_held",
-        _ => "sold_out",
-    }
-}
-
 impl<'a> From<&'a Row> for Shown<'a> {
     fn from(row: &'a Row) -> Self {
         Self {
@@ -87,7 +84,7 @@ impl<'a> From<&'a Row> for Shown<'a> {
             available: row.available,
             held: row.held,
             sold_out: row.available == 0,
-            state: state(row),
+            state: row.stock().state().as_str(),
             sale: ShownSale::of(row),
             as_of: row.as_of,
         }
@@ -142,7 +139,12 @@ pub(crate) async fn page(
         })
         .transpose()?;
     // One more than shown tells whether there is another page.
-    let rows = read_in_time(store::page(&desk.reads, after.as_ref(), limit + 1)).await?;
+    let rows = read_in_time(rows::page(
+        &desk.reads,
+        after.as_ref().map_or("", Sku::as_str),
+        limit + 1,
+    ))
+    .await?;
     let shown = usize::try_from(limit).unwrap_or(usize::MAX).min(rows.len());
     let next_after = (rows.len() > shown).then(|| rows[shown - 1].sku.as_str());
     let page = Page {
@@ -173,10 +175,11 @@ pub(crate) async fn put(
         available: product.available,
         sale: product.sale,
     };
+    let began = Instant::now();
     let (row, created) = store::put(&desk.changes, &sku, product)
         .await
         .map_err(|error| unchanged(&error))?;
-    desk.tell(&sku, &row).await;
+    desk.tell(&sku, &row, began).await;
     let status = if created {
         StatusCode::CREATED
     } else {
@@ -203,12 +206,13 @@ pub(crate) async fn patch(
     let change = body::parse_by_hand(&content, |body, faults| {
         PatchBody::examine(body, desk.shortest_hold, faults)
     })?;
+    let began = Instant::now();
     let patched = store::patch(&desk.changes, &sku, &change)
         .await
         .map_err(|error| unchanged(&error))?;
     match patched {
         Patched::Done(row) => {
-            desk.tell(&sku, &row).await;
+            desk.tell(&sku, &row, began).await;
             Ok(Json(Shown::from(&row)).into_response())
         }
         Patched::UnknownSku => Err(UNKNOWN_SKU),
@@ -242,12 +246,13 @@ pub(crate) async fn restock(
     .await?;
     let key = body::idempotency_key(&headers)?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
+    let began = Instant::now();
     let restocked = store::restock(&desk.changes, &sku, quantity, key, AVAILABLE_MAX)
         .await
         .map_err(|error| unchanged(&error))?;
     match restocked {
         Restocked::Done(row) => {
-            desk.tell(&sku, &row).await;
+            desk.tell(&sku, &row, began).await;
             Ok(Json(Shown::from(&row)).into_response())
         }
         Restocked::UnknownSku => Err(UNKNOWN_SKU),

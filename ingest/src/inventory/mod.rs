@@ -2,9 +2,12 @@
 
 mod bodies;
 pub(crate) mod handler;
-pub(crate) mod store;
+mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hotrow_shared::{
     broker::{Broker, BrokerError},
@@ -17,13 +20,19 @@ use moka::future::Cache;
 use sqlx::PgPool;
 use tokio::time::timeout;
 
-use self::{bodies::HOLD_MIN, store::Row};
-use crate::{auth::AdminToken, sold_out::SoldOut};
+use self::bodies::HOLD_MIN;
+use crate::{
+    auth::AdminToken,
+    board::{
+        Asked, Board,
+        store::{self as rows, Row},
+    },
+};
 
 /// How old a shown stock may be, the `max-age` of the contract.
 pub(crate) const SHOWN_FOR: Duration = Duration::from_secs(1);
-/// Products whose stock is remembered for that long.
-const SHOWN_MAX: u64 = 10_000;
+/// Reads that are remembered for that long: of products that the board has no room for, and of what is none.
+const READS_MAX: u64 = 10_000;
 /// How long telling the others of a change may hold up the answer to an administrator.
 const TELL_MAX: Duration = Duration::from_secs(1);
 
@@ -33,10 +42,11 @@ pub(crate) struct InventoryDesk {
     reads: PgPool,
     /// For administrators: a crowd of readers must not keep them out.
     changes: PgPool,
-    /// Thousands look at the same product in the same second: one of them asks the database.
-    shown: Cache<Sku, Option<Row>>,
+    /// Thousands look at the same product in the same second: what the board does not know for sure, one of them
+    /// asks the database.
+    lately_read: Cache<Sku, Option<Row>>,
     admin_token: AdminToken,
-    sold_out: Arc<SoldOut>,
+    board: Arc<Board>,
     broker: Arc<Broker>,
     /// The shortest hold that a sale may have, in seconds.
     shortest_hold: i64,
@@ -49,42 +59,52 @@ impl InventoryDesk {
         reads: PgPool,
         changes: PgPool,
         admin_token: AdminToken,
-        sold_out: Arc<SoldOut>,
+        board: Arc<Board>,
         broker: Arc<Broker>,
         is_development: bool,
     ) -> Self {
-        let shown = Cache::builder()
-            .max_capacity(SHOWN_MAX)
+        let lately_read = Cache::builder()
+            .max_capacity(READS_MAX)
             .time_to_live(SHOWN_FOR)
             .build();
         Self {
             reads,
             changes,
-            shown,
+            lately_read,
             admin_token,
-            sold_out,
+            board,
             broker,
             shortest_hold: if is_development { 1 } else { HOLD_MIN },
         }
     }
 
     async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
-        self.shown
-            .try_get_with_by_ref(sku, store::read(&self.reads, sku))
-            .await
+        if let Some(row) = self.board.row(sku, SHOWN_FOR) {
+            return Ok(Some(row));
+        }
+        let read = async {
+            let asked = Instant::now();
+            let row = rows::read(&self.reads, sku).await?;
+            self.board.answer(sku, row.clone(), Asked::At(asked));
+            Ok(row)
+        };
+        let row = self.lately_read.try_get_with_by_ref(sku, read).await?;
+        // The board may have heard of a change while the row was read.
+        Ok(self.board.row(sku, SHOWN_FOR).or(row))
     }
 
-    /// Makes a change known, here at once and elsewhere by the news. A process that misses the news
+    /// Makes a change that began then known, here at once and elsewhere by the news. A process that misses the news
     /// reads the database soon.
-    async fn tell(&self, sku: &Sku, row: &Row) {
-        self.shown.invalidate(sku).await;
+    async fn tell(&self, sku: &Sku, row: &Row, began: Instant) {
+        self.lately_read.invalidate(sku).await;
         let stock = StockNews {
             sku: sku.clone(),
             version: row.version,
             available: row.available,
             held: row.held,
         };
-        self.sold_out.hear(&stock);
+        let asked = Asked::Changing(began);
+        self.board.answer(sku, Some(row.clone()), asked);
         let told = timeout(TELL_MAX, self.publish(stock)).await;
         if !matches!(told, Ok(Ok(()))) {
             tracing::debug!("the news of an inventory change is lost: others read the database");

@@ -1,43 +1,18 @@
-//! All SQL of the inventory routes.
+//! All SQL that changes the inventory.
 
 use std::{io, time::Duration};
 
-use chrono::{DateTime, Utc};
 use hotrow_shared::order::Sku;
-use sqlx::{PgExecutor, PgPool, Postgres, Transaction, error::DatabaseError};
+use sqlx::{PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 use super::bodies::{Change, PatchBody, Sale};
+use crate::board::store::{Row, read};
 
 /// How long a change may take until it is committed. Its row may be locked by others.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the database may take to say that it has committed.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// A row of the inventory as it was at a time.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    /// The product.
-    pub(crate) sku: String,
-    /// Its name for people.
-    pub(crate) title: String,
-    /// The price of one, in the currency's smallest unit.
-    pub(crate) unit_price_minor: i64,
-    /// ISO 4217.
-    pub(crate) currency: String,
-    /// What is free to sell.
-    pub(crate) available: i64,
-    /// What is held for orders that are not paid yet.
-    pub(crate) held: i64,
-    /// How long orders are held, if they are.
-    pub(crate) hold_seconds: Option<i32>,
-    /// The end of all extensions, if it was said.
-    pub(crate) hold_seconds_max: Option<i32>,
-    /// Counts the writes of the row.
-    pub(crate) version: i64,
-    /// When it was read.
-    pub(crate) as_of: DateTime<Utc>,
-}
 
 /// What an administrator says of a product.
 #[derive(Debug, Clone, Copy)]
@@ -52,54 +27,6 @@ pub(crate) struct Product<'a> {
     pub(crate) available: i64,
     /// The rules of the sale; none removes them.
     pub(crate) sale: Change<Sale>,
-}
-
-/// Reads one row.
-///
-/// # Errors
-/// The database is out of reach.
-pub(crate) async fn read(
-    executor: impl PgExecutor<'_>,
-    sku: &Sku,
-) -> Result<Option<Row>, sqlx::Error> {
-    sqlx::query_as!(
-        Row,
-        r#"
-        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
-               clock_timestamp() as "as_of!"
-        from inventory
-        where sku = $1
-        "#,
-        sku.as_str(),
-    )
-    .fetch_optional(executor)
-    .await
-}
-
-/// Reads up to `limit` rows behind a SKU, by SKU.
-///
-/// # Errors
-/// The database is out of reach.
-pub(crate) async fn page(
-    pool: &PgPool,
-    after: Option<&Sku>,
-    limit: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
-    sqlx::query_as!(
-        Row,
-        r#"
-        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
-               clock_timestamp() as "as_of!"
-        from inventory
-        where sku > $1
-        order by sku
-        limit $2
-        "#,
-        after.map_or("", Sku::as_str),
-        limit,
-    )
-    .fetch_all(pool)
-    .await
 }
 
 /// A change did not come to a good end.

@@ -254,7 +254,7 @@ async fn the_inventory_is_shown_product_by_product_and_page_by_page() -> anyhow:
         chrono::DateTime::parse_from_rfc3339(as_of)?;
         assert_eq!(
             body.as_object().map(serde_json::Map::len),
-            Some(7),
+            Some(10),
             "{body}"
         );
     }
@@ -315,7 +315,8 @@ fn assert_shown(answer: &Answer, available: i64) {
     assert!(answer.status.is_success(), "{} {body}", answer.status);
     let mut expected = json!({
         "sku": CHAIR, "title": "Chair", "unit_price_minor": 4_990, "currency": "EUR",
-        "available": available, "sold_out": available == 0,
+        "available": available, "held": 0, "sold_out": available == 0,
+        "state": if available == 0 { "sold_out" } else { "open" }, "sale": null,
     });
     expected["as_of"] = body["as_of"].clone();
     assert_eq!(body, expected);

@@ -25,7 +25,7 @@ async fn a_page_of_an_allowed_origin_may_buy_and_reads_its_429() -> anyhow::Resu
             list.split(',')
                 .any(|listed| listed.trim().eq_ignore_ascii_case(word))
         };
-        for method in ["GET", "POST", "PUT"] {
+        for method in ["GET", "POST", "PUT", "PATCH"] {
             assert!(
                 lists("access-control-allow-methods", method),
                 "{preflight:?}"

@@ -22,7 +22,7 @@ const CODES: [&str; 10] = [
 
 const COMMAND_ANSWERS: [u16; 7] = [200, 202, 401, 404, 409, 422, 503];
 
-const ROUTES: [(&str, &str, &[u16]); 14] = [
+const ROUTES: [(&str, &str, &[u16]); 15] = [
     (
         "/v1/orders",
         "POST",
@@ -47,6 +47,7 @@ const ROUTES: [(&str, &str, &[u16]); 14] = [
     ("/v1/inventory", "GET", &[200, 422, 503]),
     ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 503]),
     ("/v1/inventory/{sku}", "PUT", &[200, 201, 401, 422, 503]),
+    ("/v1/inventory/{sku}", "PATCH", &[200, 401, 404, 422, 503]),
     (
         "/v1/inventory/{sku}/restock",
         "POST",

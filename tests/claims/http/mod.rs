@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod board;
 mod bodies;
 mod broker_away;
 mod brokers;
@@ -163,6 +164,9 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
         members.insert("order");
         members.extend(body.get("unmatched").map(|_| "unmatched"));
     }
+    // Only of goods that are held, which may come back.
+    let is_held = code == "sold_out" && body["state"] == "all_held";
+    members.extend(is_held.then_some("state"));
     let errors = body["errors"].as_array();
     if code == "invalid" && errors.is_some() {
         members.insert("errors");
@@ -193,7 +197,8 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(request_id, body["request_id"].as_str(), "{body}");
 
     let retry_after = answer.header("retry-after").map(str::parse::<u32>);
-    let waits = ["rate_limited", "overloaded", "unavailable", "not_settled"].contains(&code);
+    let waits =
+        ["rate_limited", "overloaded", "unavailable", "not_settled"].contains(&code) || is_held;
     assert!(
         match retry_after {
             Some(seconds) => seconds.is_ok_and(|seconds| seconds > 0) && (status >= 429 || waits),

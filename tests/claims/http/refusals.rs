@@ -290,9 +290,9 @@ async fn a_405_names_the_methods_that_the_path_takes() -> anyhow::Result<()> {
         (Method::PUT, "/v1/orders/1", &["GET", "HEAD"]),
         (Method::POST, "/v1/inventory", &["GET", "HEAD"]),
         (
-            Method::PATCH,
+            Method::DELETE,
             "/v1/inventory/chair",
-            &["GET", "HEAD", "PUT"],
+            &["GET", "HEAD", "PATCH", "PUT"],
         ),
         (Method::GET, "/v1/inventory/chair/restock", &["POST"]),
     ];
@@ -392,6 +392,11 @@ async fn an_admin_route_wants_the_token() -> anyhow::Result<()> {
     let product = r#"{"title":"Chair","unit_price_minor":1,"currency":"EUR","available":1}"#;
     let routes = [
         (Method::PUT, "/v1/inventory/chair", product),
+        (
+            Method::PATCH,
+            "/v1/inventory/chair",
+            r#"{"unit_price_minor":1}"#,
+        ),
         (
             Method::POST,
             "/v1/inventory/chair/restock",

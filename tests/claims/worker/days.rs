@@ -58,11 +58,11 @@ async fn days_past_their_retention_are_dropped_with_their_orders_while_settling_
         make_day(&shop, day).await?;
     }
     // Somebody still waits for the payment of an order.
-    let hold = format!(
+    let awaited = format!(
         "insert into holds select order_id, now() from {}",
         table(held)
     );
-    run(&shop, &hold).await?;
+    run(&shop, &awaited).await?;
     let detach = format!(
         "alter table orders detach partition {}",
         table(left_detached)

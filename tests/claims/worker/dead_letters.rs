@@ -12,7 +12,10 @@ use hotrow_shared::{
 use hotrow_tests::wait;
 use lapin::{
     BasicProperties,
-    options::{BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    options::{
+        BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+        ConfirmSelectOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
@@ -371,6 +374,9 @@ async fn a_foreign_message_however_ugly_ends_as_a_dead_letter_and_blocks_nobody(
     // The headers are larger than the frames of Hotrow's own publishers.
     let foreign = shop.place.broker().await?;
     let channel = foreign.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
     let bodies: [&[u8]; 4] = [b"", b"\xff", &large, wordy.as_bytes()];
     for body in bodies {
         let key = topology::routing_key(0);
@@ -383,6 +389,7 @@ async fn a_foreign_message_however_ugly_ends_as_a_dead_letter_and_blocks_nobody(
                 body,
                 ugly.clone(),
             )
+            .await?
             .await?;
     }
     foreign.close(200, "done".into()).await?;

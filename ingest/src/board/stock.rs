@@ -1,0 +1,81 @@
+//! The stock of a SKU at a moment, and whether it is for sale.
+
+use hotrow_shared::news::StockNews;
+
+/// The stock of one SKU at one version of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stock {
+    /// Counts the writes of the row.
+    pub(crate) version: i64,
+    /// What is free to sell.
+    pub(crate) available: i64,
+    /// What is held for orders that are not paid yet.
+    pub(crate) held: i64,
+}
+
+impl Stock {
+    /// Returns whether the SKU is for sale, as far as its stock says.
+    #[must_use]
+    pub(crate) fn state(self) -> State {
+        match self {
+            Self { available: 1.., .. } => State::Open,
+            Self { held: 1.., .. } => State::AllHeld,
+            _ => State::SoldOut,
+        }
+    }
+}
+
+impl From<&StockNews> for Stock {
+    fn from(news: &StockNews) -> Self {
+        Self {
+            version: news.version,
+            available: news.available,
+            held: news.held,
+        }
+    }
+}
+
+/// Whether a SKU is for sale: the member `state` of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// Whoever comes first gets it.
+    Open,
+    /// Nothing is left.
+    SoldOut,
+    /// Nothing is left to sell, but held goods may come back.
+    AllHeld,
+}
+
+impl State {
+    /// The word in JSON.
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::SoldOut => "sold_out",
+            Self::AllHeld => "all_held",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn held_goods_make_the_difference_only_where_nothing_is_free() {
+        let state = |available, held| {
+            let stock = Stock {
+                version: 1,
+                available,
+                held,
+            };
+            stock.state().as_str()
+        };
+        assert_eq!(state(1, 0), "open");
+        assert_eq!(state(1, 5), "open");
+        assert_eq!(state(0, 0), "sold_out");
+        assert_eq!(state(0, 1), "all_held");
+    }
+}

@@ -1,0 +1,163 @@
+//! All SQL that reads the inventory.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::order::Sku;
+use sqlx::{PgExecutor, PgPool};
+
+use super::stock::Stock;
+
+/// A row of the inventory as it was at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    /// The product.
+    pub(crate) sku: String,
+    /// Its name for people.
+    pub(crate) title: String,
+    /// The price of one, in the currency's smallest unit.
+    pub(crate) unit_price_minor: i64,
+    /// ISO 4217.
+    pub(crate) currency: String,
+    /// What is free to sell.
+    pub(crate) available: i64,
+    /// What is held for orders that are not paid yet.
+    pub(crate) held: i64,
+    /// How long an order is held; none is confirmed at once.
+    pub(crate) hold_seconds: Option<i32>,
+    /// The end of all extensions of a hold, from its beginning.
+    pub(crate) hold_seconds_max: Option<i32>,
+    /// Counts the writes of the row.
+    pub(crate) version: i64,
+    /// When it was read.
+    pub(crate) as_of: DateTime<Utc>,
+}
+
+impl Row {
+    /// Its stock alone.
+    #[must_use]
+    pub(crate) fn stock(&self) -> Stock {
+        Stock {
+            version: self.version,
+            available: self.available,
+            held: self.held,
+        }
+    }
+}
+
+/// Reads one row.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn read(
+    executor: impl PgExecutor<'_>,
+    sku: &Sku,
+) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+               clock_timestamp() as "as_of!"
+        from inventory
+        where sku = $1
+        "#,
+        sku.as_str(),
+    )
+    .fetch_optional(executor)
+    .await
+}
+
+/// Reads up to `limit` rows behind a SKU, by SKU; behind an empty text from the first on.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn page(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+               clock_timestamp() as "as_of!"
+        from inventory
+        where sku > $1
+        order by sku
+        limit $2
+        "#,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// SKUs, and the stock that each had when it was read last.
+#[derive(Debug, Default)]
+pub(super) struct AsRead {
+    skus: Vec<String>,
+    versions: Vec<i64>,
+    available: Vec<i64>,
+    held: Vec<i64>,
+}
+
+impl AsRead {
+    /// Adds a SKU. One that was not read yet counts as changed.
+    pub(super) fn push(&mut self, sku: &Sku, stock: Option<Stock>) {
+        const NEVER_READ: Stock = Stock {
+            version: i64::MIN,
+            available: i64::MIN,
+            held: i64::MIN,
+        };
+        let stock = stock.unwrap_or(NEVER_READ);
+        self.skus.push(sku.as_str().to_owned());
+        self.versions.push(stock.version);
+        self.available.push(stock.available);
+        self.held.push(stock.held);
+    }
+}
+
+/// Reads those of the SKUs that are not as they were, by name; none where there is no such row any more. It is one look
+/// at the primary key for each, and an answer for few.
+///
+/// # Errors
+/// The database is out of reach.
+pub(super) async fn changed(
+    pool: &PgPool,
+    as_read: &AsRead,
+) -> Result<HashMap<String, Option<Row>>, sqlx::Error> {
+    let changed = sqlx::query!(
+        r#"
+        select as_read.sku as "sku!", title as "title?", unit_price_minor as "unit_price_minor?",
+               currency as "currency?", inventory.available as "available?", inventory.held as "held?",
+               hold_seconds as "hold_seconds?", hold_seconds_max as "hold_seconds_max?",
+               inventory.version as "version?", clock_timestamp() as "as_of!"
+        from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) as as_read (sku, version, available, held)
+        left join inventory on inventory.sku = as_read.sku
+        where (inventory.version, inventory.available, inventory.held)
+              is distinct from (as_read.version, as_read.available, as_read.held)
+        "#,
+        &as_read.skus,
+        &as_read.versions,
+        &as_read.available,
+        &as_read.held,
+    )
+    .fetch_all(pool)
+    .await?;
+    let changed = changed.into_iter().map(|found| {
+        let row = || {
+            Some(Row {
+                sku: found.sku.clone(),
+                title: found.title?,
+                unit_price_minor: found.unit_price_minor?,
+                currency: found.currency?,
+                available: found.available?,
+                held: found.held?,
+                hold_seconds: found.hold_seconds,
+                hold_seconds_max: found.hold_seconds_max,
+                version: found.version?,
+                as_of: found.as_of,
+            })
+        };
+        let row = row();
+        (found.sku, row)
+    });
+    Ok(changed.collect())
+}
