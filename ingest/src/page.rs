@@ -1,6 +1,6 @@
-//! Pages of lists that are read from the database by number: how long they are, and how long that may take.
+//! Pages of lists: how long they are, where they begin, and how long a read may take.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use tokio::time::timeout;
 
@@ -65,7 +65,7 @@ pub(crate) fn cut<Row, Number>(
 /// `unavailable` without an answer of the database.
 pub(crate) async fn in_time<T>(
     what: &'static str,
-    read: impl Future<Output = Result<T, sqlx::Error>>,
+    read: impl Future<Output = Result<T, impl Display>>,
 ) -> Result<T, Problem> {
     let detail = match timeout(READ_TIME_MAX, read).await {
         Ok(Ok(read)) => return Ok(read),

@@ -6,8 +6,6 @@ use crate::{id::OrderId, order::Sku, request_id::RequestId};
 
 /// The longest payment reference, in characters.
 pub const PAYMENT_REFERENCE_LENGTH_MAX: usize = 255;
-/// The longest reason that a shop gives for a cancellation, in characters.
-pub const REASON_LENGTH_MAX: usize = 64;
 /// The longest that one extension asks for, in seconds.
 pub const EXTENSION_SECONDS_MAX: u32 = 86_400;
 
@@ -109,7 +107,7 @@ pub struct Payment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cancellation {
-    /// The shop's own word: 1 to 64 characters of a name.
+    /// The shop's own word, of a SKU's length and characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Whether the goods of a confirmed order go back into the stock. Held goods always do.

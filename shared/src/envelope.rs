@@ -18,6 +18,10 @@ use crate::{
     request_id::RequestId,
 };
 
+/// The largest envelope, in bytes of commands: more than a full one of usual orders, and 40 of the
+/// largest. A worker holds many envelopes, and this bounds how much that is.
+pub const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
+
 /// The version this release writes.
 const VERSION: u32 = 2;
 /// The version of the release before, whose envelopes carry bare orders.

@@ -14,9 +14,8 @@ pub const SKU_LENGTH_MAX: usize = 64;
 pub const CUSTOMER_ID_LENGTH_MAX: usize = 128;
 /// The most items in one order.
 pub const ITEMS_MAX: usize = 20;
-/// How long goods are held at most with all extensions, in seconds from settling, unless a product says otherwise or
-/// is held for longer from the start.
-pub const HOLD_SECONDS_MAX: i32 = 3_600;
+/// How long goods are held at most with all extensions, in seconds from settling, unless a product says otherwise.
+const HOLD_SECONDS_MAX: i32 = 3_600;
 /// The largest quantity of one item.
 pub const QUANTITY_MAX: u32 = 1_000;
 
@@ -214,6 +213,13 @@ impl TryFrom<Vec<Item>> for Items {
             Ok(Self(items))
         }
     }
+}
+
+/// How long goods are held at most with all extensions, in seconds from settling: as long as the product says, or else
+/// an hour, or as long as they are held from the start if that is more.
+#[must_use]
+pub fn longest_hold(hold_seconds: i32, said: Option<i32>) -> i32 {
+    said.unwrap_or(hold_seconds.max(HOLD_SECONDS_MAX))
 }
 
 /// The partition of whatever touches these SKUs; see [`Items::partition`].

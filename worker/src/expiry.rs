@@ -15,7 +15,7 @@ use hotrow_shared::{
     broker::{Broker, BrokerError},
     change::{Actor, Ask, Change, Expiry as Over, Role},
     database,
-    envelope::{self, Command, EncodedCommand},
+    envelope::{self, Command, ENVELOPE_BYTES_MAX, EncodedCommand},
     id::OrderId,
     metrics::{HOLD_OVERDUE, ORDERS_HELD, PAYMENTS_UNMATCHED},
     order::{Sku, partition_of_all},
@@ -40,9 +40,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 const DUE_MAX: i64 = 200_000;
 /// Most orders that one look queues.
 const QUEUED_MAX: usize = 20_000;
-/// Most commands in one envelope, and most bytes: what lanes have, too.
+/// Most commands in one envelope: what lanes have, too, unless told otherwise.
 const ENVELOPE_COMMANDS_MAX: usize = 512;
-const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
 /// How long a hold that was queued and is still there is left alone. Twice as long each time, so that partitions that
 /// nobody consumes do not fill.
 const AGAIN_AFTER: Duration = Duration::from_secs(15);

@@ -161,21 +161,6 @@ mod tests {
         }
     }
 
-    fn row(version: i64, available: i64) -> Row {
-        Row {
-            sku: "hot".to_owned(),
-            title: format!("title {version}"),
-            unit_price_minor: 1,
-            currency: "EUR".to_owned(),
-            available,
-            held: 0,
-            hold_seconds: None,
-            hold_seconds_max: None,
-            version,
-            as_of: DateTime::UNIX_EPOCH,
-        }
-    }
-
     /// Moments in a row.
     fn moments() -> impl FnMut() -> Instant {
         let mut now = Instant::now();
@@ -193,7 +178,7 @@ mod tests {
         assert!(known.hear(stock(6, 100), now()));
         assert!(!known.hear(stock(5, 0), now()), "late news");
         assert_eq!(known.stock(), stock(6, 100));
-        known.answer(row(5, 0), Asked::At(asked_early), now());
+        known.answer(Row::hot(5, 0), Asked::At(asked_early), now());
         assert_eq!(known.stock(), stock(6, 100), "a late answer");
         assert_eq!(known.as_read(), Some(stock(5, 0)));
     }
@@ -203,7 +188,7 @@ mod tests {
         let mut now = moments();
         let mut known = Known::heard(stock(7, 0), now());
         let asked = now();
-        known.answer(row(3, 100), Asked::At(asked), now());
+        known.answer(Row::hot(3, 100), Asked::At(asked), now());
         assert_eq!(known.stock(), stock(3, 100));
         known.hear(stock(9, 0), now());
         let asked = now();
@@ -220,13 +205,13 @@ mod tests {
         let mut now = moments();
         let mut known = Known::heard(stock(1, 1), now());
         let (began, asked) = (now(), now());
-        known.answer(row(2, 5), Asked::Changing(began), now());
-        known.answer(row(1, 1), Asked::At(asked), now());
+        known.answer(Row::hot(2, 5), Asked::Changing(began), now());
+        known.answer(Row::hot(1, 1), Asked::At(asked), now());
         let shown = known.row(Duration::from_secs(1), now()).expect("a row");
         assert_eq!((shown.title.as_str(), shown.available), ("title 2", 5));
         // News of a sale that came before the answer to the change.
         known.hear(stock(4, 3), now());
-        known.answer(row(3, 4), Asked::Changing(began), now());
+        known.answer(Row::hot(3, 4), Asked::Changing(began), now());
         assert_eq!(known.stock(), stock(4, 3));
         assert_eq!(known.as_read(), Some(stock(3, 4)));
     }
@@ -238,7 +223,7 @@ mod tests {
         let mut known = Known::heard(stock(1, 5), now());
         assert!(known.row(age_max, now()).is_none(), "news knows no title");
         let asked = now();
-        known.answer(row(1, 5), Asked::At(asked), now());
+        known.answer(Row::hot(1, 5), Asked::At(asked), now());
         known.hear(stock(2, 4), now());
         let shown = known.row(age_max, asked + age_max / 2).expect("a row");
         assert_eq!((shown.version, shown.available), (2, 4));

@@ -267,21 +267,6 @@ mod tests {
         }
     }
 
-    fn row(version: i64, available: i64) -> Row {
-        Row {
-            sku: "hot".to_owned(),
-            title: "Hot".to_owned(),
-            unit_price_minor: 1,
-            currency: "EUR".to_owned(),
-            available,
-            held: 0,
-            hold_seconds: None,
-            hold_seconds_max: None,
-            version,
-            as_of: chrono::DateTime::UNIX_EPOCH,
-        }
-    }
-
     fn sku_of(text: &str) -> Sku {
         Sku::try_from(text).expect("a valid name")
     }
@@ -315,7 +300,7 @@ mod tests {
         board.hear(&news("hot", 7, 0, 0));
         assert!(!is_open());
         let asked = Asked::At(Instant::now());
-        board.answer(&sku_of("hot"), Some(row(3, 100)), asked);
+        board.answer(&sku_of("hot"), Some(Row::hot(3, 100)), asked);
         assert!(is_open(), "the database decides");
     }
 

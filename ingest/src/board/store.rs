@@ -161,3 +161,22 @@ pub(super) async fn changed(
     });
     Ok(changed.collect())
 }
+
+#[cfg(test)]
+impl Row {
+    /// The row of the SKU `hot`, read in 1970.
+    pub(super) fn hot(version: i64, available: i64) -> Self {
+        Self {
+            sku: "hot".to_owned(),
+            title: format!("title {version}"),
+            unit_price_minor: 1,
+            currency: "EUR".to_owned(),
+            available,
+            held: 0,
+            hold_seconds: None,
+            hold_seconds_max: None,
+            version,
+            as_of: DateTime::UNIX_EPOCH,
+        }
+    }
+}

@@ -3,9 +3,8 @@
 use hotrow_shared::{
     change::{
         Ask, Cancellation, EXTENSION_SECONDS_MAX, Extension, PAYMENT_REFERENCE_LENGTH_MAX, Payment,
-        REASON_LENGTH_MAX,
     },
-    order::Sku,
+    order::{OutOfBounds, Sku},
 };
 
 use crate::http::json::{Faults, Place, Value};
@@ -24,11 +23,11 @@ pub(super) fn examine_confirm(body: &Value, faults: &mut Faults) -> Option<Ask> 
     let reference = reference.and_then(|value| examine_reference(&places[0], value, faults));
     let amount_minor =
         given(amount).and_then(|value| faults.integer(&places[1], value, 0..=AMOUNT_MAX));
-    let currency = given(currency).and_then(|value| examine_currency(&places[2], value, faults));
+    let currency = given(currency).and_then(|value| faults.currency(&places[2], value));
     Some(Ask::Confirm(Payment {
         reference: reference?,
         amount_minor,
-        currency,
+        currency: currency.map(str::to_owned),
     }))
 }
 
@@ -61,35 +60,20 @@ fn given(value: Option<&Value>) -> Option<&Value> {
 }
 
 fn examine_reference(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<String> {
-    let reference = faults.text(place, value)?;
-    let visible = reference.bytes().all(|b| b.is_ascii_graphic());
-    if !visible || !(1..=PAYMENT_REFERENCE_LENGTH_MAX).contains(&reference.len()) {
-        faults.add(
-            place,
-            format_args!("must be 1 to {PAYMENT_REFERENCE_LENGTH_MAX} visible ASCII characters"),
-        );
-    }
+    let fits = |text: &str| {
+        let is_visible = text.bytes().all(|b| b.is_ascii_graphic());
+        is_visible && (1..=PAYMENT_REFERENCE_LENGTH_MAX).contains(&text.len())
+    };
+    let detail =
+        format_args!("must be 1 to {PAYMENT_REFERENCE_LENGTH_MAX} visible ASCII characters");
+    let reference = faults.fitting_text(place, value, fits, detail)?;
     Some(reference.to_owned())
-}
-
-fn examine_currency(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<String> {
-    let currency = faults.text(place, value)?;
-    if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
-        let detail = "must be three capital letters of ISO 4217, such as EUR";
-        faults.add(place, detail);
-    }
-    Some(currency.to_owned())
 }
 
 /// A reason is a name of the same length and alphabet as a SKU.
 fn examine_reason(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<String> {
-    let reason = faults.text(place, value)?;
-    if Sku::try_from(reason).is_err() {
-        faults.add(
-            place,
-            format_args!("must be 1 to {REASON_LENGTH_MAX} characters of A-Z a-z 0-9 . _ : @ -"),
-        );
-    }
+    let fits = |text: &str| Sku::try_from(text).is_ok();
+    let reason = faults.fitting_text(place, value, fits, OutOfBounds::Sku)?;
     Some(reason.to_owned())
 }
 

@@ -17,7 +17,7 @@ use super::{ChangesDesk, Taken, bodies, store};
 use crate::{
     auth,
     http::{
-        body,
+        NO_STORE, body,
         json::{Faults, Value},
         problem::Problem,
         query, status_url,
@@ -146,9 +146,8 @@ pub(crate) async fn history(
     let changes = store::history(&desk.pool, first_id, after, page::read(limit));
     let mut changes = in_time("the history of an order", changes).await?;
     let next_after = page::cut(&mut changes, limit, store::Entry::revision);
-    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     Ok((
-        no_store,
+        [NO_STORE],
         Json(History {
             changes,
             next_after,

@@ -31,17 +31,12 @@ use crate::{
     http::problem::Problem,
     lanes::{Lanes, NotAccepted},
     status::{
-        Finder,
+        Finder, LAST_LOOK_MAX, LOOK_INTERVAL,
         handler::{DROPPED_ORDER, UNKNOWN_ORDER},
         outcomes::Outcome,
         reader::{Found, NoAnswer},
     },
 };
-
-/// While a caller waits, the database is asked this often, because news may be lost.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How much longer than its wait a caller may have to wait: the last look at the database.
-const LAST_LOOK_MAX: Duration = Duration::from_millis(800);
 
 /// Queues changes of settled orders, and tells their history.
 pub(crate) struct ChangesDesk {

@@ -207,6 +207,28 @@ impl Faults {
         None
     }
 
+    /// The text of a string that has to fit. `detail` says how, and is noted if it does not.
+    pub(crate) fn fitting_text<'v>(
+        &mut self,
+        place: &Place<'_>,
+        value: &'v Value,
+        fits: impl FnOnce(&str) -> bool,
+        detail: impl fmt::Display,
+    ) -> Option<&'v str> {
+        let text = self.text(place, value)?;
+        if !fits(text) {
+            self.add(place, detail);
+        }
+        Some(text)
+    }
+
+    /// A currency, by its code of ISO 4217.
+    pub(crate) fn currency<'v>(&mut self, place: &Place<'_>, value: &'v Value) -> Option<&'v str> {
+        let fits = |text: &str| text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase());
+        let detail = "must be three capital letters of ISO 4217, such as EUR";
+        self.fitting_text(place, value, fits, detail)
+    }
+
     /// True or false.
     pub(crate) fn boolean(&mut self, place: &Place<'_>, value: &Value) -> Option<bool> {
         if let Value::Bool(value) = value {

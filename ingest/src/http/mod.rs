@@ -16,6 +16,7 @@ pub(crate) mod wait;
 
 use std::time::Duration;
 
+use axum::http::{HeaderName, HeaderValue, header};
 use hotrow_shared::id::OrderId;
 
 /// Where an order's status is found.
@@ -23,6 +24,10 @@ use hotrow_shared::id::OrderId;
 pub(crate) fn status_url(id: OrderId) -> String {
     format!("/v1/orders/{id}")
 }
+
+/// The header of an answer that is for its caller alone and true for a moment.
+pub(crate) const NO_STORE: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 /// A wait as `Retry-After` has it: whole seconds, rounded up, never 0.
 #[must_use]

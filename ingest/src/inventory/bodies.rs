@@ -166,13 +166,13 @@ impl PutBody {
         });
         let title = title.and_then(|value| examine_title(&places[0], value, faults));
         let price = price.and_then(|value| examine_price(&places[1], value, faults));
-        let currency = currency.and_then(|value| examine_currency(&places[2], value, faults));
+        let currency = currency.and_then(|value| faults.currency(&places[2], value));
         let available =
             available.and_then(|value| faults.integer(&places[3], value, 0..=AVAILABLE_MAX));
         Some(Self {
             title: title?,
             unit_price_minor: price?,
-            currency: currency?,
+            currency: currency?.to_owned(),
             available: available?,
             sale: sale?,
         })
@@ -200,15 +200,6 @@ fn examine_price(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Optio
         return None;
     }
     faults.integer(place, value, 0..=PRICE_MAX)
-}
-
-fn examine_currency(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<String> {
-    let currency = faults.text(place, value)?;
-    if currency.len() != 3 || !currency.bytes().all(|b| b.is_ascii_uppercase()) {
-        let detail = "must be three capital letters of ISO 4217, such as EUR";
-        faults.add(place, detail);
-    }
-    Some(currency.to_owned())
 }
 
 /// Where a restock says by how much.

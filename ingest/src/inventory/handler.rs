@@ -1,9 +1,6 @@
 //! The routes below `/v1/inventory`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -12,34 +9,24 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
-    order::{HOLD_SECONDS_MAX, Sku},
+    order::{Sku, longest_hold},
     outcome::timestamp,
 };
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
-    store::{self, ChangeError, Patched, Product, Restocked},
+    store::{self, ChangeError, Patched, Restocked},
 };
 use crate::{
     board::store::{self as rows, Row},
-    http::{
-        body,
-        json::{Faults, Value},
-        problem::Problem,
-        query,
-    },
+    http::{body, json::Faults, problem::Problem, query},
+    page::{self, in_time},
 };
-
-/// How long a read may take.
-const READ_TIME_MAX: Duration = Duration::from_secs(5);
-/// Most products on a page, and how many are on one unless asked otherwise.
-const PAGE_MAX: i64 = 1_000;
-const PAGE_USUAL: i64 = 100;
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -66,10 +53,9 @@ struct ShownSale {
 impl ShownSale {
     fn of(row: &Row) -> Option<Self> {
         let hold_seconds = row.hold_seconds?;
-        let usual = hold_seconds.max(HOLD_SECONDS_MAX);
         Some(Self {
             hold_seconds,
-            hold_seconds_max: row.hold_seconds_max.unwrap_or(usual),
+            hold_seconds_max: longest_hold(hold_seconds, row.hold_seconds_max),
         })
     }
 }
@@ -95,7 +81,7 @@ impl<'a> From<&'a Row> for Shown<'a> {
 struct Page<'a> {
     inventory: Vec<Shown<'a>>,
     /// What to ask for as `after` to get the next page; none on the last.
-    next_after: Option<&'a str>,
+    next_after: Option<String>,
 }
 
 /// `GET /v1/inventory/{sku}`.
@@ -108,7 +94,8 @@ pub(crate) async fn show(
     uri: Uri,
 ) -> Result<Response, Problem> {
     query::refuse(&uri)?;
-    let row = read_in_time(desk.show(&sku_of(path)?)).await?;
+    let sku = sku_of(path)?;
+    let row = in_time("a product", desk.show(&sku)).await?;
     let row = row.ok_or(UNKNOWN_SKU)?;
     Ok((public(), Json(Shown::from(&row))).into_response())
 }
@@ -122,15 +109,7 @@ pub(crate) async fn page(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let [limit, after] = query::read(&uri, ["limit", "after"])?;
-    let limit = limit
-        .filter(|text| !text.is_empty())
-        .map_or(Ok(PAGE_USUAL), |text| text.parse())
-        .unwrap_or_default();
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::Invalid(format!(
-            "limit: must be a whole number from 1 to {PAGE_MAX}"
-        )));
-    }
+    let limit = page::limit(limit.as_deref())?;
     let after = after.filter(|text| !text.is_empty());
     let after = after
         .map(|text| {
@@ -138,17 +117,12 @@ pub(crate) async fn page(
                 .map_err(|error| Problem::Invalid(format!("after: {error}")))
         })
         .transpose()?;
-    // One more than shown tells whether there is another page.
-    let rows = read_in_time(rows::page(
-        &desk.reads,
-        after.as_ref().map_or("", Sku::as_str),
-        limit + 1,
-    ))
-    .await?;
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX).min(rows.len());
-    let next_after = (rows.len() > shown).then(|| rows[shown - 1].sku.as_str());
+    let after = after.as_ref().map_or("", Sku::as_str);
+    let rows = rows::page(&desk.reads, after, page::read(limit));
+    let mut rows = in_time("a page of the inventory", rows).await?;
+    let next_after = page::cut(&mut rows, limit, |row| row.sku.clone());
     let page = Page {
-        inventory: rows[..shown].iter().map(Shown::from).collect(),
+        inventory: rows.iter().map(Shown::from).collect(),
         next_after,
     };
     Ok((public(), Json(page)).into_response())
@@ -165,18 +139,22 @@ pub(crate) async fn put(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let examine =
-        |body: &Value, faults: &mut Faults| PutBody::examine(body, desk.shortest_hold, faults);
-    let (sku, product) = admit(&desk, path, &uri, &headers, content, examine).await?;
-    let product = Product {
-        title: &product.title,
-        unit_price_minor: product.unit_price_minor,
-        currency: &product.currency,
-        available: product.available,
-        sale: product.sale,
+    let read = |content: &Bytes| {
+        body::parse_by_hand(content, |body, faults| {
+            PutBody::examine(body, desk.shortest_hold, faults)
+        })
     };
+    let (sku, product) = admit(
+        &desk,
+        path,
+        &uri,
+        &headers,
+        body::read(&headers, content),
+        read,
+    )
+    .await?;
     let began = Instant::now();
-    let (row, created) = store::put(&desk.changes, &sku, product)
+    let (row, created) = store::put(&desk.changes, &sku, &product)
         .await
         .map_err(|error| unchanged(&error))?;
     desk.tell(&sku, &row, began).await;
@@ -199,13 +177,13 @@ pub(crate) async fn patch(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
-    query::refuse(&uri)?;
-    let content = body::read_patch(&headers, content).await?;
-    let sku = sku_of(path)?;
-    let change = body::parse_by_hand(&content, |body, faults| {
-        PatchBody::examine(body, desk.shortest_hold, faults)
-    })?;
+    let read = |content: &Bytes| {
+        body::parse_by_hand(content, |body, faults| {
+            PatchBody::examine(body, desk.shortest_hold, faults)
+        })
+    };
+    let content = body::read_patch(&headers, content);
+    let (sku, change) = admit(&desk, path, &uri, &headers, content, read).await?;
     let began = Instant::now();
     let patched = store::patch(&desk.changes, &sku, &change)
         .await
@@ -235,15 +213,9 @@ pub(crate) async fn restock(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let (sku, quantity) = admit(
-        &desk,
-        path,
-        &uri,
-        &headers,
-        content,
-        bodies::examine_restock,
-    )
-    .await?;
+    let read = |content: &Bytes| body::parse_by_hand(content, bodies::examine_restock);
+    let content = body::read(&headers, content);
+    let (sku, quantity) = admit(&desk, path, &uri, &headers, content, read).await?;
     let key = body::idempotency_key(&headers)?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
     let began = Instant::now();
@@ -272,13 +244,13 @@ async fn admit<T>(
     path: Result<Path<String>, PathRejection>,
     uri: &Uri,
     headers: &HeaderMap,
-    content: Body,
-    examine: impl FnOnce(&Value, &mut Faults) -> Option<T>,
+    content: impl Future<Output = Result<Bytes, Problem>>,
+    read: impl FnOnce(&Bytes) -> Result<T, Problem>,
 ) -> Result<(Sku, T), Problem> {
     desk.admin_token.admit(headers)?;
     query::refuse(uri)?;
-    let content = body::read(headers, content).await?;
-    Ok((sku_of(path)?, body::parse_by_hand(&content, examine)?))
+    let content = content.await?;
+    Ok((sku_of(path)?, read(&content)?))
 }
 
 fn sku_of(path: Result<Path<String>, PathRejection>) -> Result<Sku, Problem> {
@@ -293,20 +265,6 @@ fn unchanged(error: &ChangeError) -> Problem {
         ChangeError::NotMade(_) => Problem::Unavailable("the database"),
         ChangeError::Unknown(_) => Problem::ChangeUnknown,
     }
-}
-
-/// Bounds the time of a read.
-async fn read_in_time<T>(
-    read: impl Future<Output = Result<T, impl std::fmt::Display>>,
-) -> Result<T, Problem> {
-    let read = timeout(READ_TIME_MAX, read).await;
-    let detail = match read {
-        Ok(Ok(read)) => return Ok(read),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {READ_TIME_MAX:?}"),
-    };
-    tracing::warn!(detail, "the inventory cannot be read");
-    Err(Problem::Unavailable("the database"))
 }
 
 fn public() -> [(header::HeaderName, HeaderValue); 1] {

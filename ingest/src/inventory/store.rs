@@ -6,28 +6,13 @@ use hotrow_shared::order::Sku;
 use sqlx::{PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
-use super::bodies::{Change, PatchBody, Sale};
+use super::bodies::{Change, PatchBody, PutBody, Sale};
 use crate::board::store::{Row, read};
 
 /// How long a change may take until it is committed. Its row may be locked by others.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the database may take to say that it has committed.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// What an administrator says of a product.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Product<'a> {
-    /// Its name for people.
-    pub(crate) title: &'a str,
-    /// The price of one, in the currency's smallest unit.
-    pub(crate) unit_price_minor: i64,
-    /// ISO 4217.
-    pub(crate) currency: &'a str,
-    /// What is free to sell. Held goods come on top.
-    pub(crate) available: i64,
-    /// The rules of the sale; none removes them.
-    pub(crate) sale: Change<Sale>,
-}
 
 /// A change did not come to a good end.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +38,7 @@ impl From<sqlx::Error> for ChangeError {
 pub(crate) async fn put(
     pool: &PgPool,
     sku: &Sku,
-    product: Product<'_>,
+    product: &PutBody,
 ) -> Result<(Row, bool), ChangeError> {
     let (transaction, put) = in_time(CHANGE_TIME_MAX, begin_put(pool, sku, product)).await?;
     commit(transaction).await?;
@@ -63,7 +48,7 @@ pub(crate) async fn put(
 async fn begin_put(
     pool: &PgPool,
     sku: &Sku,
-    product: Product<'_>,
+    product: &PutBody,
 ) -> Result<(Transaction<'static, Postgres>, (Row, bool)), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // An empty row first: then there is always one to lock, and two who create it wait for each other.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hotrow_shared::envelope::EncodedCommand;
+use hotrow_shared::envelope::{ENVELOPE_BYTES_MAX, EncodedCommand};
 use tokio::{sync::oneshot, time::Instant};
 
 /// Full envelopes that may wait in a lane: at its usual pace some 100 ms of work, and what a client
@@ -18,9 +18,6 @@ pub(super) const INBOX_ENVELOPES: usize = 16;
 /// The longest that a command waits for its envelope to be sent. Together with the time that the broker
 /// has for its confirm, this bounds how long after its acceptance a client hears that it is accepted.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(2);
-/// The largest envelope, in bytes of commands: more than a full one of usual orders, and 40 of the
-/// largest. A worker holds many envelopes, and this bounds how much that is.
-pub(super) const ENVELOPE_BYTES_MAX: usize = 128 * 1024;
 /// The most purchases that may wait in one lane, in bytes of commands: as many full envelopes as in commands.
 pub(super) const PURCHASES_BYTES_MAX: usize = INBOX_ENVELOPES * ENVELOPE_BYTES_MAX;
 /// Changes that may wait in a lane, in commands and in bytes: more than a shop's payments of a second. It is room of

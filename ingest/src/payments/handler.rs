@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Uri, header},
+    http::{HeaderMap, Uri},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use super::{PaymentsDesk, store};
 use crate::{
     auth,
     http::{
-        body,
+        NO_STORE, body,
         json::{Faults, Place, Value},
         problem::Problem,
         query,
@@ -33,7 +33,7 @@ const UNKNOWN_PAYMENT: Problem = Problem::NotFound("there is no such unmatched p
 
 #[derive(Serialize)]
 struct Payments {
-    payments: Vec<store::Open>,
+    payments: Vec<store::Unmatched>,
     /// What to ask for as `after` to get the next page; none on the last.
     next_after: Option<i64>,
 }
@@ -58,7 +58,7 @@ pub(crate) async fn unmatched(
         payments,
         next_after,
     };
-    Ok((no_store(), Json(page)).into_response())
+    Ok(([NO_STORE], Json(page)).into_response())
 }
 
 /// `POST /v1/payments/unmatched/{id}/resolve`: somebody has taken care of it. The first note stays.
@@ -81,7 +81,7 @@ pub(crate) async fn resolve(
     let by = auth::administrator().name;
     let resolved = store::resolve(&desk.pool, id, by.as_deref(), &note);
     let detail = match timeout(RESOLVE_TIME_MAX, resolved).await {
-        Ok(Ok(Some(resolved))) => return Ok((no_store(), Json(resolved)).into_response()),
+        Ok(Ok(Some(resolved))) => return Ok(([NO_STORE], Json(resolved)).into_response()),
         Ok(Ok(None)) => return Err(UNKNOWN_PAYMENT),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {RESOLVE_TIME_MAX:?}"),
@@ -94,21 +94,13 @@ pub(crate) async fn resolve(
 fn examine_note(body: &Value, faults: &mut Faults) -> Option<String> {
     let [note] = faults.members(&Place::Body, body, ["note"])?;
     let place = Place::Member(&Place::Body, "note");
-    let note = faults.text(&place, note?)?;
-    if !(1..=NOTE_LENGTH_MAX).contains(&note.chars().count()) {
-        faults.add(
-            &place,
-            format_args!("must be 1 to {NOTE_LENGTH_MAX} characters"),
-        );
-    }
+    let fits = |text: &str| (1..=NOTE_LENGTH_MAX).contains(&text.chars().count());
+    let detail = format_args!("must be 1 to {NOTE_LENGTH_MAX} characters");
+    let note = faults.fitting_text(&place, note?, fits, detail)?;
     if note.contains('\0') {
         faults.add(&place, "must not hold the character U+0000");
     }
     Some(note.to_owned())
-}
-
-fn no_store() -> [(header::HeaderName, HeaderValue); 1] {
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))]
 }
 
 #[cfg(test)]

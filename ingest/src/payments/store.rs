@@ -5,9 +5,9 @@ use hotrow_shared::outcome::{timestamp, timestamp_if_any};
 use serde::Serialize;
 use sqlx::PgPool;
 
-/// A payment that did not pay its order, and that nobody has resolved.
+/// A payment that did not pay its order, and what somebody did about it, if anybody did.
 #[derive(Debug, Serialize)]
-pub(super) struct Open {
+pub(super) struct Unmatched {
     pub(super) id: i64,
     order_id: String,
     payment_reference: String,
@@ -16,22 +16,14 @@ pub(super) struct Open {
     why: String,
     #[serde(serialize_with = "timestamp")]
     at: DateTime<Utc>,
-}
-
-/// A payment that did not pay its order, and what somebody did about it.
-#[derive(Debug, Serialize)]
-pub(super) struct Closed {
-    id: i64,
-    order_id: String,
-    payment_reference: String,
-    amount_minor: Option<i64>,
-    currency: Option<String>,
-    why: String,
-    #[serde(serialize_with = "timestamp")]
-    at: DateTime<Utc>,
-    #[serde(serialize_with = "timestamp_if_any")]
+    #[serde(
+        serialize_with = "timestamp_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
     resolved_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resolved_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
 
@@ -39,11 +31,15 @@ pub(super) struct Closed {
 ///
 /// # Errors
 /// The database is out of reach.
-pub(super) async fn page(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Open>, sqlx::Error> {
+pub(super) async fn page(
+    pool: &PgPool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Unmatched>, sqlx::Error> {
     sqlx::query_as!(
-        Open,
+        Unmatched,
         r#"
-        select id, order_id, payment_reference, amount_minor, currency, why, at
+        select id, order_id, payment_reference, amount_minor, currency, why, at, resolved_at, resolved_by, note
         from unmatched_payments
         where resolved_at is null and id > $1
         order by id
@@ -65,10 +61,10 @@ pub(super) async fn resolve(
     id: i64,
     by: Option<&str>,
     note: &str,
-) -> Result<Option<Closed>, sqlx::Error> {
+) -> Result<Option<Unmatched>, sqlx::Error> {
     // One that is resolved is written again as it is: all three stand or none.
     sqlx::query_as!(
-        Closed,
+        Unmatched,
         r#"
         update unmatched_payments
         set resolved_at = coalesce(resolved_at, now()),

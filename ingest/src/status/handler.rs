@@ -15,7 +15,7 @@ use super::{
     outcomes::Outcome,
     reader::{Found, NoAnswer},
 };
-use crate::http::{problem::Problem, query, wait::Wait, whole_seconds};
+use crate::http::{NO_STORE, problem::Problem, query, wait::Wait, whole_seconds};
 
 /// Most orders in one question.
 const IDS_MAX: usize = 100;
@@ -193,7 +193,7 @@ fn json(body: Bytes) -> Response {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        NO_STORE,
     ];
     (headers, body).into_response()
 }

@@ -20,9 +20,9 @@ use self::{
 use crate::backlog::Backlog;
 
 /// While a client waits, the database is asked this often, because news may be lost.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How much longer than its wait a question may take: the last look at the database.
-const LAST_LOOK_MAX: Duration = Duration::from_millis(800);
+pub(crate) const LAST_LOOK_MAX: Duration = Duration::from_millis(800);
 
 /// Answers what became of orders.
 pub(crate) struct StatusDesk {

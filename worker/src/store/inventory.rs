@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::order::{HOLD_SECONDS_MAX, Sku};
+use hotrow_shared::order::{Sku, longest_hold};
 use sqlx::PgConnection;
 
 use super::StoreError;
@@ -76,9 +76,7 @@ pub(crate) async fn lock(
             currency,
             hold: row.hold_seconds.map(|seconds| Hold {
                 seconds,
-                seconds_max: row
-                    .hold_seconds_max
-                    .unwrap_or(seconds.max(HOLD_SECONDS_MAX)),
+                seconds_max: longest_hold(seconds, row.hold_seconds_max),
             }),
             version,
         };
