@@ -268,11 +268,14 @@ impl Audit {
                 cross join lateral (select items from orders where orders.order_id = changes.order_id limit 1) as orders
                 where changes.goods is not null and changes.at >= $1 and changes.at < $2
                 union all
-                -- Of orders whose day is gone.
+                -- Of days that are gone.
                 select dropped.items, dropped.goods
                 from dropped_changes as dropped
                 where dropped.at >= $1 and dropped.at < $2
-                  and not exists (select from orders where orders.order_id = dropped.order_id)
+                  and not exists (
+                      select from order_changes as changes
+                      where changes.order_id = dropped.order_id and changes.revision = dropped.revision
+                  )
             ),
             bought as (
                 select item.sku, coalesce(sum(item.quantity) filter (where moves.goods = 'taken'), 0) as quantity,

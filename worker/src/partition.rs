@@ -22,7 +22,7 @@ use crate::{
     deliveries::{self, Consuming},
     settings::BatchLimits,
     settle::{Refused, Settled, Settler},
-    standstill::Standstill,
+    standstill::{Grace, Standstill},
 };
 
 /// What every partition of a worker works with.
@@ -107,7 +107,7 @@ async fn consume(
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
         let since = batch.since;
-        let grace = standstill.grace(since, Instant::now());
+        let grace = standstill.grace(since);
         let brought = turn.during(bring_to_end(workshop, partition, batch, grace, overdue));
         let (ended, is_complete) = brought.await;
         standstill.note_settled(since, Instant::now());
@@ -135,7 +135,7 @@ async fn bring_to_end(
     workshop: &Workshop,
     partition: u16,
     batch: Batch,
-    grace: Option<TimeDelta>,
+    grace: Grace,
     overdue: &CancellationToken,
 ) -> (Ended, bool) {
     workshop.batch_metrics.record(&batch);

@@ -28,12 +28,13 @@ impl Standstill {
         }
     }
 
-    /// How long after its end a hold expires in a batch that came at `since` and is to be settled now; none if it
-    /// does not.
-    pub(crate) fn grace(&self, since: Instant, now: Instant) -> Option<TimeDelta> {
-        let stood_still = now.duration_since(since) >= STANDSTILL;
-        let is_over = self.not_before.is_none_or(|not_before| now >= not_before);
-        (!stood_still && is_over).then_some(self.grace)
+    /// The grace of holds for a batch that came at `since`.
+    pub(crate) fn grace(&self, since: Instant) -> Grace {
+        Grace {
+            after_end: self.grace,
+            not_before: self.not_before,
+            since,
+        }
     }
 
     /// Notes that a batch that came at `since` is settled.
@@ -41,6 +42,23 @@ impl Standstill {
         if now.duration_since(since) >= STANDSTILL {
             self.not_before = Some(now + self.grace.to_std().unwrap_or_default());
         }
+    }
+}
+
+/// How long after its end a hold expires in one batch, as long as that does not stand still.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grace {
+    after_end: TimeDelta,
+    not_before: Option<Instant>,
+    since: Instant,
+}
+
+impl Grace {
+    /// The grace, if the batch is settled now; none if nothing may expire in it.
+    pub(crate) fn at(self, now: Instant) -> Option<TimeDelta> {
+        let stood_still = now.duration_since(self.since) >= STANDSTILL;
+        let is_over = self.not_before.is_none_or(|not_before| now >= not_before);
+        (!stood_still && is_over).then_some(self.after_end)
     }
 }
 
@@ -54,17 +72,17 @@ mod tests {
         let mut standstill = Standstill::new(grace);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(standstill.grace(start, after(1)), Some(grace));
+        assert_eq!(standstill.grace(start).at(after(1)), Some(grace));
         standstill.note_settled(start, after(2));
         assert_eq!(
-            standstill.grace(after(60), after(61)),
+            standstill.grace(after(60)).at(after(61)),
             Some(grace),
             "it was quiet"
         );
 
-        assert_eq!(standstill.grace(after(60), after(100)), None);
+        assert_eq!(standstill.grace(after(60)).at(after(100)), None);
         standstill.note_settled(after(60), after(101));
-        assert_eq!(standstill.grace(after(101), after(102)), None);
-        assert_eq!(standstill.grace(after(108), after(109)), Some(grace));
+        assert_eq!(standstill.grace(after(101)).at(after(102)), None);
+        assert_eq!(standstill.grace(after(108)).at(after(109)), Some(grace));
     }
 }

@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ledger::sum_up,
-    parts::{Part, Table, attached, covers, date_of, drop_part, execute, make_missing, parts},
+    parts::{
+        Part, Table, attached, covers, date_of, detach, drop_part, execute, make_missing, parts,
+    },
 };
 use crate::store::within;
 
@@ -170,14 +172,17 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
     sum_up(&mut connection, oldest).await?;
     let held = held_days(&mut connection, oldest).await?;
     for table in Table::ALL {
-        for part in parts(&mut connection, table).await? {
+        for mut part in parts(&mut connection, table).await? {
             let is_held =
                 table.holds_goods() && held.range(part.first..=part.last).next().is_some();
             if part.last < oldest && !is_held {
-                if table == Table::Orders {
+                if table == Table::Changes {
+                    // Before, so that the audit finds them at every moment, and again when none can be added.
+                    keep_moves(&mut connection, &part, oldest).await?;
+                    detach(&mut connection, table, &mut part).await?;
                     keep_moves(&mut connection, &part, oldest).await?;
                 }
-                drop_part(&mut connection, table, &part).await?;
+                drop_part(&mut connection, table, &mut part).await?;
             }
         }
     }
@@ -204,20 +209,17 @@ async fn keep_moves(
     part: &Part,
     oldest: Day,
 ) -> Result<(), sqlx::Error> {
-    let kept = sqlx::query!(
-        r#"
+    let (name, start) = (&part.name, start_of(oldest).to_rfc3339());
+    let keep = format!(
+        "
         insert into dropped_changes (order_id, revision, goods, items, at)
         select changes.order_id, changes.revision, changes.goods, orders.items, changes.at
-        from order_changes as changes join orders on orders.order_id = changes.order_id
-        where changes.order_id >= $1 and changes.order_id < $2 and changes.goods is not null and changes.at >= $3
+        from {name} as changes join orders on orders.order_id = changes.order_id
+        where changes.goods is not null and changes.at >= '{start}'
         on conflict on constraint dropped_changes_pkey do nothing
-        "#,
-        part.first.first_id(),
-        Day(part.last.0 + 1).first_id(),
-        start_of(oldest),
+        "
     );
-    kept.execute(connection).await?;
-    Ok(())
+    execute(connection, keep).await
 }
 
 fn start_of(day: Day) -> DateTime<Utc> {

@@ -17,7 +17,8 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 3] = [Self::Orders, Self::Changes, Self::Ledger];
+    /// In the sequence in which days are dropped: changes need their orders until the end.
+    pub(super) const ALL: [Self; 3] = [Self::Changes, Self::Orders, Self::Ledger];
 
     const fn name(self) -> &'static str {
         match self {
@@ -172,17 +173,28 @@ async fn has_rows(connection: &mut PgConnection, part: &str) -> Result<bool, sql
 pub(super) async fn drop_part(
     connection: &mut PgConnection,
     table: Table,
-    part: &Part,
+    part: &mut Part,
 ) -> Result<(), sqlx::Error> {
-    let (parent, name) = (table.name(), &part.name);
-    if table == Table::Ledger && has_rows(connection, name).await? {
+    if table == Table::Ledger && has_rows(connection, &part.name).await? {
         // Somebody detached it, or put entries into the past: without them the ledger would not add up.
         tracing::error!(
-            table = name,
+            table = part.name,
             "an old day of the ledger has entries that are not summed up: it stays until a person has looked"
         );
         return Ok(());
     }
+    detach(connection, table, part).await?;
+    execute(connection, format!("drop table {}", part.name)).await?;
+    tracing::info!(table = part.name, "dropped a day");
+    Ok(())
+}
+
+/// Takes a part out of its table, unless somebody did: nothing is written to it any more.
+pub(super) async fn detach(
+    connection: &mut PgConnection,
+    table: Table,
+    part: &mut Part,
+) -> Result<(), sqlx::Error> {
     if part.is_attached {
         // An earlier attempt that was cut off half-way has to be finished.
         let how = if part.is_pending {
@@ -190,11 +202,11 @@ pub(super) async fn drop_part(
         } else {
             "concurrently"
         };
+        let (parent, name) = (table.name(), &part.name);
         let detach = format!("alter table {parent} detach partition {name} {how}");
         execute(connection, detach).await?;
+        part.is_attached = false;
     }
-    execute(connection, format!("drop table {name}")).await?;
-    tracing::info!(table = name, "dropped a day");
     Ok(())
 }
 

@@ -5,7 +5,6 @@ use hotrow_shared::{
     change::Change,
     envelope::{Command, Order},
     id::{Day, IdMint, OrderId},
-    order::Sku,
 };
 
 use super::decision::{Candidate, Verdict};
@@ -40,17 +39,6 @@ impl<'a> Candidates<'a> {
             Command::Change(change) => Candidate::Change(change),
         };
         Self(commands.iter().map(candidate).collect())
-    }
-
-    /// Every SKU whose row is to be locked, some of them several times.
-    pub(crate) fn skus(&self) -> impl Iterator<Item = &'a Sku> {
-        self.0.iter().flat_map(|candidate| {
-            let (items, skus) = match candidate {
-                Candidate::Place { order, .. } => (order.items.as_slice(), &[][..]),
-                Candidate::Change(change) => (&[][..], change.skus.as_slice()),
-            };
-            items.iter().map(|item| &item.sku).chain(skus)
-        })
     }
 
     /// Every name under which a new order may be settled already.

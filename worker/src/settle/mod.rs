@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use hotrow_shared::{
     envelope::Command,
     id::{Day, IdMint},
@@ -35,6 +35,7 @@ use self::{
 use crate::{
     days,
     deliveries::Arrived,
+    standstill::Grace,
     stock::Stock,
     store::{RetryCause, StoreError},
 };
@@ -98,7 +99,7 @@ pub(crate) struct Refused {
 struct Work<'a> {
     partition: u16,
     /// How long after their end holds expire, if they may.
-    grace: Option<TimeDelta>,
+    grace: Grace,
     /// There is no more time.
     overdue: &'a CancellationToken,
 }
@@ -125,8 +126,8 @@ impl Settler {
         }
     }
 
-    /// Brings every command to its verdict, in their sequence, however long the database is away. Holds
-    /// expire `grace` after their end, and not at all without it.
+    /// Brings every command to its verdict, in their sequence, however long the database is away. `grace` says whether
+    /// holds expire meanwhile.
     ///
     /// When the database refuses a part of them for what they are, it is halved until the culprit
     /// stands alone. Once `overdue`, a command that waits for anything but a server that is away is left
@@ -135,7 +136,7 @@ impl Settler {
         &self,
         partition: u16,
         commands: Vec<Arrived>,
-        grace: Option<TimeDelta>,
+        grace: Grace,
         overdue: &CancellationToken,
     ) -> Settled {
         let mut settled = Settled::default();
@@ -224,15 +225,14 @@ impl Settler {
         commands: &[Arrived],
     ) -> Result<Committed, StoreError> {
         let Work {
-            partition,
-            grace,
-            overdue,
+            partition, overdue, ..
         } = *work;
         let started = Instant::now();
         let candidates = Candidates::of(commands, &self.mint);
         let mut connection = self.pool.acquire().await?;
-        let settling =
-            transaction::settle(&mut connection, &candidates, grace, &self.metrics.row_lock);
+        let grace = work.grace.at(Instant::now());
+        let row_lock = &self.metrics.row_lock;
+        let settling = transaction::settle(&mut connection, commands, &candidates, grace, row_lock);
         let committed = tokio::select! {
             committed = settling => Some(committed),
             () = sleep(SETTLE_MAX) => None,

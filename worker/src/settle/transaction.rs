@@ -14,6 +14,7 @@ use super::{
     decision::{Books, Candidate, GoodsMoved, Verdict, decide},
 };
 use crate::{
+    deliveries::Arrived,
     document::{PricedItems, accepted_at},
     standing::Standing,
     stock::{Moved, Stock},
@@ -41,17 +42,19 @@ pub(crate) struct Committed {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Settles commands in one transaction. Holds expire `grace` after their end, and not at all without it.
+/// Settles commands in one transaction, behind the locks of all SKUs that they may touch. Holds expire `grace` after their end, and not at all without it.
 ///
 /// If the process dies or the connection breaks in here, either all of it happened or nothing. Which of the two is
 /// found out by whoever settles the same commands again.
 pub(crate) async fn settle(
     connection: &mut PgConnection,
+    commands: &[Arrived],
     candidates: &Candidates<'_>,
     grace: Option<TimeDelta>,
     row_lock_seconds: &Histogram,
 ) -> Result<Committed, StoreError> {
-    let skus: BTreeSet<_> = candidates.skus().map(Sku::as_str).collect();
+    let skus = commands.iter().flat_map(|arrived| arrived.command.skus());
+    let skus: BTreeSet<_> = skus.map(Sku::as_str).collect();
     let skus: Vec<_> = skus.into_iter().collect();
 
     let mut transaction = connection.begin().await?;

@@ -32,23 +32,47 @@ pub(crate) struct Books<'a, 'k> {
 }
 
 /// What is left of the stock while a batch is decided.
-pub(super) struct Shelf<'a> {
-    pub(super) stock: &'a BTreeMap<Sku, Stock>,
-    pub(super) moved: BTreeMap<&'a Sku, Moved>,
+pub(super) struct Shelf<'a>(BTreeMap<&'a Sku, Line<'a>>);
+
+/// The row of a SKU, and what the batch has done to it so far.
+pub(super) struct Line<'a> {
+    pub(super) row: &'a Stock,
+    moved: Moved,
 }
 
-impl Shelf<'_> {
-    /// What is free to sell of a SKU, none of one that is not known.
-    pub(super) fn available(&self, sku: &Sku) -> Option<i64> {
-        let row = self.stock.get(sku)?;
-        let moved = self.moved.get(sku).copied().unwrap_or_default();
-        Some(row.available - moved.taken + moved.released)
+impl Line<'_> {
+    /// What is free to sell.
+    pub(super) fn available(&self) -> i64 {
+        self.row.available - self.moved.taken + self.moved.released
+    }
+}
+
+impl<'a> Shelf<'a> {
+    pub(super) fn of(stock: &'a BTreeMap<Sku, Stock>) -> Self {
+        let line = |row| Line {
+            row,
+            moved: Moved::default(),
+        };
+        Self(stock.iter().map(|(sku, row)| (sku, line(row))).collect())
+    }
+
+    /// The line of a SKU, if it is known.
+    pub(super) fn line(&self, sku: &Sku) -> Option<&Line<'a>> {
+        self.0.get(sku)
     }
 
     /// Moves some of a SKU. Nothing is moved of one that is not known: no order has it.
     pub(super) fn change(&mut self, sku: &Sku, change: impl FnOnce(&mut Moved)) {
-        if let Some((sku, _)) = self.stock.get_key_value(sku) {
-            change(self.moved.entry(sku).or_default());
+        if let Some(line) = self.0.get_mut(sku) {
+            change(&mut line.moved);
         }
+    }
+
+    /// What was moved.
+    pub(super) fn into_moved(self) -> BTreeMap<&'a Sku, Moved> {
+        let moved = self.0.into_iter().map(|(sku, line)| (sku, line.moved));
+        moved
+            .filter(|(_, moved)| *moved != Moved::default())
+            .collect()
     }
 }

@@ -173,11 +173,11 @@ fn expire(
 }
 
 fn is_there(goods: &[Goods], shelf: &Shelf<'_>) -> bool {
-    goods.iter().all(|Goods { sku, quantity }| {
-        shelf
-            .available(sku)
-            .is_some_and(|available| available >= *quantity)
-    })
+    let is_there = |goods: &Goods| {
+        let line = shelf.line(&goods.sku);
+        line.is_some_and(|line| line.available() >= goods.quantity)
+    };
+    goods.iter().all(is_there)
 }
 
 fn take(goods: &[Goods], shelf: &mut Shelf<'_>) {

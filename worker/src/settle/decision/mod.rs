@@ -32,10 +32,7 @@ pub(crate) struct Decision<'a> {
 /// Decides a batch.
 pub(crate) fn decide<'a>(batch: &[Candidate<'_>], mut books: Books<'a, '_>) -> Decision<'a> {
     let mut seen = HashMap::with_capacity(batch.len());
-    let mut shelf = Shelf {
-        stock: books.stock,
-        moved: BTreeMap::new(),
-    };
+    let mut shelf = Shelf::of(books.stock);
     // Nobody asks for a change of an order before it is settled. But what a database forgot in a fail-over comes
     // again, and then both may be in one batch.
     let has_changes = batch.iter().any(|it| matches!(it, Candidate::Change(_)));
@@ -55,7 +52,7 @@ pub(crate) fn decide<'a>(batch: &[Candidate<'_>], mut books: Books<'a, '_>) -> D
     }
     Decision {
         verdicts,
-        moved: shelf.moved,
+        moved: shelf.into_moved(),
     }
 }
 

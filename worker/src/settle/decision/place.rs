@@ -62,13 +62,14 @@ fn judge(order: &Order, shelf: &mut Shelf<'_>) -> Outcome {
     let mut fits = true;
     let mut hold: Option<Hold> = None;
     for Item { sku, quantity } in items {
-        let (Some(row), Some(available)) = (shelf.stock.get(sku), shelf.available(sku)) else {
+        let Some(line) = shelf.line(sku) else {
             return Outcome::rejected(Reason::UnknownSku);
         };
+        let row = line.row;
         if *currency.get_or_insert(row.currency.as_str()) != row.currency {
             return Outcome::rejected(Reason::CurrencyMismatch);
         }
-        fits &= i64::from(*quantity) <= available;
+        fits &= i64::from(*quantity) <= line.available();
         total_minor += row.unit_price_minor * i64::from(*quantity);
         // A cart has the shortest hold of its items, and is held whole.
         hold = match (hold, row.hold) {

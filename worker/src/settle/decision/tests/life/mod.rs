@@ -1,85 +1,19 @@
 //! The whole life of orders against a model that is too slow to be wrong in the same way: it counts the stock anew
 //! from all orders for every question.
 
+mod model;
+mod steps;
+
+use chrono::{TimeDelta, Utc};
 use hotrow_shared::change::{Actor, Ask, Cancellation, Change, Expiry, Extension, Payment, Role};
 use proptest::prelude::*;
 
-use chrono::{TimeDelta, Utc};
-
+use self::{
+    model::Model,
+    steps::{Amount, Came, GRACE_SECONDS, HOLD, ORDERS, START_MS, Step, What, steps},
+};
 use super::*;
 use crate::store::unmatched::PaymentName;
-
-const START_MS: i64 = 1_700_000_000_000;
-const GRACE_SECONDS: i64 = 8;
-const HOLD: Hold = Hold {
-    seconds: 60,
-    seconds_max: 100,
-};
-
-/// Something that happens to one of a few orders, some seconds after what happened before.
-#[derive(Debug, Clone)]
-struct Step {
-    order: usize,
-    what: What,
-    seconds: i64,
-    /// Whether the batch ends behind it.
-    is_last: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Place,
-    Confirm { reference: u8, amount: Amount },
-    Cancel { is_customer: bool, restock: bool },
-    Extend { seconds: u32 },
-    Expire,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Amount {
-    Unsaid,
-    Right,
-    Wrong,
-}
-
-fn what() -> impl Strategy<Value = What> {
-    let amount = prop_oneof![
-        3 => Just(Amount::Unsaid),
-        2 => Just(Amount::Right),
-        1 => Just(Amount::Wrong)
-    ];
-    prop_oneof![
-        4 => Just(What::Place),
-        4 => (0u8..3, amount).prop_map(|(reference, amount)| What::Confirm { reference, amount }),
-        2 => (any::<bool>(), any::<bool>())
-            .prop_map(|(is_customer, restock)| What::Cancel { is_customer, restock }),
-        1 => (1u32..120).prop_map(|seconds| What::Extend { seconds }),
-        3 => Just(What::Expire),
-    ]
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step =
-        (0usize..6, what(), 0i64..40, any::<bool>()).prop_map(|(order, what, seconds, is_last)| {
-            Step {
-                order,
-                what,
-                seconds,
-                is_last,
-            }
-        });
-    proptest::collection::vec(step, 0..60)
-}
-
-/// The orders: their items, as numbers of SKUs and quantities. SKU 0 is held, SKU 1 is not.
-const ORDERS: [&[(u8, u32)]; 6] = [
-    &[(0, 2)],
-    &[(0, 1)],
-    &[(1, 2)],
-    &[(0, 1), (1, 1)],
-    &[(0, 3)],
-    &[(1, 1)],
-];
 
 fn order(number: usize) -> Order {
     let items: Vec<_> = ORDERS[number]
@@ -152,170 +86,6 @@ fn change(step: &Step, now: DateTime<Utc>) -> Change {
         request_id: None,
         ticket: None,
         ask,
-    }
-}
-
-/// What one step came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Came {
-    To(Status, i32),
-    Nothing,
-    Conflict,
-    Unmatched,
-}
-
-impl Came {
-    fn of(verdict: &Verdict) -> Self {
-        match verdict {
-            Verdict::Settled(outcome) => Self::To(outcome.status, outcome.revision),
-            Verdict::Changed(standing, _) => Self::To(standing.status, standing.revision),
-            Verdict::Duplicate | Verdict::Alias(_) | Verdict::Unchanged => Self::Nothing,
-            Verdict::Conflict => Self::Conflict,
-            Verdict::Unmatched(_) | Verdict::UnmatchedBefore => Self::Unmatched,
-        }
-    }
-}
-
-/// An order of the model.
-#[derive(Debug, Clone)]
-struct Modelled {
-    status: Status,
-    revision: i32,
-    paid_by: Option<u8>,
-    settled: i64,
-    expires: i64,
-    has_goods: bool,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    orders: BTreeMap<usize, Modelled>,
-    unmatched: Vec<(usize, u8)>,
-}
-
-impl Model {
-    fn gone(&self, sku: u8) -> i64 {
-        self.units(sku, |order| order.has_goods)
-    }
-
-    fn held(&self, sku: u8) -> i64 {
-        self.units(sku, |order| order.status == Status::Reserved)
-    }
-
-    fn units(&self, sku: u8, counts: impl Fn(&Modelled) -> bool) -> i64 {
-        let counted = self.orders.iter().filter(|(_, order)| counts(order));
-        let items = counted.flat_map(|(number, _)| ORDERS[*number]);
-        items
-            .filter(|item| item.0 == sku)
-            .map(|item| i64::from(item.1))
-            .sum()
-    }
-
-    fn fits(&self, number: usize, available: [i64; 2]) -> bool {
-        ORDERS[number].iter().all(|&(sku, quantity)| {
-            self.gone(sku) + i64::from(quantity) <= available[usize::from(sku)]
-        })
-    }
-
-    /// `now` is in seconds.
-    fn step(&mut self, step: &Step, now: i64, available: [i64; 2]) -> Came {
-        let number = step.order;
-        let fits = self.fits(number, available);
-        let Some(order) = self.orders.get(&number).cloned() else {
-            return self.first(step, now, fits);
-        };
-        let mut next = order.clone();
-        next.revision += 1;
-        match step.what {
-            What::Place => return Came::Nothing,
-            What::Confirm { reference, amount } => {
-                let name = (number, reference);
-                if self.unmatched.contains(&name) {
-                    return Came::Unmatched;
-                }
-                if order.paid_by == Some(reference) {
-                    return Came::Nothing;
-                }
-                let may_pay = match order.status {
-                    Status::Reserved => true,
-                    Status::Confirmed => order.paid_by.is_none(),
-                    Status::Expired => fits,
-                    _ => false,
-                };
-                if !may_pay || matches!(amount, Amount::Wrong) {
-                    self.unmatched.push(name);
-                    return Came::Unmatched;
-                }
-                next.status = Status::Confirmed;
-                next.paid_by = Some(reference);
-                next.has_goods = true;
-            }
-            What::Cancel {
-                is_customer,
-                restock,
-            } => match order.status {
-                Status::Cancelled => return Came::Nothing,
-                Status::Reserved => {
-                    next.status = Status::Cancelled;
-                    next.has_goods = false;
-                }
-                Status::Confirmed if !is_customer => {
-                    next.status = Status::Cancelled;
-                    next.has_goods = !restock;
-                }
-                _ => return Came::Conflict,
-            },
-            What::Extend { seconds } => {
-                if order.status != Status::Reserved {
-                    return Came::Conflict;
-                }
-                let max = order.settled + i64::from(HOLD.seconds_max);
-                next.expires = (now + i64::from(seconds)).min(max);
-                if next.expires <= order.expires {
-                    return Came::Nothing;
-                }
-            }
-            What::Expire => {
-                if order.status != Status::Reserved || now < order.expires + GRACE_SECONDS {
-                    return Came::Nothing;
-                }
-                next.status = Status::Expired;
-                next.has_goods = false;
-            }
-        }
-        let came = Came::To(next.status, next.revision);
-        self.orders.insert(number, next);
-        came
-    }
-
-    /// What comes of a step when nothing is known of the order.
-    fn first(&mut self, step: &Step, now: i64, fits: bool) -> Came {
-        let number = step.order;
-        match step.what {
-            What::Place => {
-                let is_held = ORDERS[number].iter().any(|item| item.0 == 0);
-                let status = match (fits, is_held) {
-                    (false, _) => Status::Rejected,
-                    (true, true) => Status::Reserved,
-                    (true, false) => Status::Confirmed,
-                };
-                let order = Modelled {
-                    status,
-                    revision: 1,
-                    paid_by: None,
-                    settled: now,
-                    expires: now + i64::from(HOLD.seconds),
-                    has_goods: fits,
-                };
-                self.orders.insert(number, order);
-                Came::To(status, 1)
-            }
-            What::Confirm { reference, .. } => {
-                self.unmatched.push((number, reference));
-                Came::Unmatched
-            }
-            _ => Came::Conflict,
-        }
     }
 }
 
