@@ -9,22 +9,15 @@ use hotrow_tests::{
 };
 use reqwest::Method;
 use serde_json::json;
-
 use sqlx::Executor;
 
 use super::{
-    CHAIR, SOON, assert_accepted, assert_refused, ingest, one, place, post, put_up, settled, stock,
-    worker,
+    CHAIR, SOON, assert_accepted, assert_refused, hold_chairs, ingest, one, patch_chairs, place,
+    post, put_up, settled, stock, worker,
 };
 
 /// The contract of whatever changes at a door.
 const KNOWN_WITHIN: Duration = Duration::from_secs(1);
-
-async fn patch(client: &Client, body: serde_json::Value) -> anyhow::Result<Answer> {
-    client
-        .send(Method::PATCH, "/v1/inventory/chair", &[], Some(body))
-        .await
-}
 
 /// Waits until the door says of a purchase what is asked for, within the time of the contract.
 async fn says(
@@ -158,9 +151,7 @@ async fn a_keyed_repeat_of_the_order_that_holds_the_last_piece_passes_the_door()
     let _worker = worker(&place).start().await?;
     let client = ingest.client()?;
     put_up(&ingest, CHAIR, 1).await?;
-    patch(&client, json!({ "sale": { "hold_seconds": 600 } }))
-        .await?
-        .expect(200)?;
+    hold_chairs(&client, 600).await?;
     let buy = async |process: &Process, key: &str| {
         let key = [("idempotency-key", key.as_bytes())];
         post(process, &key, one(CHAIR)).await
@@ -195,7 +186,7 @@ async fn a_change_is_shown_at_once_here_and_within_a_second_elsewhere() -> anyho
         let title = format!("Chair {number}");
         there.inventory(CHAIR).await?.expect(200)?;
         let change = json!({ "title": title, "sale": { "hold_seconds": 60 + number } });
-        patch(&here, change).await?.expect(200)?;
+        patch_chairs(&here, change).await?.expect(200)?;
         let shown = here.inventory(CHAIR).await?.json()?;
         assert_eq!(shown["title"], *title);
         assert_eq!(shown["sale"]["hold_seconds"], 60 + number);
@@ -211,4 +202,36 @@ async fn a_change_is_shown_at_once_here_and_within_a_second_elsewhere() -> anyho
         .await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn once_the_last_held_goods_are_paid_the_door_says_that_they_are_sold_out()
+-> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let _worker = worker(&place).start().await?;
+    let client = ingest.client()?;
+    put_up(&ingest, CHAIR, 1).await?;
+    hold_chairs(&client, 600).await?;
+    let shows = async |state: &str, held: i64| {
+        wait::until(state, SOON, async || {
+            let shown = client.inventory(CHAIR).await.ok()?.json().ok()?;
+            (shown["state"] == state && shown["held"] == held).then_some(())
+        })
+        .await
+    };
+    shows("open", 0).await?;
+    let id = assert_accepted(&client.order("c-1", &[(CHAIR, 1)]).await?);
+    assert_eq!(settled(&client, id).await?["status"], "reserved");
+    let refused = says(&client, "all held", is_all_held).await?;
+    assert_refused(&refused, 409, "sold_out");
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    shows("all_held", 1).await?;
+
+    let path = format!("/v1/orders/{id}/confirm?wait=20");
+    let payment = Some(json!({ "payment_reference": "pi_1" }));
+    let paid = client.send(Method::POST, &path, &[], payment).await?;
+    paid.expect(200)?;
+    says(&client, "sold out", is_sold_out).await?;
+    shows("sold_out", 0).await
 }

@@ -1,21 +1,17 @@
 //! Claims about connections: what one may cost, how long a slow one may last, and how many there may be.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use hotrow_tests::{Process, client::Product, meter, metrics::Metrics, wait};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-    time::{sleep, timeout},
-};
+use tokio::{io::AsyncWriteExt, time::sleep};
 
-use super::{SOON, ingest, place, put_up};
+use super::{
+    SOON, ingest, place, put_up,
+    raw::{ALIVE, Client},
+};
 
 /// How long a head may take, an idle connection may be idle, and an answer may wait to be read.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -23,9 +19,6 @@ const IDLE_TIME: Duration = Duration::from_secs(75);
 const READ_TIME: Duration = Duration::from_secs(30);
 /// The default of `SHUTDOWN_GRACE`.
 const GRACE: Duration = Duration::from_secs(15);
-
-const ALIVE: &str = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
-const PAGE: &str = "GET /v1/inventory?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[tokio::test]
 async fn an_unfinished_head_is_kept_up_to_64_kb_and_refused_beyond() -> anyhow::Result<()> {
@@ -365,86 +358,6 @@ impl Kind {
             }
         }
         Ok(client)
-    }
-}
-
-/// A client that sends what a test says, and reads when it does.
-struct Client {
-    stream: TcpStream,
-}
-
-impl Client {
-    async fn connect(ingest: &Process) -> anyhow::Result<Self> {
-        Self::from([127, 0, 0, 1], ingest).await
-    }
-
-    /// One that connects from an address of its own. It takes little without reading it.
-    async fn from(address: [u8; 4], ingest: &Process) -> anyhow::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_recv_buffer_size(16 * 1024)?;
-        socket.bind(SocketAddr::from((Ipv4Addr::from(address), 0)))?;
-        let stream = timeout(SOON, socket.connect(ingest.address()?)).await??;
-        Ok(Self { stream })
-    }
-
-    async fn send(&mut self, text: &str) -> anyhow::Result<()> {
-        Ok(timeout(SOON, self.stream.write_all(text.as_bytes())).await??)
-    }
-
-    /// Asks for something, and checks that it is answered.
-    async fn ask(&mut self) -> anyhow::Result<()> {
-        self.send(ALIVE).await?;
-        let status = self.answer().await?;
-        ensure!(status == 200, "{status}");
-        Ok(())
-    }
-
-    /// The status of an answer that is there at once, and small.
-    async fn answer(&mut self) -> anyhow::Result<u16> {
-        let mut answer = vec![0; 4_096];
-        let read = timeout(SOON, self.stream.read(&mut answer)).await??;
-        let answer = String::from_utf8_lossy(&answer[..read]);
-        let status = answer
-            .strip_prefix("HTTP/1.1 ")
-            .and_then(|rest| rest.get(..3));
-        Ok(status
-            .with_context(|| format!("no answer: {answer:?}"))?
-            .parse()?)
-    }
-
-    /// Asks for pages until no more can be sent, because no answer can be written any more.
-    async fn stop_reading(&mut self) -> anyhow::Result<()> {
-        const FULL: Duration = Duration::from_secs(1);
-        let pages = PAGE.repeat(100);
-        while let Ok(sent) = timeout(FULL, self.stream.write_all(pages.as_bytes())).await {
-            sent?;
-        }
-        Ok(())
-    }
-
-    /// Reads so many bytes.
-    async fn read_some(&mut self, bytes: usize) -> anyhow::Result<()> {
-        let mut read = vec![0; bytes];
-        timeout(SOON, self.stream.read_exact(&mut read)).await??;
-        Ok(())
-    }
-
-    /// Reads to the end of the connection, however it comes.
-    async fn has_ended(&mut self) -> anyhow::Result<bool> {
-        self.ends_within(SOON).await
-    }
-
-    async fn ends_within(&mut self, time: Duration) -> anyhow::Result<bool> {
-        let read = async {
-            let mut bytes = vec![0; 64 * 1024];
-            while self
-                .stream
-                .read(&mut bytes)
-                .await
-                .is_ok_and(|read| read > 0)
-            {}
-        };
-        Ok(timeout(time, read).await.is_ok())
     }
 }
 

@@ -6,15 +6,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, settled, worker};
-
-/// Has the orders of a product held for so long.
-async fn hold_for(client: &Client, seconds: i32) -> anyhow::Result<()> {
-    let rules = json!({ "sale": { "hold_seconds": seconds } });
-    let path = format!("/v1/inventory/{CHAIR}");
-    let patched = client.send(Method::PATCH, &path, &[], Some(rules)).await?;
-    patched.expect(200).map(drop)
-}
+use super::{
+    CHAIR, SOON, assert_accepted, assert_refused, hold_chairs, ingest, place, put_up, settled,
+    worker,
+};
 
 async fn order(client: &Client, customer: &str) -> anyhow::Result<Uuid> {
     Ok(assert_accepted(
@@ -53,7 +48,7 @@ async fn an_order_is_held_paid_and_told_at_each_step() -> anyhow::Result<()> {
     let _worker = worker(&place).start().await?;
     let client = ingest.client()?;
     put_up(&ingest, CHAIR, 2).await?;
-    hold_for(&client, 600).await?;
+    hold_chairs(&client, 600).await?;
     let id = order(&client, "c-1").await?;
     let reserved = settled(&client, id).await?;
     assert_eq!(stands(&reserved), ("reserved", 1));
@@ -113,7 +108,7 @@ async fn confirm_and_cancel_at_the_same_instant_at_two_processes_leave_one_histo
     let (first, second) = (ingest(&place).start().await?, ingest(&place).start().await?);
     let _worker = worker(&place).start().await?;
     put_up(&first, CHAIR, ORDERS.try_into()?).await?;
-    hold_for(&first.client()?, 600).await?;
+    hold_chairs(&first.client()?, 600).await?;
     let clients = [first.client()?, second.client()?];
     let orders = (0..ORDERS).map(|number| order(&clients[number % 2], "c-1"));
     let orders = try_join_all(orders).await?;
@@ -168,7 +163,7 @@ async fn held_goods_go_round_until_they_are_paid_and_never_to_more_buyers_than_t
     let _workers = (worker.start().await?, worker.start().await?);
     let client = ingest.client()?;
     put_up(&ingest, CHAIR, UNITS).await?;
-    hold_for(&client, 2).await?;
+    hold_chairs(&client, 2).await?;
     let mut database = place.database().await?;
     let mut confirmed = 0;
     // Nobody pays in the first round, half of them in the second, and all in the third.

@@ -22,6 +22,7 @@ mod metrics;
 mod midnight;
 mod polls;
 mod questions;
+mod raw;
 mod refusals;
 mod restarts;
 mod restocks;
@@ -44,7 +45,7 @@ use reqwest::{
     Method,
     header::{HeaderName, HeaderValue},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
@@ -82,6 +83,18 @@ async fn put_up(ingest: &Process, sku: &str, available: i64) -> anyhow::Result<(
         .put_inventory(sku, Product::chairs(available))
         .await?;
     put.expect_success().map(drop)
+}
+
+/// Changes the chairs as an administrator does.
+async fn patch_chairs(client: &Client, change: Value) -> anyhow::Result<Answer> {
+    let path = format!("/v1/inventory/{CHAIR}");
+    client.send(Method::PATCH, &path, &[], Some(change)).await
+}
+
+/// Has orders of chairs held for so long.
+async fn hold_chairs(client: &Client, seconds: u32) -> anyhow::Result<()> {
+    let rules = json!({ "sale": { "hold_seconds": seconds } });
+    patch_chairs(client, rules).await?.expect(200).map(drop)
 }
 
 /// A request with any headers and any body. `Client` adds what a request needs; this adds nothing.

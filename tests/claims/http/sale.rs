@@ -1,12 +1,10 @@
 //! Claims about the rules of a sale: set with the product, changed one by one, and seen at the door.
 
-use hotrow_tests::{Client, client::Answer, wait};
+use hotrow_tests::{Client, client::Answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    CHAIR, SOON, assert_accepted, assert_refused, ingest, place, put_up, send, settled, worker,
-};
+use super::{CHAIR, assert_refused, ingest, patch_chairs, place, put_up, send};
 
 async fn change(client: &Client, method: Method, body: Value) -> anyhow::Result<Answer> {
     let path = format!("/v1/inventory/{CHAIR}");
@@ -14,8 +12,7 @@ async fn change(client: &Client, method: Method, body: Value) -> anyhow::Result<
 }
 
 async fn patch(client: &Client, body: Value) -> anyhow::Result<Value> {
-    let answer = change(client, Method::PATCH, body).await?;
-    answer.expect(200)?.json()
+    patch_chairs(client, body).await?.expect(200)?.json()
 }
 
 fn product(sale: Option<Value>) -> Value {
@@ -64,7 +61,7 @@ async fn a_patch_changes_what_it_names_and_leaves_the_stock_alone() -> anyhow::R
     let rules = json!({ "hold_seconds": 60, "hold_seconds_max": 90 });
     assert_eq!(patched["sale"], rules, "rule by rule");
     let contradiction = json!({ "sale": { "hold_seconds": 91 } });
-    let answer = change(&client, Method::PATCH, contradiction).await?;
+    let answer = patch_chairs(&client, contradiction).await?;
     let problem = assert_refused(&answer, 422, "invalid");
     assert_eq!(problem["errors"][0]["pointer"], "/sale/hold_seconds_max");
     let shown = client.inventory(CHAIR).await?.json()?;
@@ -126,56 +123,5 @@ async fn all_faults_of_the_rules_of_a_sale_are_listed_at_once() -> anyhow::Resul
             assert!(pointers.contains(&pointer), "{problem}");
         }
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn while_the_last_goods_are_held_the_door_says_so_and_when_to_come_again()
--> anyhow::Result<()> {
-    let place = place().await?;
-    let ingest = ingest(&place).start().await?;
-    let _worker = worker(&place).start().await?;
-    let client = ingest.client()?;
-    put_up(&ingest, CHAIR, 1).await?;
-    patch(&client, json!({ "sale": { "hold_seconds": 600 } })).await?;
-    let state = async || {
-        let shown = client.inventory(CHAIR).await?.expect(200)?.json()?;
-        anyhow::Ok((shown["state"].clone(), shown["held"].clone()))
-    };
-    assert_eq!(state().await?, (json!("open"), json!(0)));
-    let id = assert_accepted(&client.order("c-1", &[(CHAIR, 1)]).await?);
-    assert_eq!(settled(&client, id).await?["status"], "reserved");
-    let closed = wait::until("the door to close", SOON, async || {
-        let answer = client.order("c-2", &[(CHAIR, 1)]).await.ok()?;
-        (answer.status == 409).then_some(answer)
-    })
-    .await?;
-    let problem: Value = closed.json()?;
-    assert_eq!(
-        (&problem["code"], &problem["state"]),
-        (&json!("sold_out"), &json!("all_held"))
-    );
-    assert_eq!(closed.header("retry-after"), Some("5"));
-    wait::until("the stock to be shown", SOON, async || {
-        (state().await.ok()? == (json!("all_held"), json!(1))).then_some(())
-    })
-    .await?;
-
-    let path = format!("/v1/orders/{id}/confirm?wait=20");
-    let payment = Some(json!({ "payment_reference": "pi_1" }));
-    client
-        .send(Method::POST, &path, &[], payment)
-        .await?
-        .expect(200)?;
-    wait::until("it to be sold out for good", SOON, async || {
-        let answer = client.order("c-3", &[(CHAIR, 1)]).await.ok()?;
-        let problem: Value = answer.json().ok()?;
-        (answer.status == 409 && problem["state"].is_null()).then_some(())
-    })
-    .await?;
-    wait::until("the stock to be shown", SOON, async || {
-        (state().await.ok()? == (json!("sold_out"), json!(0))).then_some(())
-    })
-    .await?;
     Ok(())
 }

@@ -63,6 +63,7 @@ async fn days_past_their_retention_are_dropped_with_their_orders_while_settling_
         table(held)
     );
     run(&shop, &awaited).await?;
+    cancel_late(&shop, old).await?;
     let detach = format!(
         "alter table orders detach partition {}",
         table(left_detached)
@@ -99,6 +100,10 @@ async fn days_past_their_retention_are_dropped_with_their_orders_while_settling_
         .fetch_one(&shop.database)
         .await?;
     assert_eq!(orders, 2, "those of the days that are kept");
+    let moves = "select items::text, goods from dropped_changes";
+    let moves: Vec<(String, String)> = sqlx::query_as(moves).fetch_all(&shop.database).await?;
+    let expected = [("[]".to_owned(), "released".to_owned())];
+    assert_eq!(moves, expected, "the ledger has the other side of it");
     let metrics = running.metrics().await?;
     assert_eq!(metrics.count("hotrow_settle_retries_total", &[]), 0);
     Ok(())
@@ -333,6 +338,18 @@ async fn make_day(shop: &Shop, day: NaiveDate) -> anyhow::Result<()> {
     .execute(&shop.database)
     .await?;
     Ok(())
+}
+
+/// Has the order of a day cancelled now.
+async fn cancel_late(shop: &Shop, day: NaiveDate) -> anyhow::Result<()> {
+    let (part, next) = (day.format("order_changes_%Y%m%d"), day + Days::new(1));
+    let (from, to, orders) = (first_id(day), first_id(next), table(day));
+    let cancel = format!(
+        "create table {part} partition of order_changes for values from ('{from}') to ('{to}');
+         insert into order_changes (order_id, revision, status, goods, role, at)
+         select order_id, 2, 'cancelled', 'released', 'admin', now() from {orders}"
+    );
+    run(shop, &cancel).await
 }
 
 async fn drop_day(shop: &Shop, day: NaiveDate) -> anyhow::Result<()> {
