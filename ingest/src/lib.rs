@@ -17,6 +17,7 @@ mod inventory;
 mod lanes;
 mod limits;
 mod news;
+mod outbox;
 mod page;
 mod payments;
 mod routes;
@@ -49,6 +50,7 @@ use crate::{
     lanes::Lanes,
     limits::Limits,
     news::Listeners,
+    outbox::Outbox,
     payments::PaymentsDesk,
     routes::Desks,
     settings::Settings,
@@ -100,7 +102,10 @@ async fn work(
         listening,
         repairs,
     } = servers;
-    let backlog = Arc::new(Backlog::new(common.partitions, settings.queued_orders_max));
+    let backlog = Arc::new(Backlog::new(
+        common.plan.partitions,
+        settings.queued_orders_max,
+    ));
     let board = Arc::new(Board::default());
     let lately = Arc::new(Lately::default());
     let limits = Arc::new(Limits::new(settings.rate_limits));
@@ -111,7 +116,7 @@ async fn work(
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
-        common.partitions,
+        common.plan.partitions,
         orders_max,
         &backlog,
         &repairs,
@@ -123,7 +128,7 @@ async fn work(
         board: Arc::clone(&board),
         backlog: Arc::clone(&backlog),
     };
-    let broker_answers = note_broker(readiness, lanes.open(), common.partitions);
+    let broker_answers = note_broker(readiness, lanes.open(), common.plan.partitions);
     tokio::spawn(read_for_polls);
     tokio::spawn(read_for_the_door);
     tokio::spawn(read_for_changes);
@@ -164,7 +169,7 @@ async fn work(
     let changes = ChangesDesk {
         mint: common.mint.clone(),
         clock: clock.clone(),
-        partitions: common.partitions,
+        partitions: common.plan.partitions,
         admin_token: admin_token.clone(),
         finder: Finder {
             lately: Arc::clone(&lately),
@@ -186,6 +191,7 @@ async fn work(
         admin_token,
         Arc::clone(&board),
         Arc::clone(&publishing),
+        Outbox::new(common.plan.events.is_some()),
         common.development,
     );
     let proxies = TrustedProxies(settings.trusted_proxies);
@@ -193,7 +199,7 @@ async fn work(
     let intake = Intake {
         mint: common.mint.clone(),
         clock,
-        partitions: common.partitions,
+        partitions: common.plan.partitions,
         proxies: proxies.clone(),
         limits,
         board,
@@ -264,8 +270,8 @@ impl Servers {
         secret::require_secret(&common.database, &common.mint).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-        topology::ensure(&listening, &pools.changes, common.partitions).await?;
-        let repairs = Repairs::start(&listening, &pools.changes, common.partitions, shutdown);
+        topology::ensure(&listening, &pools.changes, &common.plan).await?;
+        let repairs = Repairs::start(&listening, &pools.changes, common.plan, shutdown);
         Ok(Self {
             pools,
             publishing,

@@ -1,7 +1,7 @@
 //! What both Hotrow processes must agree on: nothing is here that only one of them needs.
 //!
 //! An order passes these files in this order: [`order`], [`id`], [`envelope`], [`topology`],
-//! [`outcome`], [`news`]. The rest is the ground both stand on.
+//! [`outcome`], [`news`], [`event`]. The rest is the ground both stand on.
 
 pub mod addresses;
 pub mod broker;
@@ -9,6 +9,7 @@ pub mod change;
 pub mod clock_offset;
 pub mod database;
 pub mod envelope;
+pub mod event;
 pub mod id;
 mod log;
 pub mod metrics;

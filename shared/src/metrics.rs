@@ -152,6 +152,21 @@ pub const PAYMENTS_UNMATCHED: Metric = gauge(
     "hotrow_payments_unmatched",
     "Payments that did not pay their order and that nobody has resolved",
 );
+/// Events that the stream has.
+pub const EVENTS_PUBLISHED: Metric = counter(
+    "hotrow_events_published_total",
+    "Events that the stream has taken, by type; after a crash some are published twice",
+);
+/// Settlements and changes whose events are not out.
+pub const EVENTS_WAITING: Metric = gauge(
+    "hotrow_events_waiting",
+    "Settlements and administrative changes whose events the stream does not have yet, as the worker that looks for them counts",
+);
+/// How long the oldest of them has waited.
+pub const EVENTS_OLDEST: Metric = gauge(
+    "hotrow_events_oldest_seconds",
+    "Age of the oldest events that the stream does not have yet; 0 while none wait",
+);
 /// Inventory rows written.
 pub const ROW_WRITES: Metric = counter(
     "hotrow_row_writes_total",
@@ -214,7 +229,7 @@ pub const BUILD_INFO: Metric = gauge(
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 30] = [
+const ALL: [&Metric; 33] = [
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &CONNECTIONS,
@@ -233,6 +248,9 @@ const ALL: [&Metric; 30] = [
     &ORDERS_HELD,
     &HOLD_OVERDUE,
     &PAYMENTS_UNMATCHED,
+    &EVENTS_PUBLISHED,
+    &EVENTS_WAITING,
+    &EVENTS_OLDEST,
     &ROW_WRITES,
     &ROW_LOCK,
     &ORDERS_DUPLICATE,

@@ -1,4 +1,4 @@
-//! Publishing: what it means that the broker has a message, decided once for orders and dead letters.
+//! Publishing: what it means that the broker has a message, decided once for orders, events and dead letters.
 
 use std::time::Duration;
 
@@ -57,6 +57,23 @@ pub async fn confirmed(
     body: &[u8],
     headers: FieldTable,
 ) -> Result<(), PublishError> {
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_headers(headers);
+    confirmed_as(channel, exchange, routing_key, body, properties).await
+}
+
+/// Publishes a message of any content, as [`confirmed`] does.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn confirmed_as(
+    channel: &Channel,
+    exchange: &str,
+    routing_key: &str,
+    body: &[u8],
+    properties: BasicProperties,
+) -> Result<(), PublishError> {
     // lapin refuses before it sends anything when it knows that the channel is gone.
     if !channel.status().connected() {
         return Err(PublishError::NotSent(BrokerError::Ended));
@@ -65,10 +82,7 @@ pub async fn confirmed(
         mandatory: true,
         ..BasicPublishOptions::default()
     };
-    let persistent = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_content_type("application/json".into())
-        .with_headers(headers);
+    let persistent = properties.with_delivery_mode(2);
     let publish = async {
         let confirm = channel
             .basic_publish(

@@ -5,6 +5,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
+use bytesize::ByteSize;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 
@@ -12,11 +13,12 @@ use crate::{
     addresses::{Brokers, DatabaseUrl},
     id::{IdMint, SECRET_LENGTH_MIN},
     telemetry::LogFormat,
+    topology::{Plan, StreamLimits},
 };
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 29] = [
+const VARIABLES: [&str; 34] = [
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -39,6 +41,11 @@ const VARIABLES: [&str; 29] = [
     "BATCH_WAIT",
     "RETENTION_DAYS",
     "HOLD_GRACE",
+    "EVENTS",
+    "EVENTS_RETENTION",
+    "EVENTS_BYTES_MAX",
+    "EVENTS_REJECTED",
+    "EVENTS_SOURCE",
     "DATABASE_CONNECTIONS",
     "SHUTDOWN_GRACE",
     "LOG_FORMAT",
@@ -50,7 +57,7 @@ const VARIABLES: [&str; 29] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 17] = [
+const PREFIXES: [&str; 18] = [
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -60,6 +67,7 @@ const PREFIXES: [&str; 17] = [
     "BATCH_",
     "RETENTION_",
     "HOLD_",
+    "EVENTS_",
     "SHUTDOWN_",
     "LISTEN_ADDR",
     "METRICS_ADDR",
@@ -76,6 +84,11 @@ const PUBLISHED: &str = "development-only";
 
 /// The most partitions: each is a quorum queue, and names have two digits.
 const PARTITIONS_MAX: u16 = 100;
+
+/// The shortest time that a stream may keep events.
+const RETENTION_MIN: Duration = Duration::from_mins(1);
+/// The least that a stream may keep.
+const STREAM_BYTES_MIN: ByteSize = ByteSize::mib(10);
 
 /// Settings of both processes, as they were given.
 #[derive(Debug, Args)]
@@ -121,6 +134,25 @@ pub struct CommonArgs {
     #[arg(long, env, global = true, default_value = "20", value_name = "COUNT")]
     database_connections: String,
 
+    /// `on` tells other programs what becomes of orders and stock, by the stream `hotrow.events`; `off` does without.
+    /// The same in every process
+    #[arg(long, env, global = true, default_value = "on", value_name = "SWITCH")]
+    events: String,
+
+    /// How long the stream of events keeps them. Counts when the stream is made
+    #[arg(long, env, global = true, default_value = "7d", value_name = "TIME")]
+    events_retention: String,
+
+    /// Most bytes that the stream of events keeps, such as `10GiB`. Counts when the stream is made
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "10GiB",
+        value_name = "BYTES"
+    )]
+    events_bytes_max: String,
+
     /// How long a stop may take to bring accepted work to its end, such as `15s`
     #[arg(long, env, global = true, default_value = "15s", value_name = "TIME")]
     shutdown_grace: String,
@@ -153,8 +185,8 @@ pub struct Common {
     pub database: PgConnectOptions,
     /// Where RabbitMQ is.
     pub amqp: Brokers,
-    /// Number of intake queues.
-    pub partitions: u16,
+    /// What is at the broker.
+    pub plan: Plan,
     /// Signs and recognises order ids.
     pub mint: IdMint,
     /// Most connections to PostgreSQL.
@@ -320,6 +352,8 @@ impl CommonArgs {
             1..=u64::from(PARTITIONS_MAX),
         );
         let mint = self.mint(problems);
+        let has_events = self.has_events(problems);
+        let stream_limits = self.stream_limits(problems);
         let connections = problems.count(
             "DATABASE_CONNECTIONS",
             &self.database_connections,
@@ -331,7 +365,10 @@ impl CommonArgs {
         Some(Common {
             database: database?.0,
             amqp: amqp?,
-            partitions: u16::try_from(partitions?).ok()?,
+            plan: Plan {
+                partitions: u16::try_from(partitions?).ok()?,
+                events: has_events?.then_some(stream_limits?),
+            },
             mint: mint?,
             database_connections: u32::try_from(connections?).ok()?,
             shutdown_grace: shutdown_grace?,
@@ -344,6 +381,36 @@ impl CommonArgs {
     #[must_use]
     pub fn is_development(&self) -> bool {
         self.development != "false"
+    }
+
+    fn has_events(&self, problems: &mut Problems) -> Option<bool> {
+        match self.events.as_str() {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => {
+                problems.add("EVENTS: must be on or off");
+                None
+            }
+        }
+    }
+
+    fn stream_limits(&self, problems: &mut Problems) -> Option<StreamLimits> {
+        let retention = problems.duration("EVENTS_RETENTION", &self.events_retention);
+        if retention.is_some_and(|time| time < RETENTION_MIN) {
+            problems.add(format!(
+                "EVENTS_RETENTION: must be at least {RETENTION_MIN:?}"
+            ));
+        }
+        let bytes_max = problems.read::<ByteSize>("EVENTS_BYTES_MAX", &self.events_bytes_max);
+        if bytes_max.is_some_and(|bytes| bytes < STREAM_BYTES_MIN) {
+            problems.add(format!(
+                "EVENTS_BYTES_MAX: must be at least {STREAM_BYTES_MIN}"
+            ));
+        }
+        Some(StreamLimits {
+            retention: retention?,
+            bytes_max: bytes_max?.as_u64(),
+        })
     }
 
     fn mint(&self, problems: &mut Problems) -> Option<IdMint> {

@@ -3,6 +3,7 @@
 mod aliases;
 mod builds;
 mod demo;
+mod events;
 mod floor_plan;
 mod guardians;
 mod http;

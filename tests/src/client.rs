@@ -154,6 +154,21 @@ impl Client {
         self.get(&format!("/v1/orders?ids={}", ids.join(","))).await
     }
 
+    /// Asks something of an order, such as `confirm`, and waits for so many seconds (admin).
+    ///
+    /// # Errors
+    /// See [`Client::order`].
+    pub async fn ask(
+        &self,
+        order_id: Uuid,
+        what: &str,
+        seconds: u32,
+        body: Value,
+    ) -> anyhow::Result<Answer> {
+        let path = format!("/v1/orders/{order_id}/{what}?wait={seconds}");
+        self.send(Method::POST, &path, &[], Some(body)).await
+    }
+
     /// What is known about a SKU.
     ///
     /// # Errors
@@ -183,6 +198,15 @@ impl Client {
             Some(body),
         )
         .await
+    }
+
+    /// Changes what is named of a product (admin).
+    ///
+    /// # Errors
+    /// See [`Client::order`].
+    pub async fn patch_inventory(&self, sku: &str, change: Value) -> anyhow::Result<Answer> {
+        let path = format!("/v1/inventory/{sku}");
+        self.send(Method::PATCH, &path, &[], Some(change)).await
     }
 
     /// Adds to a SKU's stock, or takes from it (admin).

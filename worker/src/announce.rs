@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     envelope::Command,
-    id::OrderId,
     news::{NEWS_ORDERS_MAX, News, QueueNews, SettledNews, StockNews},
     order::Sku,
     outcome::OrderDocument,
@@ -20,10 +19,11 @@ use hotrow_shared::{
 use lapin::Channel;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     document::{PricedItems, document},
+    ended::{Ended, Inbox, Waiting},
     settle::{Decided, Settlement, decision::Verdict},
     stock::Stock,
 };
@@ -38,49 +38,22 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 const DOCUMENT_BYTES: usize = 300;
 const ITEM_BYTES: usize = 60;
 
-/// A batch of which every order has come to its end.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) partition: u16,
-    /// The bodies of its envelopes together.
-    pub(crate) size_bytes: usize,
-    pub(crate) settlements: Vec<Settlement>,
-    /// Orders that went to the dead letters and are marked as failed.
-    pub(crate) failed: Vec<OrderId>,
-}
-
 /// Hands settled batches to the task that tells of them.
 #[derive(Clone)]
-pub(crate) struct Announcer {
-    waiting: mpsc::Sender<Waiting>,
-    room: Arc<Semaphore>,
-}
-
-/// A batch that waits to be announced, with the room that it takes up.
-type Waiting = (Ended, OwnedSemaphorePermit);
+pub(crate) struct Announcer(Inbox);
 
 impl Announcer {
     /// An announcer, and the task that publishes for it until the last clone is dropped.
     pub(crate) fn new(broker: Arc<Broker>) -> (Self, impl Future<Output = ()>) {
-        let (announcer, inbox) = Self::with_inbox();
-        (announcer, publish_all(broker, inbox))
-    }
-
-    fn with_inbox() -> (Self, mpsc::Receiver<Waiting>) {
-        let (waiting, inbox) = mpsc::channel(WAITING_MAX);
-        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-        (Self { waiting, room }, inbox)
+        let (inbox, batches) = Inbox::bounded(WAITING_MAX, WAITING_BYTES_MAX);
+        (Self(inbox), publish_all(broker, batches))
     }
 
     /// Tells what became of a batch.
-    pub(crate) fn announce(&self, ended: Ended) {
+    pub(crate) fn announce(&self, ended: Arc<Ended>) {
         // A full inbox means that the broker takes nothing now, or that this process is short of time: this
         // news would be old when it left.
-        let bytes = ended.size_bytes.min(WAITING_BYTES_MAX);
-        let room =
-            Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let is_taken = room.is_ok_and(|room| self.waiting.try_send((ended, room)).is_ok());
-        if !is_taken {
+        if !self.0.offer(ended) {
             tracing::debug!("news is dropped: listeners read the database");
         }
     }
@@ -124,7 +97,9 @@ fn settlement_messages(
     partition: u16,
     settlement: &Settlement,
 ) -> impl Iterator<Item = Vec<u8>> + use<'_> {
-    let Settlement { decided, stock, at } = settlement;
+    let Settlement {
+        decided, stock, at, ..
+    } = settlement;
     let mut left = &decided[..];
     let chunks = std::iter::from_fn(move || {
         let (chunk, rest) = left.split_at(message_commands(left));

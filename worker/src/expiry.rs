@@ -14,7 +14,6 @@ use chrono::{TimeDelta, Utc};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     change::{Actor, Ask, Change, Expiry as Over, Role},
-    database,
     envelope::{self, Command, ENVELOPE_BYTES_MAX, EncodedCommand},
     id::OrderId,
     metrics::{HOLD_OVERDUE, ORDERS_HELD, PAYMENTS_UNMATCHED},
@@ -24,11 +23,14 @@ use hotrow_shared::{
 };
 use lapin::{Channel, types::FieldTable};
 use metrics::Gauge;
-use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{holds, within};
+use crate::{
+    alone::Alone,
+    store::{holds, within},
+};
 
 /// How often holds are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,10 +54,7 @@ const EXPIRY_LOCK: i64 = 0x686f_7472_6f77_0005;
 /// Looks for holds that are over.
 pub(crate) struct Expiry {
     broker: Arc<Broker>,
-    connect: PgConnectOptions,
-    session: Option<PgConnection>,
-    /// Whether the session holds the lock.
-    is_mine: bool,
+    alone: Alone,
     channel: Option<Channel>,
     partitions: u16,
     grace: TimeDelta,
@@ -101,9 +100,7 @@ impl Expiry {
     ) -> Self {
         Self {
             broker,
-            connect: database::options(connect, "hotrow-worker expiry"),
-            session: None,
-            is_mine: false,
+            alone: Alone::under(EXPIRY_LOCK, connect, "hotrow-worker expiry"),
             channel: None,
             partitions,
             grace,
@@ -145,23 +142,29 @@ impl Expiry {
 
     /// Gives up session and channel: another worker may be better off. What was queued is remembered.
     fn give_up(&mut self) {
-        self.session = None;
-        self.is_mine = false;
+        self.alone.give_up();
         self.channel = None;
     }
 
     async fn look(&mut self) -> Result<(), ExpiryError> {
-        if !self.has_lock().await? {
+        let Some(session) = self.alone.session().await? else {
             self.queued.clear();
             for gauge in [&self.held, &self.overdue, &self.unmatched] {
                 gauge.set(0.0);
             }
             return Ok(());
-        }
-        self.count().await?;
-        let Some(session) = &mut self.session else {
-            return Ok(());
         };
+        let is_counted = self
+            .counted_at
+            .is_some_and(|at| at.elapsed() < COUNT_INTERVAL);
+        if !is_counted {
+            let held = within(LOOK_MAX, holds::held(session)).await?;
+            let count = |count: i64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+            self.held.set(count(held.orders));
+            self.overdue.set(held.oldest_due_seconds.max(0.0));
+            self.unmatched.set(count(held.unmatched));
+            self.counted_at = Some(Instant::now());
+        }
         let due = within(LOOK_MAX, holds::due(session, self.grace, DUE_MAX)).await?;
         let now = Instant::now();
         let to_queue = choose(&due, &mut self.queued, now);
@@ -170,37 +173,6 @@ impl Expiry {
         }
         let orders = within(LOOK_MAX, holds::skus(session, &to_queue)).await?;
         self.queue(orders, now).await
-    }
-
-    async fn has_lock(&mut self) -> Result<bool, sqlx::Error> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            None => self.session.insert(self.connect.connect().await?),
-        };
-        if !self.is_mine {
-            let locked = sqlx::query_scalar!(
-                r#"select pg_try_advisory_lock($1) as "locked!""#,
-                EXPIRY_LOCK
-            );
-            self.is_mine = locked.fetch_one(session).await?;
-        }
-        Ok(self.is_mine)
-    }
-
-    async fn count(&mut self) -> Result<(), sqlx::Error> {
-        let is_fresh = self
-            .counted_at
-            .is_some_and(|at| at.elapsed() < COUNT_INTERVAL);
-        let (false, Some(session)) = (is_fresh, &mut self.session) else {
-            return Ok(());
-        };
-        let held = within(LOOK_MAX, holds::held(session)).await?;
-        let count = |count: i64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        self.held.set(count(held.orders));
-        self.overdue.set(held.oldest_due_seconds.max(0.0));
-        self.unmatched.set(count(held.unmatched));
-        self.counted_at = Some(Instant::now());
-        Ok(())
     }
 
     /// Queues the end of these holds, each in the partition that its order has today.

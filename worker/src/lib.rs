@@ -2,10 +2,11 @@
 //!
 //! An order walks through the files in this sequence: `ownership` takes its partition, `partition`
 //! runs the loop over `deliveries`, `batch`, `settle` and `acknowledge`, and `announce` tells what
-//! became of it. `expiry` queues the end of holds that are over. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
+//! became of it. [`events`] tells programs beside Hotrow. `expiry` queues the end of holds that are over. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
 //! tables, and `store` has the statements that all of them share.
 
 mod acknowledge;
+mod alone;
 mod announce;
 pub mod audit;
 mod batch;
@@ -13,6 +14,8 @@ pub mod days;
 pub mod dead_letters;
 mod deliveries;
 mod document;
+mod ended;
+pub mod events;
 mod expiry;
 mod fitness;
 mod metrics;
@@ -34,17 +37,19 @@ use hotrow_shared::{
     telemetry::Readiness,
     topology::{self, Repairs},
 };
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     announce::Announcer,
     batch::{BatchMetrics, Turns},
     dead_letters::DeadLetters,
+    events::{Publisher, Sender, Sweep},
     expiry::Expiry,
     ownership::Ownership,
     partition::Workshop,
     settings::Settings,
-    settle::Settler,
+    settle::{Settler, Telling},
 };
 
 /// What a worker needs to do its work.
@@ -76,30 +81,38 @@ pub async fn run(
         .context("cannot make the days of orders and ledger")?;
     let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
-    topology::ensure(&consuming, &pool, common.partitions).await?;
-    let repairs = Repairs::start(&consuming, &pool, common.partitions, &shutdown);
+    topology::ensure(&consuming, &pool, &common.plan).await?;
+    let repairs = Repairs::start(&consuming, &pool, common.plan, &shutdown);
 
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
+    // Events have a connection of their own: a backlog of them must not delay dead letters.
+    let telling = Arc::new(Broker::new(&common.amqp, "hotrow-worker events"));
+    let (publisher, publish_events) = events(settings, &telling, &pool, &repairs, &shutdown);
+    let events = tokio::spawn(publish_events);
     let settler = Settler::new(
         pool.clone(),
         common.mint.clone(),
         settings.retention_days,
         settings.batch.orders_max,
+        settings.events.as_ref().map(|events| Telling {
+            rejected: events.tells_rejected,
+        }),
     );
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
         pool: pool.clone(),
         settler,
-        dead_letters: DeadLetters::new(publishing.clone(), pool.clone()),
+        dead_letters: DeadLetters::new(publishing.clone(), pool.clone(), settings.events.is_some()),
         announcer,
+        publisher,
         limits: settings.batch,
         turns: Turns::default(),
         batch_metrics: BatchMetrics::new(),
         // The rest is for the good-byes.
         patience: common.shutdown_grace / 2,
         repairs,
-        partitions: common.partitions,
+        partitions: common.plan.partitions,
         hold_grace: settings.hold_grace,
     });
 
@@ -113,7 +126,7 @@ pub async fn run(
     let expiry = Expiry::new(
         Arc::clone(&publishing),
         &common.database,
-        common.partitions,
+        common.plan.partitions,
         settings.hold_grace,
     );
     tokio::spawn(expiry.run(shutdown.clone()));
@@ -123,11 +136,40 @@ pub async fn run(
         .run(shutdown)
         .await;
 
-    // The last announcer went with the workshop. News may be lost, and a drain is not to wait for a
-    // broker that takes none.
-    let _ = tokio::time::timeout(GOOD_BYE_MAX, news).await;
-    tokio::join!(consuming.close(), publishing.close());
+    // The last announcer and publisher went with the workshop. News may be lost, and the events of what is committed
+    // are in the outbox: a drain is not to wait for a broker that takes none.
+    let _ = tokio::time::timeout(GOOD_BYE_MAX, async { tokio::join!(news, events) }).await;
+    tokio::join!(consuming.close(), publishing.close(), telling.close());
     // Nor for a connection that somebody has not given back.
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
     Ok(())
+}
+
+/// The publisher of events and its task, and the sweep of what was not published. Without events both do nothing.
+fn events(
+    settings: &Settings,
+    broker: &Arc<Broker>,
+    pool: &PgPool,
+    repairs: &Repairs,
+    shutdown: &CancellationToken,
+) -> (Publisher, impl Future<Output = ()> + use<>) {
+    let (publisher, task) = match &settings.events {
+        None => (Publisher::OFF, None),
+        Some(events) => {
+            let tells_rejected = events.tells_rejected;
+            let sender = || Sender::new(Arc::clone(broker), &events.source);
+            let connect = &settings.common.database;
+            let sweep = Sweep::new(sender(), connect, repairs.clone(), tells_rejected);
+            tokio::spawn(sweep.run(shutdown.clone()));
+            let (publisher, task) =
+                Publisher::new(sender(), pool.clone(), repairs.clone(), tells_rejected);
+            (publisher, Some(task))
+        }
+    };
+    let task = async move {
+        if let Some(task) = task {
+            task.await;
+        }
+    };
+    (publisher, task)
 }

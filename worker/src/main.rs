@@ -8,7 +8,7 @@ use hotrow_shared::{
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
-    NEEDS, audit, days, dead_letters,
+    NEEDS, audit, days, dead_letters, events,
     settings::{Cli, Command, Settings},
 };
 use mimalloc::MiMalloc;
@@ -32,6 +32,7 @@ async fn run() -> anyhow::Result<()> {
         None => work(&settings).await,
         Some(Command::Migrate) => migrate(&settings).await,
         Some(Command::Audit) => audit::run_once(&settings).await,
+        Some(Command::Events { action }) => events::command::run(action, &settings).await,
         Some(Command::DeadLetters { action }) => {
             dead_letters::command::run(action, &settings).await
         }

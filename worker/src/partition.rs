@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     acknowledge,
-    announce::{Announcer, Ended},
+    announce::Announcer,
     batch::{Batch, BatchMetrics, Batches, Turns},
     dead_letters::{DeadLetter, DeadLetters},
     deliveries::{self, Consuming},
+    ended::Ended,
+    events::Publisher,
     settings::BatchLimits,
     settle::{Refused, Settled, Settler},
     standstill::{Grace, Standstill},
@@ -35,6 +37,7 @@ pub(crate) struct Workshop {
     /// Where what cannot be settled goes.
     pub(crate) dead_letters: DeadLetters,
     pub(crate) announcer: Announcer,
+    pub(crate) publisher: Publisher,
     /// When a batch is closed.
     pub(crate) limits: BatchLimits,
     pub(crate) turns: Turns,
@@ -116,7 +119,9 @@ async fn consume(
         } else {
             Ok(())
         };
-        workshop.announcer.announce(ended);
+        let ended = Arc::new(ended);
+        workshop.announcer.announce(Arc::clone(&ended));
+        workshop.publisher.publish(ended);
         acknowledged?;
         if !is_complete {
             break;

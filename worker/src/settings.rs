@@ -1,10 +1,13 @@
 //! The worker's settings: what both processes have, and what only batches and retention need.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
-use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
+use hotrow_shared::{
+    event::EventType,
+    settings::{Common, CommonArgs, ListenAddr, Problems},
+};
 
 /// Settles queued purchases in PostgreSQL, a batch at a time.
 ///
@@ -28,12 +31,39 @@ pub enum Command {
     Migrate,
     /// Check at once that stock, ledger, holds and orders add up; exits 1 and says what does not
     Audit,
+    /// Publish events again
+    Events {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: EventAction,
+    },
     /// Look at orders that could not be settled, try them again or give them up
     DeadLetters {
         /// What to do with them.
         #[command(subcommand)]
         action: DeadLetterAction,
     },
+}
+
+/// What can be done with events.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EventAction {
+    /// Publish what happened in a span of time again, made from the tables, with the ids that it had
+    Replay(Replay),
+}
+
+/// Which events are published again.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The first moment, as `2026-12-01T10:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub since: DateTime<Utc>,
+    /// The moment before which the last one was, in the same form
+    #[arg(long, value_name = "TIME")]
+    pub until: DateTime<Utc>,
+    /// Only events of this type, such as `order.confirmed`; may be given several times
+    #[arg(long = "type", value_name = "TYPE")]
+    pub types: Vec<EventType>,
 }
 
 /// What can be done with dead letters.
@@ -93,6 +123,26 @@ pub struct SettingsArgs {
     /// Another time than 8s needs `DEVELOPMENT=true`
     #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
     hold_grace: String,
+
+    /// The `source` of every event: a name or URI of this installation, where several share consumers
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "hotrow",
+        value_name = "NAME"
+    )]
+    events_source: String,
+
+    /// `true` tells of rejected orders, too. In a sale they are many times as many as all others
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "false",
+        value_name = "BOOLEAN"
+    )]
+    events_rejected: String,
 }
 
 /// How long a payment that was accepted may take to be in its queue: 2 s in its lane, 5 s for the confirm, and
@@ -100,6 +150,24 @@ pub struct SettingsArgs {
 const HOLD_GRACE: Duration = Duration::from_secs(8);
 /// The longest grace that makes sense.
 const HOLD_GRACE_MAX: Duration = Duration::from_mins(10);
+
+/// The longest name of an installation, in characters.
+const SOURCE_LENGTH_MAX: usize = 255;
+
+/// A URI reference without spaces. (`CloudEvents` 1.0, `source`.)
+struct Source(String);
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_fit = (1..=SOURCE_LENGTH_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_fit.then(|| Self(text.to_owned())).ok_or_else(|| {
+            format!("must be 1 to {SOURCE_LENGTH_MAX} visible ASCII characters without spaces")
+        })
+    }
+}
 
 /// The longest that a batch may wait for company: longer would only make every order late.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -121,6 +189,17 @@ pub struct Settings {
     pub retention_days: u64,
     /// How long after its end a hold expires.
     pub hold_grace: TimeDelta,
+    /// What is told of by events, unless they are off.
+    pub events: Option<EventSettings>,
+}
+
+/// How events are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSettings {
+    /// The name of the installation.
+    pub source: String,
+    /// Whether rejected orders are told of.
+    pub tells_rejected: bool,
 }
 
 /// When a batch is closed.
@@ -158,14 +237,22 @@ impl SettingsArgs {
         {
             problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
         }
+        let source = problems.read::<Source>("EVENTS_SOURCE", &self.events_source);
+        let tells_rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
         let settings = || {
+            let common = common?;
+            let events = EventSettings {
+                source: source?.0,
+                tells_rejected: tells_rejected?,
+            };
             let batch = BatchLimits {
                 orders_max: usize::try_from(orders_max?).ok()?,
                 bytes_max: BATCH_BYTES_MAX,
                 wait: wait?,
             };
             Some(Settings {
-                common: common?,
+                events: common.plan.events.map(|_| events),
+                common,
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,

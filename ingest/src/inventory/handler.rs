@@ -154,7 +154,7 @@ pub(crate) async fn put(
     )
     .await?;
     let began = Instant::now();
-    let (row, created) = store::put(&desk.changes, &sku, &product)
+    let (row, created) = store::put(&desk.changes, desk.outbox, &sku, &product)
         .await
         .map_err(|error| unchanged(&error))?;
     desk.tell(&sku, &row, began).await;
@@ -185,7 +185,7 @@ pub(crate) async fn patch(
     let content = body::read_patch(&headers, content);
     let (sku, change) = admit(&desk, path, &uri, &headers, content, read).await?;
     let began = Instant::now();
-    let patched = store::patch(&desk.changes, &sku, &change)
+    let patched = store::patch(&desk.changes, desk.outbox, &sku, &change)
         .await
         .map_err(|error| unchanged(&error))?;
     match patched {
@@ -219,9 +219,16 @@ pub(crate) async fn restock(
     let key = body::idempotency_key(&headers)?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
     let began = Instant::now();
-    let restocked = store::restock(&desk.changes, &sku, quantity, key, AVAILABLE_MAX)
-        .await
-        .map_err(|error| unchanged(&error))?;
+    let restocked = store::restock(
+        &desk.changes,
+        desk.outbox,
+        &sku,
+        quantity,
+        key,
+        AVAILABLE_MAX,
+    )
+    .await
+    .map_err(|error| unchanged(&error))?;
     match restocked {
         Restocked::Done(row) => {
             desk.tell(&sku, &row, began).await;

@@ -27,6 +27,7 @@ use crate::{
         Asked, Board,
         store::{self as rows, Row},
     },
+    outbox::Outbox,
 };
 
 /// How old a shown stock may be, the `max-age` of the contract.
@@ -48,6 +49,7 @@ pub(crate) struct InventoryDesk {
     admin_token: AdminToken,
     board: Arc<Board>,
     broker: Arc<Broker>,
+    outbox: Outbox,
     /// The shortest hold that a sale may have, in seconds.
     shortest_hold: i64,
 }
@@ -61,6 +63,7 @@ impl InventoryDesk {
         admin_token: AdminToken,
         board: Arc<Board>,
         broker: Arc<Broker>,
+        outbox: Outbox,
         is_development: bool,
     ) -> Self {
         let lately_read = Cache::builder()
@@ -74,6 +77,7 @@ impl InventoryDesk {
             admin_token,
             board,
             broker,
+            outbox,
             shortest_hold: if is_development { 1 } else { HOLD_MIN },
         }
     }

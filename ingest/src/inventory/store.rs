@@ -2,12 +2,15 @@
 
 use std::{io, time::Duration};
 
-use hotrow_shared::order::Sku;
+use hotrow_shared::{event::Cause, order::Sku};
 use sqlx::{PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 use super::bodies::{Change, PatchBody, PutBody, Sale};
-use crate::board::store::{Row, read};
+use crate::{
+    board::store::{Row, read},
+    outbox::Outbox,
+};
 
 /// How long a change may take until it is committed. Its row may be locked by others.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -37,16 +40,19 @@ impl From<sqlx::Error> for ChangeError {
 /// See [`ChangeError`].
 pub(crate) async fn put(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     product: &PutBody,
 ) -> Result<(Row, bool), ChangeError> {
-    let (transaction, put) = in_time(CHANGE_TIME_MAX, begin_put(pool, sku, product)).await?;
+    let putting = begin_put(pool, outbox, sku, product);
+    let (transaction, put) = in_time(CHANGE_TIME_MAX, putting).await?;
     commit(transaction).await?;
     Ok(put)
 }
 
 async fn begin_put(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     product: &PutBody,
 ) -> Result<(Transaction<'static, Postgres>, (Row, bool)), sqlx::Error> {
@@ -97,6 +103,7 @@ async fn begin_put(
     )
     .fetch_one(&mut *transaction)
     .await?;
+    outbox.tell(&mut transaction, &row, Cause::Put).await?;
     Ok((transaction, (row, created.rows_affected() == 1)))
 }
 
@@ -117,10 +124,11 @@ pub(crate) enum Patched {
 /// See [`ChangeError`].
 pub(crate) async fn patch(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     change: &PatchBody,
 ) -> Result<Patched, ChangeError> {
-    let patching = begin_patch(pool, sku, change);
+    let patching = begin_patch(pool, outbox, sku, change);
     let (transaction, patched) = in_time(CHANGE_TIME_MAX, patching).await?;
     if matches!(patched, Patched::Done(_)) {
         commit(transaction).await?;
@@ -130,6 +138,7 @@ pub(crate) async fn patch(
 
 async fn begin_patch(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     change: &PatchBody,
 ) -> Result<(Transaction<'static, Postgres>, Patched), sqlx::Error> {
@@ -168,8 +177,11 @@ async fn begin_patch(
     )
     .execute(&mut *transaction)
     .await?;
-    let row = read(&mut *transaction, sku).await?;
-    Ok((transaction, row.map_or(Patched::UnknownSku, Patched::Done)))
+    let Some(row) = read(&mut *transaction, sku).await? else {
+        return Ok((transaction, Patched::UnknownSku));
+    };
+    outbox.tell(&mut transaction, &row, Cause::Patch).await?;
+    Ok((transaction, Patched::Done(row)))
 }
 
 /// What became of a restock.
@@ -191,12 +203,13 @@ pub(crate) enum Restocked {
 /// See [`ChangeError`].
 pub(crate) async fn restock(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     quantity: i64,
     key: Option<&str>,
     available_max: i64,
 ) -> Result<Restocked, ChangeError> {
-    let restock = begin_restock(pool, sku, quantity, key, available_max);
+    let restock = begin_restock(pool, outbox, sku, quantity, key, available_max);
     let (transaction, restocked) = in_time(CHANGE_TIME_MAX, restock).await?;
     // Nothing to commit where nothing was changed, and then nothing is unknown.
     if matches!(restocked, Restocked::Done(_)) {
@@ -207,6 +220,7 @@ pub(crate) async fn restock(
 
 async fn begin_restock(
     pool: &PgPool,
+    outbox: Outbox,
     sku: &Sku,
     quantity: i64,
     key: Option<&str>,
@@ -232,7 +246,8 @@ async fn begin_restock(
         sku.as_str(),
         key,
     );
-    match first.fetch_optional(&mut *transaction).await? {
+    let first = first.fetch_optional(&mut *transaction).await?;
+    match first {
         Some(delta) if delta != quantity => return Ok((transaction, Restocked::Mismatch)),
         Some(_) => {}
         None if !(0..=available_max).contains(&(before.available + quantity)) => {
@@ -262,9 +277,13 @@ async fn begin_restock(
             .await?;
         }
     }
-    let row = read(&mut *transaction, sku).await?;
-    let restocked = row.map_or(Restocked::UnknownSku, Restocked::Done);
-    Ok((transaction, restocked))
+    let Some(row) = read(&mut *transaction, sku).await? else {
+        return Ok((transaction, Restocked::UnknownSku));
+    };
+    if first.is_none() {
+        outbox.tell(&mut transaction, &row, Cause::Restock).await?;
+    }
+    Ok((transaction, Restocked::Done(row)))
 }
 
 /// Bounds the time of work that is undone if it is given up.

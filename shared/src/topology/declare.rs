@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use lapin::{
-    ErrorKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 
 use super::{
     error::TopologyError,
     look::{answered, exists, good_bye},
-    plan::{Bound, EXCHANGES, bind, queues},
+    plan::{Bound, Plan, bind, exchanges, queues},
+    stream,
 };
-use crate::broker::{Broker, BrokerError};
+use crate::broker::Broker;
 
 /// The advisory lock under which one process at a time declares.
 const DECLARE_LOCK: i64 = 0x686f_7472_6f77_0001;
@@ -36,9 +35,33 @@ pub(super) enum Occasion {
 pub(super) async fn declare_alone(
     broker: &Broker,
     pool: &PgPool,
-    partitions: u16,
+    plan: &Plan,
     occasion: Occasion,
 ) -> Result<(), TopologyError> {
+    let partitions = plan.partitions;
+    let mut lock = lock(pool).await?;
+    if plan.events.is_some() && !stream::exists(broker).await? {
+        stream::begin_generation(&mut lock).await?;
+        lock.commit().await?;
+        lock = self::lock(pool).await?;
+    }
+    let found = found(broker, partitions, occasion).await?;
+    if let Some(found) = found.filter(|found| *found != partitions) {
+        return Err(TopologyError::Partitions {
+            setting: partitions,
+            found,
+        });
+    }
+    declare(broker, plan).await?;
+    if let Some(limits) = plan.events {
+        stream::declare(broker, limits).await?;
+    }
+    lock.commit().await?;
+    Ok(())
+}
+
+/// Takes the lock for declaring, until the end of the transaction.
+async fn lock(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut lock = pool.begin().await?;
     // Whoever declares many queues for the first time takes a while.
     sqlx::query!("set local lock_timeout = '1min'")
@@ -50,16 +73,7 @@ pub(super) async fn declare_alone(
     sqlx::query!("select pg_advisory_xact_lock($1)", DECLARE_LOCK)
         .execute(&mut *lock)
         .await?;
-    let found = found(broker, partitions, occasion).await?;
-    if let Some(found) = found.filter(|found| *found != partitions) {
-        return Err(TopologyError::Partitions {
-            setting: partitions,
-            found,
-        });
-    }
-    declare(broker, partitions).await?;
-    lock.commit().await?;
-    Ok(())
+    Ok(lock)
 }
 
 /// The number of partitions that the queues stand for, if they say anything.
@@ -85,49 +99,31 @@ async fn found(
     Ok(Some(found))
 }
 
-async fn declare(broker: &Broker, partitions: u16) -> Result<(), TopologyError> {
+async fn declare(broker: &Broker, plan: &Plan) -> Result<(), TopologyError> {
     let channel = broker.channel().await?;
     let durable = ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
     };
-    for (exchange, kind) in EXCHANGES {
+    for (exchange, kind) in exchanges(plan) {
         let declared =
             channel.exchange_declare(exchange.into(), kind, durable, FieldTable::default());
         answered(declared)
             .await
-            .map_err(|error| unfit(error, "exchange", exchange))?;
+            .map_err(|error| TopologyError::of(error, "exchange", exchange))?;
     }
     for Bound {
         queue,
         arguments,
         exchange,
         key,
-    } in queues(partitions)
+    } in queues(plan.partitions)
     {
         let durable = QueueDeclareOptions::durable();
         answered(channel.queue_declare(queue.as_str().into(), durable, arguments))
             .await
-            .map_err(|error| unfit(error, "queue", &queue))?;
+            .map_err(|error| TopologyError::of(error, "queue", &queue))?;
         answered(bind(&channel, &queue, exchange, &key)).await?;
     }
     Ok(good_bye(&channel).await?)
-}
-
-/// Says which exchange or queue it is that the broker will not have declared so.
-fn unfit(error: BrokerError, kind: &str, name: &str) -> TopologyError {
-    match &error {
-        BrokerError::Failed(refused) => match refused.kind() {
-            ErrorKind::ProtocolError(refused)
-                if *refused.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
-            {
-                TopologyError::Foreign {
-                    what: format!("{kind} {name}"),
-                    told: refused.get_message().to_string(),
-                }
-            }
-            _ => error.into(),
-        },
-        _ => error.into(),
-    }
 }

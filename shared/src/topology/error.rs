@@ -1,5 +1,10 @@
 //! Why a topology is not fit for work.
 
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPSoftError},
+};
+
 use crate::broker::BrokerError;
 
 /// Why the broker's topology is not fit for work.
@@ -38,5 +43,26 @@ pub enum TopologyError {
 impl From<lapin::Error> for TopologyError {
     fn from(error: lapin::Error) -> Self {
         Self::Broker(error.into())
+    }
+}
+
+impl TopologyError {
+    /// Says which exchange or queue it is that the broker will not have declared so.
+    pub(super) fn of(error: BrokerError, kind: &str, name: &str) -> Self {
+        match &error {
+            BrokerError::Failed(refused) => match refused.kind() {
+                ErrorKind::ProtocolError(refused)
+                    if *refused.kind()
+                        == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
+                {
+                    Self::Foreign {
+                        what: format!("{kind} {name}"),
+                        told: refused.get_message().to_string(),
+                    }
+                }
+                _ => error.into(),
+            },
+            _ => error.into(),
+        }
     }
 }

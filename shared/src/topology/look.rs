@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{
     error::TopologyError,
     names::{ORDERS_EXCHANGE, queue},
-    plan::{Bound, EXCHANGES, bind, queues},
+    plan::{Bound, Plan, bind, bind_stream, exchanges, queues},
 };
 use crate::broker::{Broker, BrokerError, is_missing};
 
@@ -47,10 +47,10 @@ pub(super) async fn is_set_up(broker: &Broker) -> Result<bool, TopologyError> {
 ///
 /// AMQP has no way to ask for a binding. To bind again what is bound changes nothing and costs one
 /// round trip, and the broker says when the queue or the exchange is missing.
-pub(super) async fn is_whole(broker: &Broker, partitions: u16) -> Result<bool, TopologyError> {
+pub(super) async fn is_whole(broker: &Broker, plan: &Plan) -> Result<bool, TopologyError> {
     let channel = broker.channel().await?;
     let look = async {
-        for (exchange, kind) in EXCHANGES {
+        for (exchange, kind) in exchanges(plan) {
             let passive = ExchangeDeclareOptions {
                 passive: true,
                 ..ExchangeDeclareOptions::default()
@@ -64,9 +64,12 @@ pub(super) async fn is_whole(broker: &Broker, partitions: u16) -> Result<bool, T
             exchange,
             key,
             ..
-        } in queues(partitions)
+        } in queues(plan.partitions)
         {
             answered(bind(&channel, &queue, exchange, &key)).await?;
+        }
+        if plan.events.is_some() {
+            answered(bind_stream(&channel)).await?;
         }
         Ok(())
     };
@@ -104,13 +107,10 @@ pub struct Depth {
 /// # Errors
 /// The broker is out of reach.
 pub async fn depth(channel: &Channel, partition: u16) -> Result<Option<Depth>, lapin::Error> {
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
+    let options = QueueDeclareOptions::default().passive();
     let name = queue(partition).into();
     match channel
-        .queue_declare(name, passive, FieldTable::default())
+        .queue_declare(name, options, FieldTable::default())
         .await
     {
         Ok(queue) => Ok(Some(Depth {

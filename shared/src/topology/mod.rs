@@ -8,6 +8,7 @@ mod names;
 mod news_queue;
 mod plan;
 mod repairs;
+mod stream;
 
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -20,10 +21,11 @@ pub use self::{
     error::TopologyError,
     look::{Depth, depth},
     names::{
-        DEAD_EXCHANGE, DEAD_QUEUE, ORDERS_EXCHANGE, PREFETCH_ENVELOPES, SETTLED_EXCHANGE, queue,
-        routing_key,
+        DEAD_EXCHANGE, DEAD_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE, ORDERS_EXCHANGE,
+        PREFETCH_ENVELOPES, SETTLED_EXCHANGE, queue, routing_key,
     },
     news_queue::{bind_news_queue, declare_news_queue},
+    plan::{Plan, StreamLimits},
     repairs::Repairs,
 };
 use crate::broker::Broker;
@@ -37,12 +39,15 @@ use crate::broker::Broker;
 ///
 /// # Errors
 /// The broker has another number of partitions or foreign queues, or one of the servers is out of reach.
-pub async fn ensure(broker: &Broker, pool: &PgPool, partitions: u16) -> Result<(), TopologyError> {
-    if is_set_up(broker).await? && !is_whole(broker, partitions).await? {
+pub async fn ensure(broker: &Broker, pool: &PgPool, plan: &Plan) -> Result<(), TopologyError> {
+    if is_set_up(broker).await? && !is_whole(broker, plan).await? {
         // Others may be at work, and have to miss it first.
         sleep(MISSED_BY_ALL).await;
     }
-    declare_alone(broker, pool, partitions, Occasion::Start).await?;
-    tracing::info!(partitions, "exchanges and queues are declared");
+    declare_alone(broker, pool, plan, Occasion::Start).await?;
+    tracing::info!(
+        partitions = plan.partitions,
+        "exchanges and queues are declared"
+    );
     Ok(())
 }

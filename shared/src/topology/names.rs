@@ -12,6 +12,12 @@ pub const DEAD_QUEUE: &str = "hotrow.dead";
 /// Tells every ingest process what was settled.
 pub const SETTLED_EXCHANGE: &str = "hotrow.settled";
 
+/// Takes events; the routing key is their type.
+pub const EVENTS_EXCHANGE: &str = "hotrow.events";
+
+/// The stream that keeps every event for a while.
+pub const EVENTS_QUEUE: &str = "hotrow.events";
+
 /// How many envelopes a partition's worker may hold that it has not acknowledged.
 ///
 /// Together with the 512 orders of a full envelope of the default size this is 32,768 orders: enough to fill

@@ -1,5 +1,7 @@
 //! Every durable exchange and queue, with its arguments and bindings.
 
+use std::time::Duration;
+
 use lapin::{
     Channel, ExchangeKind,
     options::QueueBindOptions,
@@ -7,8 +9,50 @@ use lapin::{
 };
 
 use super::names::{
-    DEAD_EXCHANGE, DEAD_QUEUE, ORDERS_EXCHANGE, SETTLED_EXCHANGE, queue, routing_key,
+    DEAD_EXCHANGE, DEAD_QUEUE, EVENTS_EXCHANGE, EVENTS_QUEUE, ORDERS_EXCHANGE, SETTLED_EXCHANGE,
+    queue, routing_key,
 };
+
+/// What an installation has at the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Number of intake queues.
+    pub partitions: u16,
+    /// What the stream of events keeps; none without events.
+    pub events: Option<StreamLimits>,
+}
+
+/// What a stream keeps. Whole segments go when either limit is passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// For how long.
+    pub retention: Duration,
+    /// How much.
+    pub bytes_max: u64,
+}
+
+/// How large the segments of a stream are, unless it keeps so little that a few of them are all of it.
+const SEGMENT_BYTES: u64 = 500_000_000;
+/// The least number of segments, so that a full stream drops a tenth of itself at a time.
+const SEGMENTS_MIN: u64 = 10;
+
+impl StreamLimits {
+    /// The arguments of the stream's queue.
+    pub(super) fn arguments(self) -> FieldTable {
+        let number = |count: u64| AMQPValue::LongLongInt(i64::try_from(count).unwrap_or(i64::MAX));
+        let segment_bytes = (self.bytes_max / SEGMENTS_MIN).min(SEGMENT_BYTES);
+        let age = format!("{}s", self.retention.as_secs());
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("stream"));
+        arguments.insert("x-max-age".into(), text(&age));
+        arguments.insert("x-max-length-bytes".into(), number(self.bytes_max));
+        arguments.insert(
+            "x-stream-max-segment-size-bytes".into(),
+            number(segment_bytes),
+        );
+        arguments
+    }
+}
 
 /// How often an envelope may come back before the broker dead-letters it.
 ///
@@ -51,11 +95,15 @@ pub(super) fn text(value: &str) -> AMQPValue {
 }
 
 /// The exchanges that are declared, dead letters first, because the intake queues point at them.
-pub(super) const EXCHANGES: [(&str, ExchangeKind); 3] = [
-    (DEAD_EXCHANGE, ExchangeKind::Fanout),
-    (ORDERS_EXCHANGE, ExchangeKind::Direct),
-    (SETTLED_EXCHANGE, ExchangeKind::Fanout),
-];
+pub(super) fn exchanges(plan: &Plan) -> impl Iterator<Item = (&'static str, ExchangeKind)> {
+    let always = [
+        (DEAD_EXCHANGE, ExchangeKind::Fanout),
+        (ORDERS_EXCHANGE, ExchangeKind::Direct),
+        (SETTLED_EXCHANGE, ExchangeKind::Fanout),
+    ];
+    let events = plan.events.map(|_| (EVENTS_EXCHANGE, ExchangeKind::Topic));
+    always.into_iter().chain(events)
+}
 
 /// A queue and the binding that fills it.
 pub(super) struct Bound {
@@ -65,7 +113,7 @@ pub(super) struct Bound {
     pub(super) key: String,
 }
 
-/// Every durable queue, in the sequence in which they are declared.
+/// Every quorum queue, in the sequence in which they are declared.
 pub(super) fn queues(partitions: u16) -> impl Iterator<Item = Bound> {
     let dead = Bound {
         queue: DEAD_QUEUE.to_owned(),
@@ -97,4 +145,9 @@ pub(super) async fn bind(
             FieldTable::default(),
         )
         .await
+}
+
+/// Binds the stream to all events. Again and again does no harm.
+pub(super) async fn bind_stream(channel: &Channel) -> Result<(), lapin::Error> {
+    bind(channel, EVENTS_QUEUE, EVENTS_EXCHANGE, "#").await
 }

@@ -13,6 +13,7 @@ use super::{
     declare::{MISSED_BY_ALL, Occasion, declare_alone},
     error::TopologyError,
     look::is_whole,
+    plan::Plan,
 };
 use crate::broker::Broker;
 
@@ -32,12 +33,12 @@ impl Repairs {
     pub fn start(
         broker: &Arc<Broker>,
         pool: &PgPool,
-        partitions: u16,
+        plan: Plan,
         shutdown: &CancellationToken,
     ) -> Self {
         let requested = Arc::new(Notify::new());
         let (broker, pool) = (Arc::clone(broker), pool.clone());
-        let repairing = repair_for_ever(broker, pool, partitions, Arc::clone(&requested));
+        let repairing = repair_for_ever(broker, pool, plan, Arc::clone(&requested));
         tokio::spawn(shutdown.clone().run_until_cancelled_owned(repairing));
         Self(requested)
     }
@@ -48,19 +49,14 @@ impl Repairs {
     }
 }
 
-async fn repair_for_ever(
-    broker: Arc<Broker>,
-    pool: PgPool,
-    partitions: u16,
-    requested: Arc<Notify>,
-) {
+async fn repair_for_ever(broker: Arc<Broker>, pool: PgPool, plan: Plan, requested: Arc<Notify>) {
     loop {
         // A request only makes the next look an early one.
         let _ = timeout(LOOK_INTERVAL, requested.notified()).await;
         let repaired = async {
-            if !is_whole(&broker, partitions).await? {
+            if !is_whole(&broker, &plan).await? {
                 sleep(MISSED_BY_ALL).await;
-                declare_alone(&broker, &pool, partitions, Occasion::Running).await?;
+                declare_alone(&broker, &pool, &plan, Occasion::Running).await?;
                 tracing::warn!("exchanges and queues are declared anew: some were missing");
             }
             Ok(())

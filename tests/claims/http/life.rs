@@ -2,7 +2,6 @@
 
 use futures_util::future::try_join_all;
 use hotrow_tests::{Client, Place, client::Answer, law::Verdict, wait};
-use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,16 +16,10 @@ async fn order(client: &Client, customer: &str) -> anyhow::Result<Uuid> {
     ))
 }
 
-/// Asks something of an order, and waits for it.
-async fn ask(client: &Client, id: Uuid, what: &str, body: Value) -> anyhow::Result<Answer> {
-    let path = format!("/v1/orders/{id}/{what}?wait=20");
-    client.send(Method::POST, &path, &[], Some(body)).await
-}
-
 async fn pay(client: &Client, id: Uuid, reference: &str) -> anyhow::Result<Answer> {
     let payment =
         json!({ "payment_reference": reference, "amount_minor": 4990, "currency": "EUR" });
-    ask(client, id, "confirm", payment).await
+    client.ask(id, "confirm", 20, payment).await
 }
 
 /// Where an order stands, in the words of its document.
@@ -75,19 +68,17 @@ async fn an_order_is_held_paid_and_told_at_each_step() -> anyhow::Result<()> {
     assert_eq!(lines, Some(1), "{listed}");
     assert_eq!(listed["payments"][0]["why"], "paid_by_another");
 
-    let cancelled = ask(
-        &client,
-        id,
-        "cancel",
-        json!({ "reason": "damaged", "restock": false }),
-    );
+    let damaged = json!({ "reason": "damaged", "restock": false });
+    let cancelled = client.ask(id, "cancel", 20, damaged);
     let cancelled = cancelled.await?.expect(200)?.json()?;
     assert_eq!(stands(&cancelled), ("cancelled", 3));
     assert_eq!(
         (&cancelled["reason"], &cancelled["restocked"]),
         (&json!("damaged"), &json!(false))
     );
-    let late = ask(&client, id, "extend", json!({ "seconds": 60 })).await?;
+    let late = client
+        .ask(id, "extend", 20, json!({ "seconds": 60 }))
+        .await?;
     let problem = assert_refused(&late, 409, "conflict");
     assert_eq!(stands(&problem["order"]), ("cancelled", 3));
     let history = client.get(&format!("/v1/orders/{id}/changes")).await?;
@@ -117,7 +108,7 @@ async fn confirm_and_cancel_at_the_same_instant_at_two_processes_leave_one_histo
         let (payer, canceller) = (&clients[number % 2], &clients[(number + 1) % 2]);
         tokio::try_join!(
             pay(payer, *id, "pi_1"),
-            ask(canceller, *id, "cancel", json!({}))
+            canceller.ask(*id, "cancel", 20, json!({}))
         )
     });
     let answers = try_join_all(races).await?;

@@ -87,8 +87,7 @@ async fn put_up(ingest: &Process, sku: &str, available: i64) -> anyhow::Result<(
 
 /// Changes the chairs as an administrator does.
 async fn patch_chairs(client: &Client, change: Value) -> anyhow::Result<Answer> {
-    let path = format!("/v1/inventory/{CHAIR}");
-    client.send(Method::PATCH, &path, &[], Some(change)).await
+    client.patch_inventory(CHAIR, change).await
 }
 
 /// Has orders of chairs held for so long.

@@ -1,7 +1,7 @@
 //! Claims about settling: what a worker makes of the queue, and what no fault makes it do.
 
-mod shop;
-mod stream;
+pub(crate) mod shop;
+pub(crate) mod stream;
 
 mod audits;
 mod batches;

@@ -11,7 +11,7 @@ use hotrow_shared::{
     id::{Day, IdMint, IdempotencyKey},
     order::{CustomerId, Items},
     publish,
-    topology::{self, ORDERS_EXCHANGE},
+    topology::{self, ORDERS_EXCHANGE, Plan},
 };
 use hotrow_tests::{
     Place, Process, Settings,
@@ -72,7 +72,11 @@ impl Shop {
             .await?;
         let amqp = place.amqp_url.parse().map_err(anyhow::Error::msg)?;
         let broker = Broker::new(&amqp, "test");
-        topology::ensure(&broker, &database, partitions).await?;
+        let plan = Plan {
+            partitions,
+            events: None,
+        };
+        topology::ensure(&broker, &database, &plan).await?;
         let channel = publish::confirming_channel(&broker).await?;
         let mint = IdMint::new(ORDER_ID_SECRET, None);
         Ok(Self {

@@ -1,4 +1,4 @@
-//! Installs the missing servers with apt-get, where we may; says what to install where we may not.
+//! Installs missing programs with apt-get, where we may; says what to install where we may not.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use super::programs;
 /// Debian asks this script before a package starts its service; 101 means "do not".
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Sees to it that PostgreSQL's and RabbitMQ's programs are there, as far as they are `wanted`.
+/// Sees to it that these programs are there.
 ///
 /// # Errors
 /// When programs are missing and cannot be installed; the message says what to do instead.
@@ -72,6 +72,12 @@ pub(super) const POSTGRES: Package = Package {
 pub(super) const RABBITMQ: Package = Package {
     name: "rabbitmq-server",
     is_installed: || programs::rabbitmq().is_some(),
+};
+
+/// Python's AMQP client, for the reader in docs/events.md.
+pub(super) const PIKA: Package = Package {
+    name: "python3-pika",
+    is_installed: || Path::new("/usr/lib/python3/dist-packages/pika").exists(),
 };
 
 fn missing(wanted: &[Package]) -> Vec<Package> {

@@ -74,3 +74,12 @@ impl Servers {
 fn setting(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+/// The Python that Debian's packages of Python's libraries are for, with `pika`.
+///
+/// # Errors
+/// When it is missing and cannot be installed.
+pub async fn python_with_pika() -> anyhow::Result<&'static str> {
+    install::ensure_installed(&[install::PIKA]).await?;
+    Ok("/usr/bin/python3")
+}

@@ -42,6 +42,7 @@ fn ended(decided: Vec<Decided>) -> Ended {
         decided,
         stock: BTreeMap::from([(Sku::try_from("chair").expect("a valid name"), chair)]),
         at: DateTime::from_timestamp_millis(MINUTE_MS + 250).expect("a time"),
+        told: None,
     };
     Ended {
         partition: 4,
@@ -147,21 +148,4 @@ fn a_message_of_large_carts_has_fewer_orders_and_stays_within_its_bytes() {
     for message in &messages {
         assert!(message.len() <= MESSAGE_BYTES + 16_384, "{}", message.len());
     }
-}
-
-#[test]
-fn news_that_has_no_room_is_dropped_and_a_batch_larger_than_all_of_it_is_taken_alone() {
-    let (announcer, mut inbox) = Announcer::with_inbox();
-    let of_size = |size_bytes| Ended {
-        size_bytes,
-        ..ended(Vec::new())
-    };
-    announcer.announce(of_size(WAITING_BYTES_MAX * 2));
-    announcer.announce(of_size(1));
-    let (first, room) = inbox.try_recv().expect("the large one");
-    assert_eq!(first.size_bytes, WAITING_BYTES_MAX * 2);
-    assert!(inbox.try_recv().is_err(), "the small one was dropped");
-    drop(room);
-    announcer.announce(of_size(1));
-    assert!(inbox.try_recv().is_ok());
 }

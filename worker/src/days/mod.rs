@@ -191,6 +191,11 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
         start_of(oldest)
     );
     forgotten.execute(&mut *connection).await?;
+    let untold = sqlx::query!(
+        "delete from inventory_changes where at < $1",
+        start_of(oldest)
+    );
+    untold.execute(&mut *connection).await?;
     forget_keys(&mut connection, oldest).await
 }
 

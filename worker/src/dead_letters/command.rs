@@ -118,11 +118,12 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
     );
     let broker = deliveries::broker(&common.amqp, "hotrow-worker dead-letters");
     database::require_schema(&common.database).await?;
-    topology::ensure(&broker, &pool, common.partitions).await?;
+    topology::ensure(&broker, &pool, &common.plan).await?;
     let desk = Desk {
         pool,
         broker,
-        partitions: common.partitions,
+        partitions: common.plan.partitions,
+        is_told: settings.events.is_some(),
     };
     match action {
         DeadLetterAction::List(_) => desk.list(meant).await,
@@ -143,6 +144,8 @@ struct Desk {
     pool: PgPool,
     broker: Broker,
     partitions: u16,
+    /// Whether failed orders are told by events.
+    is_told: bool,
 }
 
 impl Desk {
@@ -238,6 +241,7 @@ impl Desk {
                 order.customer_id.as_str(),
                 &items,
                 accepted_at(order),
+                self.is_told,
             );
             match marked.await {
                 Err(StoreError::Refused(error) | StoreError::MissingDay(error)) => {

@@ -124,13 +124,15 @@ impl DeadLetter {
 pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
     pool: PgPool,
+    /// Whether failed orders are told by events.
+    is_told: bool,
     buried: Labelled<DeadReason, Counter>,
     failed: Counter,
 }
 
 impl DeadLetters {
     /// Dead letters go out by a channel of this connection. Creates every series.
-    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool) -> Self {
+    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool, is_told: bool) -> Self {
         let failed = [
             ("status", Status::Failed.as_str()),
             ("reason", Reason::DeadLettered.as_str()),
@@ -138,6 +140,7 @@ impl DeadLetters {
         Self {
             broker,
             pool,
+            is_told,
             buried: Labelled::new(DeadReason::ALL, |reason| {
                 list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
             }),
@@ -161,7 +164,7 @@ impl DeadLetters {
         let Command::Place(order) = command else {
             return None;
         };
-        let mark = || mark_failed(&self.pool, order);
+        let mark = || mark_failed(&self.pool, order, self.is_told);
         let marked = mark
             .retry(retry::for_ever())
             // The table of a day that is no longer kept is not made again.
@@ -218,11 +221,14 @@ fn cut(detail: &str) -> &str {
 }
 
 /// Marks an order as failed, if need be without the parts that the database may have refused.
-async fn mark_failed(pool: &PgPool, order: &Order) -> Result<(), StoreError> {
+async fn mark_failed(pool: &PgPool, order: &Order, is_told: bool) -> Result<(), StoreError> {
     let (id, accepted_at) = (order.id.uuid(), accepted_at(order));
     let customer = order.customer_id.as_str();
-    match orders::write_failed(pool, id, customer, &unpriced(&order.items), accepted_at).await {
-        Err(StoreError::Refused(_)) => orders::write_failed(pool, id, "", "[]", accepted_at).await,
+    let items = unpriced(&order.items);
+    match orders::write_failed(pool, id, customer, &items, accepted_at, is_told).await {
+        Err(StoreError::Refused(_)) => {
+            orders::write_failed(pool, id, "", "[]", accepted_at, is_told).await
+        }
         marked => marked,
     }
 }

@@ -5,6 +5,7 @@ mod candidates;
 pub(crate) mod decision;
 mod metrics;
 mod parts;
+mod told;
 mod transaction;
 
 use std::{
@@ -25,6 +26,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::told::{Telling, Told};
 use self::{
     candidates::Candidates,
     decision::Verdict,
@@ -53,6 +55,8 @@ pub(crate) struct Settler {
     mint: IdMint,
     /// Days that orders are kept.
     retention_days: u64,
+    /// Whose events are told, if any are.
+    telling: Option<Telling>,
     part_size: Mutex<PartSize>,
     metrics: SettleMetrics,
 }
@@ -77,6 +81,8 @@ pub(crate) struct Settlement {
     pub(crate) stock: BTreeMap<Sku, Stock>,
     /// The time that every row of the settlement carries.
     pub(crate) at: DateTime<Utc>,
+    /// What it tells by events, if it has any.
+    pub(crate) told: Option<Told>,
 }
 
 /// A command and what a settlement made of it.
@@ -116,11 +122,18 @@ enum Unsettled {
 
 impl Settler {
     /// Creates every series.
-    pub(crate) fn new(pool: PgPool, mint: IdMint, retention_days: u64, orders_max: usize) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        mint: IdMint,
+        retention_days: u64,
+        orders_max: usize,
+        telling: Option<Telling>,
+    ) -> Self {
         Self {
             pool,
             mint,
             retention_days,
+            telling,
             part_size: Mutex::new(PartSize::new(orders_max)),
             metrics: SettleMetrics::new(),
         }
@@ -231,8 +244,14 @@ impl Settler {
         let candidates = Candidates::of(commands, &self.mint);
         let mut connection = self.pool.acquire().await?;
         let grace = work.grace.at(Instant::now());
-        let row_lock = &self.metrics.row_lock;
-        let settling = transaction::settle(&mut connection, commands, &candidates, grace, row_lock);
+        let settling = transaction::settle(
+            &mut connection,
+            commands,
+            &candidates,
+            grace,
+            self.telling,
+            &self.metrics.row_lock,
+        );
         let committed = tokio::select! {
             committed = settling => Some(committed),
             () = sleep(SETTLE_MAX) => None,
@@ -283,6 +302,7 @@ impl Settlement {
                 .collect(),
             stock: committed.stock,
             at: committed.at,
+            told: committed.told,
         }
     }
 }

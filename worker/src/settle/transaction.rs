@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::{
     candidates::Candidates,
-    decision::{Books, Candidate, GoodsMoved, Verdict, decide},
+    decision::{Books, Candidate, Decision, GoodsMoved, Verdict, decide},
+    told::{Telling, Told, turned},
 };
 use crate::{
     deliveries::Arrived,
@@ -24,6 +25,7 @@ use crate::{
         holds,
         inventory::{self, Locked},
         orders::{self, Known},
+        outbox,
         settlement::{self, OrderRows},
         unmatched::{self, PaymentName, UnmatchedRows},
     },
@@ -40,6 +42,8 @@ pub(crate) struct Committed {
     pub(crate) row_writes: u64,
     /// The time that every row of the settlement carries, by the database's clock.
     pub(crate) at: DateTime<Utc>,
+    /// What it tells by events, if it has any.
+    pub(crate) told: Option<Told>,
 }
 
 /// Settles commands in one transaction, behind the locks of all SKUs that they may touch. Holds expire `grace` after their end, and not at all without it.
@@ -51,6 +55,7 @@ pub(crate) async fn settle(
     commands: &[Arrived],
     candidates: &Candidates<'_>,
     grace: Option<TimeDelta>,
+    telling: Option<Telling>,
     row_lock_seconds: &Histogram,
 ) -> Result<Committed, StoreError> {
     let skus = commands.iter().flat_map(|arrived| arrived.command.skus());
@@ -85,6 +90,10 @@ pub(crate) async fn settle(
         settlement::write(&mut transaction, at, &decision.moved, &rows).await?;
     }
     write_what_is_rare(&mut transaction, candidates, verdicts, &known, at).await?;
+    let told = match telling {
+        Some(telling) => tell(&mut transaction, telling, &decision, &stock, at).await?,
+        None => None,
+    };
     transaction.commit().await?;
     row_lock_seconds.record(locked.elapsed());
 
@@ -101,7 +110,27 @@ pub(crate) async fn settle(
         stock,
         row_writes,
         at,
+        told,
     })
+}
+
+/// Notes that the settlement has events, if it has any.
+async fn tell(
+    connection: &mut PgConnection,
+    telling: Telling,
+    decision: &Decision<'_>,
+    stock: &BTreeMap<Sku, Stock>,
+    at: DateTime<Utc>,
+) -> Result<Option<Told>, StoreError> {
+    let inventory = turned(&decision.moved, stock);
+    if inventory.is_empty() && !decision.verdicts.iter().any(|it| telling.is_told(it)) {
+        return Ok(None);
+    }
+    let outbox_id = outbox::write(connection, at, &inventory).await?;
+    Ok(Some(Told {
+        outbox_id,
+        inventory,
+    }))
 }
 
 /// Which of the new orders are settled already.

@@ -9,6 +9,7 @@ pub(crate) mod error;
 pub(crate) mod holds;
 pub(crate) mod inventory;
 pub(crate) mod orders;
+pub(crate) mod outbox;
 pub(crate) mod settlement;
 pub(crate) mod unmatched;
 

@@ -1,0 +1,101 @@
+//! The outbox: settlements whose events are not out yet, and what is told of the stock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hotrow_shared::event::{Cause, InventoryChanged};
+use sqlx::{PgConnection, PgExecutor};
+
+use super::StoreError;
+
+/// How long the events of a settlement are for the worker that committed it. Then anybody may publish them.
+const OWN_FOR: TimeDelta = TimeDelta::seconds(5);
+
+/// Notes that a settlement has events, and what it tells of the stock. Returns the row to remove when they are out.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    at: DateTime<Utc>,
+    inventory: &[InventoryChanged],
+) -> Result<i64, StoreError> {
+    let skus: Vec<_> = inventory.iter().map(|it| it.sku.as_str()).collect();
+    let versions: Vec<_> = inventory.iter().map(|it| it.version).collect();
+    let available: Vec<_> = inventory.iter().map(|it| it.available).collect();
+    let held: Vec<_> = inventory.iter().map(|it| it.held).collect();
+    let causes: Vec<_> = inventory.iter().map(|it| Cause::as_str(it.cause)).collect();
+    let id = sqlx::query_scalar!(
+        r#"
+        with changed as (
+            insert into inventory_changes (sku, version, available, held, cause, at)
+            select sku, version, available, held, cause, $1
+            from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
+                as changed (sku, version, available, held, cause)
+        )
+        insert into event_outbox (at, due_at) values ($1, $2) returning id
+        "#,
+        at,
+        at + OWN_FOR,
+        &skus as &[&str],
+        &versions,
+        &available,
+        &held,
+        &causes as &[&str],
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(id)
+}
+
+/// Removes rows whose events are out.
+pub(crate) async fn remove(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query!("delete from event_outbox where id = any($1)", ids)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// A row of the outbox.
+pub(crate) struct Waiting {
+    pub(crate) id: i64,
+    /// The time that everything carries which its events tell.
+    pub(crate) at: DateTime<Utc>,
+    /// The event itself, where no table has it.
+    pub(crate) event: Option<String>,
+}
+
+/// The rows that have waited longest of those that anybody may publish.
+pub(crate) async fn due(
+    connection: &mut PgConnection,
+    rows_max: i64,
+) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as!(
+        Waiting,
+        r#"
+        select id, at, event::text from event_outbox
+        where due_at <= clock_timestamp()
+        order by id
+        limit $1
+        "#,
+        rows_max
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// How much waits.
+pub(crate) struct Backlog {
+    pub(crate) rows: i64,
+    /// How long the oldest row has waited; 0 if there is none.
+    pub(crate) oldest_seconds: f64,
+}
+
+/// Counts what waits, as far as it has to be counted.
+pub(crate) async fn backlog(connection: &mut PgConnection) -> Result<Backlog, sqlx::Error> {
+    sqlx::query_as!(
+        Backlog,
+        r#"
+        select count(*) as "rows!",
+               coalesce(extract(epoch from clock_timestamp() - min(at)), 0)::float8 as "oldest_seconds!"
+        from (select at from event_outbox order by id limit 1000000) as waiting
+        "#
+    )
+    .fetch_one(connection)
+    .await
+}
