@@ -3,8 +3,8 @@
 //! An order walks through the files in this sequence: `http` takes the connection and the request,
 //! `routes` names its handler, `intake` asks `limits`, the `board` and `backlog`, and one of the `lanes`
 //! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
-//! and extends settled orders by the same lanes, and `payments` lists what did not pay. `inventory` shows
-//! the stock and lets administrators change it.
+//! and extends settled orders by the same lanes. `payments` hears of payments from Stripe, and lists what did not pay. `inventory`
+//! shows the stock and lets administrators change it.
 
 mod auth;
 mod backlog;
@@ -51,7 +51,10 @@ use crate::{
     limits::Limits,
     news::Listeners,
     outbox::Outbox,
-    payments::PaymentsDesk,
+    payments::{
+        PaymentsDesk,
+        stripe::{StripeDesk, StripeMetrics},
+    },
     routes::Desks,
     settings::Settings,
     status::{
@@ -166,7 +169,7 @@ async fn work(
     });
     let admin_token = AdminToken::new(settings.admin_token);
     let lanes = Arc::new(lanes);
-    let changes = ChangesDesk {
+    let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: clock.clone(),
         partitions: common.plan.partitions,
@@ -180,18 +183,29 @@ async fn work(
         tickets,
         pool: pools.changes.clone(),
         shutdown: shutdown.clone(),
-    };
+    });
     let payments = PaymentsDesk {
         pool: pools.changes.clone(),
         admin_token: admin_token.clone(),
     };
+    // Made where Stripe is not set up, too: every series exists at zero.
+    let outbox = Outbox::new(common.plan.events.is_some());
+    let stripe_metrics = StripeMetrics::new();
+    let stripe = settings.stripe.map(|stripe| {
+        Arc::new(StripeDesk::new(
+            &stripe,
+            Arc::clone(&changes),
+            outbox,
+            stripe_metrics,
+        ))
+    });
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
         admin_token,
         Arc::clone(&board),
         Arc::clone(&publishing),
-        Outbox::new(common.plan.events.is_some()),
+        outbox,
         common.development,
     );
     let proxies = TrustedProxies(settings.trusted_proxies);
@@ -215,8 +229,9 @@ async fn work(
     let desks = Desks {
         status,
         inventory: Arc::new(inventory),
-        changes: Arc::new(changes),
+        changes,
         payments: Arc::new(payments),
+        stripe,
     };
     let router = routes::router(
         Arc::new(intake),

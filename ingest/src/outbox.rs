@@ -1,4 +1,4 @@
-//! The outbox: says that a change by an administrator has an event. A worker publishes it.
+//! The outbox: says that what ingest itself has written has an event. A worker publishes it.
 
 use hotrow_shared::event::Cause;
 use sqlx::PgConnection;
@@ -8,7 +8,7 @@ use crate::board::store::Row;
 /// Whether there are events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outbox {
-    is_on: bool,
+    pub(crate) is_on: bool,
 }
 
 impl Outbox {

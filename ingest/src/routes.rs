@@ -20,7 +20,7 @@ use crate::{
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
-    payments::{self, PaymentsDesk},
+    payments::{self, PaymentsDesk, stripe::StripeDesk},
     settings::Origins,
     status::{self, StatusDesk},
 };
@@ -31,6 +31,8 @@ pub(crate) struct Desks {
     pub(crate) inventory: Arc<InventoryDesk>,
     pub(crate) changes: Arc<ChangesDesk>,
     pub(crate) payments: Arc<PaymentsDesk>,
+    /// None where Stripe does not tell of payments: there is no such path then.
+    pub(crate) stripe: Option<Arc<StripeDesk>>,
 }
 
 /// One row of the table.
@@ -51,7 +53,13 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
     let inventory = || Arc::clone(&desks.inventory);
     let changes = || Arc::clone(&desks.changes);
     let payments = || Arc::clone(&desks.payments);
-    vec![
+    let stripe = desks.stripe.as_ref().map(|desk| Route {
+        path: "/v1/payments/stripe",
+        method: Method::POST,
+        answers: &[200, 400, 408, 413, 415, 503],
+        handler: post(payments::stripe::handler::receive).with_state(Arc::clone(desk)),
+    });
+    let mut table = vec![
         Route {
             path: "/v1/orders",
             method: Method::POST,
@@ -136,7 +144,9 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             answers: &[200, 400, 401, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
         },
-    ]
+    ];
+    table.extend(stripe);
+    table
 }
 
 /// The probes, which both processes have and serve in the same way.

@@ -4,7 +4,10 @@ use std::{net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::Parser;
-use hotrow_shared::settings::{Common, CommonArgs, ListenAddr, Problems};
+use hotrow_shared::{
+    id::SECRET_LENGTH_MIN,
+    settings::{Common, CommonArgs, ListenAddr, Problems},
+};
 use ipnet::IpNet;
 
 use crate::http::server::{connections::ConnectionLimits, descriptors};
@@ -29,6 +32,15 @@ pub struct Cli {
     /// Bearer token of the routes that change the inventory; without one they answer 401
     #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<String>,
+
+    /// Signing secret of the webhook endpoint by which Stripe tells of payments, `whsec_…`; without one
+    /// `/v1/payments/stripe` is 404
+    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
+    stripe_webhook_secret: Option<String>,
+
+    /// `true` follows Stripe's live events and ignores those of test mode; `false` is the reverse
+    #[arg(long, env, default_value = "true", value_name = "BOOLEAN")]
+    stripe_livemode: String,
 
     /// Origins whose pages may call the API, separated by commas, such as `https://shop.example`; `*` for all
     #[arg(long, env, value_name = "ORIGINS")]
@@ -85,6 +97,8 @@ pub struct Settings {
     pub metrics_addr: ListenAddr,
     /// The bearer token of administrators.
     pub admin_token: Option<String>,
+    /// How Stripe tells of payments, if it does.
+    pub stripe: Option<StripeSettings>,
     /// Origins whose pages may call.
     pub cors_origins: Origins,
     /// Networks whose `X-Forwarded-For` is believed.
@@ -99,6 +113,15 @@ pub struct Settings {
     pub envelope_orders_max: usize,
     /// One of so many answers is logged; 0 for none.
     pub log_sample: u64,
+}
+
+/// How Stripe tells of payments.
+#[derive(Clone)]
+pub struct StripeSettings {
+    /// What its events are signed with.
+    pub webhook_secret: String,
+    /// Whether live events are followed, and not those of test mode.
+    pub is_live: bool,
 }
 
 /// Origins whose pages may call the API.
@@ -174,12 +197,14 @@ impl Cli {
         {
             problems.secret("ADMIN_TOKEN", token);
         }
+        let stripe = self.stripe(&mut problems);
         let settings = || {
             Some(Settings {
                 common: common?,
                 listen_addr: listen_addr?,
                 metrics_addr: metrics_addr?,
                 admin_token,
+                stripe,
                 cors_origins,
                 trusted_proxies,
                 connections: connections?,
@@ -198,6 +223,22 @@ impl Cli {
 }
 
 impl Cli {
+    fn stripe(&self, problems: &mut Problems) -> Option<StripeSettings> {
+        let is_live = problems.switch("STRIPE_LIVEMODE", &self.stripe_livemode);
+        let secret = given(self.stripe_webhook_secret.as_deref())?;
+        let is_visible = secret.bytes().all(|b| b.is_ascii_graphic());
+        // Stripe makes it, so that none is too short or published, not in development either.
+        if !secret.starts_with("whsec_") || secret.len() < SECRET_LENGTH_MIN || !is_visible {
+            problems.add(
+                "STRIPE_WEBHOOK_SECRET: must be the signing secret that Stripe shows for the endpoint, which begins with whsec_",
+            );
+        }
+        Some(StripeSettings {
+            webhook_secret: secret.to_owned(),
+            is_live: is_live?,
+        })
+    }
+
     fn connections(
         &self,
         database_connections: Option<u32>,

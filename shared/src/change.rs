@@ -6,8 +6,10 @@ use crate::{id::OrderId, order::Sku, request_id::RequestId};
 
 /// The longest payment reference, in characters.
 pub const PAYMENT_REFERENCE_LENGTH_MAX: usize = 255;
-/// The longest that one extension asks for, in seconds.
+/// The longest that a caller extends a hold by at once, in seconds.
 pub const EXTENSION_SECONDS_MAX: u32 = 86_400;
+/// The longest that the goods of any product are held with all extensions, in seconds from settling.
+pub const EXTENDED_HOLD_SECONDS_MAX: u32 = 7 * EXTENSION_SECONDS_MAX;
 
 /// Something that is asked of a settled order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +91,13 @@ pub enum Ask {
     Expire(Expiry),
 }
 
+/// Returns whether a text can be a payment's reference.
+#[must_use]
+pub fn is_payment_reference(text: &str) -> bool {
+    let is_visible = text.bytes().all(|b| b.is_ascii_graphic());
+    is_visible && (1..=PAYMENT_REFERENCE_LENGTH_MAX).contains(&text.len())
+}
+
 /// A payment for an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +127,8 @@ pub struct Cancellation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extension {
-    /// Seconds from the acceptance of the change: 1 to 86,400.
+    /// Seconds from the acceptance of the change: 1 to 86,400 if a caller says so, and 604,800 to extend the hold as far
+    /// as its product allows.
     pub seconds: u32,
 }
 

@@ -152,6 +152,11 @@ pub const PAYMENTS_UNMATCHED: Metric = gauge(
     "hotrow_payments_unmatched",
     "Payments that did not pay their order and that nobody has resolved",
 );
+/// `outcome`.
+pub const STRIPE_EVENTS: Metric = counter(
+    "hotrow_stripe_events_total",
+    "Events that Stripe delivered, by what was done with them",
+);
 /// Events that the stream has.
 pub const EVENTS_PUBLISHED: Metric = counter(
     "hotrow_events_published_total",
@@ -229,7 +234,7 @@ pub const BUILD_INFO: Metric = gauge(
     "Always 1; the labels say what is running",
 );
 
-const ALL: [&Metric; 33] = [
+const ALL: &[&Metric] = &[
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &CONNECTIONS,
@@ -248,6 +253,7 @@ const ALL: [&Metric; 33] = [
     &ORDERS_HELD,
     &HOLD_OVERDUE,
     &PAYMENTS_UNMATCHED,
+    &STRIPE_EVENTS,
     &EVENTS_PUBLISHED,
     &EVENTS_WAITING,
     &EVENTS_OLDEST,

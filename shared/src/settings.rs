@@ -18,7 +18,7 @@ use crate::{
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
-const VARIABLES: [&str; 34] = [
+const VARIABLES: &[&str] = &[
     "DATABASE_URL",
     "AMQP_URL",
     "LISTEN_ADDR",
@@ -27,6 +27,8 @@ const VARIABLES: [&str; 34] = [
     "ORDER_ID_SECRET",
     "ORDER_ID_SECRET_PREVIOUS",
     "ADMIN_TOKEN",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_LIVEMODE",
     "CORS_ORIGINS",
     "TRUSTED_PROXIES",
     "CONNECTIONS_MAX",
@@ -57,7 +59,7 @@ const VARIABLES: [&str; 34] = [
 
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
-const PREFIXES: [&str; 18] = [
+const PREFIXES: &[&str] = &[
     "PARTITION",
     "ORDER_ID_",
     "RATE_LIMIT_",
@@ -72,6 +74,8 @@ const PREFIXES: [&str; 18] = [
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "ADMIN_TOKEN",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_LIVEMODE",
     "CORS_ORIGIN",
     "TRUSTED_PROX",
     "CONNECTIONS_",

@@ -3,6 +3,7 @@
 use hotrow_shared::{
     change::{
         Ask, Cancellation, EXTENSION_SECONDS_MAX, Extension, PAYMENT_REFERENCE_LENGTH_MAX, Payment,
+        is_payment_reference,
     },
     order::{OutOfBounds, Sku},
 };
@@ -60,13 +61,9 @@ fn given(value: Option<&Value>) -> Option<&Value> {
 }
 
 fn examine_reference(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<String> {
-    let fits = |text: &str| {
-        let is_visible = text.bytes().all(|b| b.is_ascii_graphic());
-        is_visible && (1..=PAYMENT_REFERENCE_LENGTH_MAX).contains(&text.len())
-    };
     let detail =
         format_args!("must be 1 to {PAYMENT_REFERENCE_LENGTH_MAX} visible ASCII characters");
-    let reference = faults.fitting_text(place, value, fits, detail)?;
+    let reference = faults.fitting_text(place, value, is_payment_reference, detail)?;
     Some(reference.to_owned())
 }
 

@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
 };
 
-/// The largest body, in bytes.
+/// The largest body, in bytes, unless a route says otherwise.
 pub(crate) const BODY_MAX: usize = 16 * 1024;
 /// How much of a larger body is read and thrown away: a client that is still sending when its
 /// connection is closed may not see why.
@@ -33,7 +33,19 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// # Errors
 /// Another content type, compressed, too large, too slow, or cut off.
 pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    read_as(&["application/json"], headers, body).await
+    read_up_to(BODY_MAX, headers, body).await
+}
+
+/// Reads a body that says that it is JSON and that may have so many bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_up_to(
+    bytes_max: usize,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Problem> {
+    read_as(&["application/json"], bytes_max, headers, body).await
 }
 
 /// Reads a body that says that it is JSON or a merge patch (RFC 7396).
@@ -42,10 +54,15 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
 /// As [`read`].
 pub(crate) async fn read_patch(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let types = ["application/merge-patch+json", "application/json"];
-    read_as(&types, headers, body).await
+    read_as(&types, BODY_MAX, headers, body).await
 }
 
-async fn read_as(types: &[&str], headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
+async fn read_as(
+    types: &[&str],
+    bytes_max: usize,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<Bytes, Problem> {
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -61,11 +78,11 @@ async fn read_as(types: &[&str], headers: &HeaderMap, mut body: Body) -> Result<
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return Err(Problem::Compressed);
     }
-    match timeout(BODY_TIME_MAX, Limited::new(&mut body, BODY_MAX).collect()).await {
+    match timeout(BODY_TIME_MAX, Limited::new(&mut body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(body).await;
-            Err(Problem::TooLarge(BODY_MAX))
+            Err(Problem::TooLarge(bytes_max))
         }
         Ok(Err(_)) => Err(Problem::Malformed(
             "the body ended before it was complete".to_owned(),

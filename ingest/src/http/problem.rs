@@ -95,6 +95,9 @@ pub(crate) enum Problem {
     /// The order waits to be settled, for about so long.
     #[error("the order is not settled yet: repeat the request once it is")]
     NotSettled(Duration),
+    /// The order of an event waits to be settled, for about so long. Whoever sends events repeats one that gets a 503.
+    #[error("the order of this event is not settled yet: deliver the event again")]
+    EventTooEarly(Duration),
     /// The broker or the database did not say whether it took a command that may be repeated.
     #[error(
         "no answer came in time, so this may or may not be done: repeat the same request, which is safe, because the same again changes nothing"
@@ -198,6 +201,11 @@ impl Problem {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::NotSettled(_) => (StatusCode::CONFLICT, "not_settled", "Not settled yet"),
+            Self::EventTooEarly(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_settled",
+                "Not settled yet",
+            ),
         }
     }
 
@@ -258,7 +266,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
             Self::SoldOut { is_held: true, .. } => Some(HELD_RETRY_AFTER),
-            Self::Overloaded(wait) | Self::NotSettled(wait) => Some((*wait).max(RETRY_AFTER)),
+            Self::Overloaded(wait) | Self::NotSettled(wait) | Self::EventTooEarly(wait) => {
+                Some((*wait).max(RETRY_AFTER))
+            }
             Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown

@@ -1,5 +1,7 @@
 //! The bodies of changes: what an administrator may say of a product.
 
+use hotrow_shared::change::EXTENDED_HOLD_SECONDS_MAX;
+
 use crate::http::json::{Faults, Place, Value};
 
 /// The longest title, in characters.
@@ -115,7 +117,7 @@ pub(crate) const HOLD_MIN: i64 = 30;
 /// The longest hold, in seconds: a day.
 const HOLD_MAX: i64 = 86_400;
 /// The longest that a hold can be extended to, in seconds: a week.
-const EXTENDED_HOLD_MAX: i64 = 7 * HOLD_MAX;
+const EXTENDED_HOLD_MAX: i64 = EXTENDED_HOLD_SECONDS_MAX as i64;
 
 /// What of a product is to change.
 pub(crate) struct PatchBody {

@@ -2,6 +2,7 @@
 
 pub(crate) mod handler;
 mod store;
+pub(crate) mod stripe;
 
 use sqlx::PgPool;
 

@@ -1,9 +1,14 @@
-//! All SQL of unmatched payments. Workers write the rows.
+//! All SQL of unmatched payments. Workers write the rows, but for those of unknown orders.
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::outcome::{timestamp, timestamp_if_any};
+use hotrow_shared::{
+    change::Payment,
+    outcome::{timestamp, timestamp_if_any},
+};
 use serde::Serialize;
 use sqlx::PgPool;
+
+use crate::outbox::Outbox;
 
 /// A payment that did not pay its order, and what somebody did about it, if anybody did.
 #[derive(Debug, Serialize)]
@@ -79,4 +84,36 @@ pub(super) async fn resolve(
     )
     .fetch_optional(pool)
     .await
+}
+
+/// Lists a payment for an order that is not known, once, and says that there is an event of it. No worker can: the name
+/// leads to no partition.
+///
+/// # Errors
+/// The database is out of reach, or did not say whether it is done.
+pub(super) async fn insert_of_unknown_order(
+    pool: &PgPool,
+    outbox: Outbox,
+    order_id: &str,
+    payment: &Payment,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        with listed as (
+            insert into unmatched_payments (order_id, payment_reference, amount_minor, currency, why)
+            values ($1, $2, $3, $4, 'unknown_order')
+            on conflict on constraint unmatched_payments_once do nothing
+            returning at
+        )
+        insert into event_outbox (at, due_at) select at, at from listed where $5
+        "#,
+        order_id,
+        payment.reference,
+        payment.amount_minor,
+        payment.currency,
+        outbox.is_on,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod crashes;
 mod documented;
-mod reader;
+pub(crate) mod reader;
 mod storm;
 
 use hotrow_tests::{Client, Place, Process, Settings, client::Product};

@@ -24,7 +24,7 @@ fn new_id() -> OrderId {
 }
 
 /// Writes an order of one chair as a worker does.
-async fn settle(
+pub(crate) async fn settle(
     database: &mut PgConnection,
     status: &str,
     alias_of: Option<OrderId>,

@@ -20,6 +20,19 @@ const CODES: [&str; 10] = [
     "outcome_unknown",
 ];
 
+const STRIPE_OUTCOMES: [&str; 10] = [
+    "confirm",
+    "extend",
+    "ignored",
+    "no_order",
+    "other_mode",
+    "unknown_order",
+    "bad_signature",
+    "malformed",
+    "not_settled",
+    "unavailable",
+];
+
 const COMMAND_ANSWERS: [u16; 7] = [200, 202, 401, 404, 409, 422, 503];
 
 const ROUTES: [(&str, &str, &[u16]); 15] = [
@@ -72,6 +85,7 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
         ("hotrow_envelope_orders", "histogram"),
         ("hotrow_publish_confirm_seconds", "histogram"),
         ("hotrow_queued_orders", "gauge"),
+        ("hotrow_stripe_events_total", "counter"),
         ("hotrow_build_info", "gauge"),
     ];
     for (name, kind) in types {
@@ -98,6 +112,10 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
     zero("hotrow_publish_confirm_seconds_count", &[]);
     for code in CODES {
         zero("hotrow_orders_refused_total", &[("code", code)]);
+    }
+    // Also where Stripe is not set up.
+    for outcome in STRIPE_OUTCOMES {
+        zero("hotrow_stripe_events_total", &[("outcome", outcome)]);
     }
     for partition in 0..PARTITIONS {
         zero(

@@ -28,6 +28,7 @@ mod restarts;
 mod restocks;
 mod sale;
 mod settings;
+mod stripe;
 mod topology;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -40,7 +40,10 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("DATABASE_CONNECTIONS", "1")
         .set("SHUTDOWN_GRACE", "fifteen")
         .set("LOG_FORMAT", "xml")
-        .set("ADMIN_TOKEN", "two words");
+        .set("ADMIN_TOKEN", "two words")
+        .set("STRIPE_WEBHOOK_SECRET", "sk_live_which_signs_nothing")
+        .set("STRIPE_WEBHOOK_SECRET_PREVIOUS", "whsec_of_the_year_before")
+        .set("STRIPE_LIVEMODE", "test");
     let message = refused(&wrong).await?;
     let named = [
         "DATABASE_URL",
@@ -65,6 +68,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         "SHUTDOWN_GRACE",
         "LOG_FORMAT",
         "ADMIN_TOKEN",
+        "STRIPE_WEBHOOK_SECRET_PREVIOUS is not a setting",
+        "STRIPE_WEBHOOK_SECRET:",
+        "STRIPE_LIVEMODE",
     ];
     for name in named {
         assert!(message.contains(name), "{name}: {message}");
@@ -73,7 +79,13 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         message.contains(&format!("{} found", named.len())),
         "{message}"
     );
-    for secret in ["too short", "two words", "http://localhost"] {
+    for secret in [
+        "too short",
+        "two words",
+        "http://localhost",
+        "sk_live",
+        "whsec_of",
+    ] {
         assert!(!message.contains(secret), "{message}");
     }
 
@@ -408,6 +420,8 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("LISTEN_ADDR", "127.0.0.1:8080"),
         ("METRICS_ADDR", "127.0.0.1:9464"),
         ("ADMIN_TOKEN", ""),
+        ("STRIPE_WEBHOOK_SECRET", ""),
+        ("STRIPE_LIVEMODE", "true"),
         ("CORS_ORIGINS", ""),
         ("TRUSTED_PROXIES", ""),
         ("CONNECTIONS_MAX", ""),
