@@ -59,6 +59,9 @@ pub enum BrokerError {
     /// It ended the channel.
     #[error("broker: the channel has ended")]
     Ended,
+    /// It takes no messages now: an alarm of its memory or disk.
+    #[error("broker: it takes no messages (an alarm of its memory or disk)")]
+    Blocked,
 }
 
 impl From<lapin::Error> for BrokerError {

@@ -32,8 +32,12 @@ pub enum PublishError {
 /// A channel on which the broker confirms what it has taken.
 ///
 /// # Errors
-/// The broker refuses or does not answer.
+/// The broker blocks publishers, refuses, or does not answer.
 pub async fn confirming_channel(broker: &Broker) -> Result<Channel, BrokerError> {
+    // A blocked connection answers nothing, and one that is given up for that stays until the alarm ends.
+    if broker.blocked() {
+        return Err(BrokerError::Blocked);
+    }
     let channel = broker.channel().await?;
     let selected = channel.confirm_select(ConfirmSelectOptions::default());
     timeout(CONFIRM_MAX, selected)

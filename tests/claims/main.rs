@@ -12,4 +12,5 @@ mod loads;
 mod meters;
 mod places;
 mod proxies;
+mod upgrade;
 mod worker;

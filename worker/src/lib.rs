@@ -84,12 +84,15 @@ pub async fn run(
     topology::ensure(&consuming, &pool, &common.plan).await?;
     let repairs = Repairs::start(&consuming, &pool, common.plan, &shutdown);
 
+    if settings.events.is_none() {
+        tokio::spawn(events::forget_for_ever(pool.clone(), shutdown.clone()));
+    }
     let (announcer, publish_news) = Announcer::new(Arc::clone(&publishing));
     let news = tokio::spawn(publish_news);
     // Events have a connection of their own: a backlog of them must not delay dead letters.
-    let telling = Arc::new(Broker::new(&common.amqp, "hotrow-worker events"));
-    let (publisher, publish_events) = events(settings, &telling, &pool, &repairs, &shutdown);
-    let events = tokio::spawn(publish_events);
+    let events_broker = Arc::new(Broker::new(&common.amqp, "hotrow-worker events"));
+    let (publisher, publish_events) = tell(settings, &events_broker, &pool, &repairs, &shutdown);
+    let told = tokio::spawn(publish_events);
     let settler = Settler::new(
         pool.clone(),
         common.mint.clone(),
@@ -138,15 +141,15 @@ pub async fn run(
 
     // The last announcer and publisher went with the workshop. News may be lost, and the events of what is committed
     // are in the outbox: a drain is not to wait for a broker that takes none.
-    let _ = tokio::time::timeout(GOOD_BYE_MAX, async { tokio::join!(news, events) }).await;
-    tokio::join!(consuming.close(), publishing.close(), telling.close());
+    let _ = tokio::time::timeout(GOOD_BYE_MAX, async { tokio::join!(news, told) }).await;
+    tokio::join!(consuming.close(), publishing.close(), events_broker.close());
     // Nor for a connection that somebody has not given back.
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
     Ok(())
 }
 
 /// The publisher of events and its task, and the sweep of what was not published. Without events both do nothing.
-fn events(
+fn tell(
     settings: &Settings,
     broker: &Arc<Broker>,
     pool: &PgPool,

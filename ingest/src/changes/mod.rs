@@ -32,7 +32,7 @@ use crate::{
     lanes::{Lanes, NotAccepted},
     status::{
         Finder, LAST_LOOK_MAX, LOOK_INTERVAL,
-        handler::{DROPPED_ORDER, UNKNOWN_ORDER},
+        handler::DROPPED_ORDER,
         outcomes::Outcome,
         reader::{Found, NoAnswer},
     },
@@ -133,9 +133,10 @@ impl ChangesDesk {
     async fn settled(&self, id: OrderId) -> Result<Settled, Problem> {
         match self.finder.find(&[id]).await?.pop() {
             Some(Found::Settled(outcome)) => {
+                // Of a newer release, perhaps. Another process may be able to, so the order is not unknown.
                 let parts = Parts::read(&outcome.document).map_err(|error| {
                     tracing::error!(order_id = %id, %error, "the document of an order cannot be read");
-                    UNKNOWN_ORDER
+                    Problem::from(NoAnswer)
                 })?;
                 Ok(Settled { id, outcome, parts })
             }

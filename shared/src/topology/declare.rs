@@ -44,6 +44,12 @@ pub(super) async fn declare_alone(
         stream::begin_generation(&mut lock).await?;
         lock.commit().await?;
         lock = self::lock(pool).await?;
+        if occasion == Occasion::Running {
+            tracing::warn!(
+                "the stream of events is gone and made anew: what was in it can be published again by \
+                 `hotrow-worker events replay`"
+            );
+        }
     }
     let found = found(broker, partitions, occasion).await?;
     if let Some(found) = found.filter(|found| *found != partitions) {

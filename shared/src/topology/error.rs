@@ -23,8 +23,8 @@ pub enum TopologyError {
     },
     /// Somebody declared it otherwise, and the broker changes nothing that is there.
     #[error(
-        "the {what} is there, but not as Hotrow declares it ({told}): let the workers drain the hotrow.orders \
-         queues, delete it, and start again"
+        "the {what} is there, but not as Hotrow declares it ({told}): if it is one of the hotrow.orders queues, let the \
+         workers drain it; delete it, and start again"
     )]
     Foreign {
         /// The exchange or queue.

@@ -59,6 +59,21 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads until it knows so many events, and then as long as more come.
+    pub async fn has(&mut self, events: usize) -> anyhow::Result<()> {
+        let what = format!("{events} events");
+        self.until(&what, |reader| reader.events.len() >= events)
+            .await?;
+        self.catch_up().await?;
+        ensure!(
+            self.events.len() == events,
+            "{} instead of {events} events: {:#?}",
+            self.events.len(),
+            self.events.keys()
+        );
+        Ok(())
+    }
+
     /// Reads until everything that is asked for has come.
     pub async fn until(
         &mut self,

@@ -77,6 +77,12 @@ async fn events_alone_rebuild_every_order_and_every_stock_after_crashes_restarts
     .await?;
     everything_is_out(&shop.place).await?;
     let mut reader = Reader::from_first(&shop.place).await?;
+    let untold = "select count(*) from orders_now where alias_of is null and status <> 'rejected'";
+    let orders: i64 = sqlx::query_scalar(untold).fetch_one(&shop.database).await?;
+    let orders = usize::try_from(orders)?;
+    reader
+        .until("every order", |reader| reader.orders().len() >= orders)
+        .await?;
     reader.catch_up().await?;
     let told = assert_rebuilt(&shop.place, &reader).await?;
     assert!(told > 500, "{told} orders got something");
@@ -93,7 +99,7 @@ async fn events_alone_rebuild_every_order_and_every_stock_after_crashes_restarts
     })
     .await?;
     replay(&hasty(&shop), &[]).await?;
-    again.catch_up().await?;
+    again.has(before.len()).await?;
     assert_eq!(again.events, before);
     shop.books(&all).await?;
     Ok(())

@@ -1,18 +1,20 @@
 //! The product as black boxes: its binaries, built, started with settings and asked over HTTP.
 
+mod before;
 mod binaries;
 mod logs;
 mod process;
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
 
-pub use self::process::Process;
+pub use self::{before::before, process::Process};
 use crate::Place;
 
 /// The secret that all processes of the tests make order ids with.
@@ -30,6 +32,8 @@ pub struct Settings {
     environment: BTreeMap<String, String>,
     /// What `ulimit` sets before the start.
     descriptors: Option<String>,
+    /// Where the programs are, if they are not this workspace's.
+    folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,7 @@ impl Settings {
             role,
             environment: BTreeMap::new(),
             descriptors: None,
+            folder: None,
         }
         .set("DATABASE_URL", &place.database_url)
         .set("AMQP_URL", &place.amqp_url)
@@ -94,6 +99,13 @@ impl Settings {
     #[must_use]
     pub fn descriptors(mut self, ulimit: &str) -> Self {
         self.descriptors = Some(ulimit.to_owned());
+        self
+    }
+
+    /// The same with the programs of another build.
+    #[must_use]
+    pub fn built_in(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
         self
     }
 
@@ -152,7 +164,11 @@ impl Settings {
     /// # Errors
     /// When it does not build.
     pub async fn command(&self) -> anyhow::Result<Command> {
-        let binary = binaries::binary(self.role.binary()).await?;
+        let name = self.role.binary();
+        let binary = match &self.folder {
+            None => binaries::binary(name).await?.to_owned(),
+            Some(folder) => folder.join(name),
+        };
         let mut command = match &self.descriptors {
             None => Command::new(binary),
             Some(ulimit) => {

@@ -167,6 +167,12 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
         // Another process is at it.
         return Ok(());
     }
+    if events_wait(&mut connection).await? {
+        tracing::warn!(
+            "no day is dropped while events wait in the outbox: they are made from its rows"
+        );
+        return Ok(());
+    }
     let today = today(&mut connection).await?.min(Day::today());
     let oldest = Day(today.0.saturating_sub(retention_days));
     sum_up(&mut connection, oldest).await?;
@@ -191,11 +197,7 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
         start_of(oldest)
     );
     forgotten.execute(&mut *connection).await?;
-    let untold = sqlx::query!(
-        "delete from inventory_changes where at < $1",
-        start_of(oldest)
-    );
-    untold.execute(&mut *connection).await?;
+    forget_inventory_changes(&mut connection, oldest).await?;
     forget_keys(&mut connection, oldest).await
 }
 
@@ -248,6 +250,15 @@ async fn held_days(
         .collect())
 }
 
+/// Whether events have waited so long that something is wrong.
+async fn events_wait(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from event_outbox where at < clock_timestamp() - interval '5 minutes') as "waits!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
 async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {
     let ms = sqlx::query_scalar!(
         r#"select (extract(epoch from clock_timestamp()) * 1000)::bigint as "ms!""#
@@ -255,6 +266,27 @@ async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {
     .fetch_one(connection)
     .await?;
     Ok(Day::of_ms(u64::try_from(ms).unwrap_or_default()))
+}
+
+/// Deletes what was told of the stock and is older than every order.
+async fn forget_inventory_changes(
+    connection: &mut PgConnection,
+    oldest: Day,
+) -> Result<(), sqlx::Error> {
+    loop {
+        let deleted = sqlx::query!(
+            r#"
+            delete from inventory_changes
+            where ctid = any(array(select ctid from inventory_changes where at < $1 limit $2))
+            "#,
+            start_of(oldest),
+            KEYS_AT_ONCE,
+        );
+        let deleted = deleted.execute(&mut *connection).await?.rows_affected();
+        if deleted < KEYS_AT_ONCE.unsigned_abs() {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes the keys of restocks that are older than every order.

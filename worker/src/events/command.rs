@@ -1,20 +1,25 @@
 //! `hotrow-worker events`: publishes again what happened in a span of time.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail, ensure};
-use chrono::TimeDelta;
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use hotrow_shared::{broker::Broker, database, event::EventType, topology};
 use sqlx::ConnectOptions;
 
 use super::{
     sender::Sender,
-    tables::{self, Span},
+    tables::{self, Span, TellError},
 };
 use crate::settings::{EventAction, Replay, Settings};
 
-/// The span of one walk through the tables, so that what is read stays small.
-const STEP: TimeDelta = TimeDelta::minutes(1);
+/// The span of one step through the tables. Each is published to its end before the next begins.
+const STEP: TimeDelta = TimeDelta::minutes(5);
+/// How often the way is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs one command.
 ///
@@ -55,17 +60,36 @@ async fn replay(replay: &Replay, settings: &Settings) -> anyhow::Result<()> {
         }
     };
     let mut sender = Sender::new(broker, &events.source);
-    let mut since = replay.since;
-    while since < replay.until {
-        let until = replay.until.min(since + STEP);
-        let span = Span { since, until };
-        tables::write(&mut connection, span, wants, &mut sender)
-            .await
-            .with_context(|| format!("everything before {since} was published again"))?;
+    // Nothing older is kept, and nothing later has happened.
+    let kept = TimeDelta::days(i64::try_from(settings.retention_days)?.saturating_add(8));
+    let first = replay.since.max(Utc::now() - kept);
+    let end = replay.until.min(Utc::now() + STEP);
+    let mut since = first;
+    let mut told = Instant::now();
+    while since < end {
+        let until = end.min(since + STEP);
+        let span = Span::between(since, until);
+        let step = async {
+            tables::write(&mut connection, &span, wants, &mut sender).await?;
+            sender.flush().await?;
+            Ok::<_, TellError>(())
+        };
+        let done = tokio::select! {
+            done = step => done.map_err(anyhow::Error::from),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+        };
+        let since_text = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        done.with_context(|| {
+            format!(
+                "everything before {since_text} is published again: go on with --since {since_text}"
+            )
+        })?;
         since = until;
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            eprintln!("{} events, up to {since}", sender.count());
+            told = Instant::now();
+        }
     }
-    let flushed = sender.flush().await;
-    flushed.context("the last events were not published again")?;
     println!("{} events were published again", sender.count());
     Ok(())
 }

@@ -13,3 +13,36 @@ mod sweep;
 mod tables;
 
 pub(crate) use self::{publisher::Publisher, sender::Sender, sweep::Sweep};
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::outbox;
+
+/// How often the outbox is emptied where nobody is told.
+const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+
+/// Empties the outbox until `shutdown`, in a worker without events: it has rows if other processes have them on, or
+/// had.
+pub(crate) async fn forget_for_ever(pool: PgPool, shutdown: CancellationToken) {
+    loop {
+        match outbox::clear(&pool).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::warn!(
+                rows,
+                "EVENTS is off here, and other processes write events: they are dropped. Set EVENTS alike everywhere"
+            ),
+            Err(error) => tracing::warn!(%error, "the outbox cannot be emptied"),
+        }
+        if shutdown
+            .run_until_cancelled(sleep(FORGET_INTERVAL))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::{publish::PublishError, topology::Repairs};
 use sqlx::PgPool;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     sender::Sender,
@@ -14,7 +15,10 @@ use super::{
 use crate::{
     ended::{Ended, Inbox, Waiting},
     settle::{Settlement, Told},
-    store::{outbox, within},
+    store::{
+        outbox::{self, OWN_FOR},
+        within,
+    },
 };
 
 /// Batches that may wait for their events to be published. What does not fit stays in the outbox for the sweep.
@@ -23,7 +27,11 @@ const WAITING_MAX: usize = 64;
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most rows of the outbox that are removed together.
 const DONE_MAX: usize = 64;
-/// How long the database may take to remove them, or to read payments.
+/// How long such a row may wait for others.
+const DONE_FOR_MAX: Duration = Duration::from_millis(500);
+/// How long before the sweep may take a settlement it is left to it.
+const MARGIN: Duration = Duration::from_secs(2);
+/// How long the database may take to remove rows, or to read payments.
 const DATABASE_MAX: Duration = Duration::from_secs(5);
 
 /// Hands settled batches to the task that publishes their events. Without events there is none.
@@ -48,6 +56,7 @@ impl Publisher {
             repairs,
             tells_rejected,
             done: Vec::new(),
+            done_since: Instant::now(),
         };
         (Self(Some(inbox)), publishing.run(batches))
     }
@@ -67,15 +76,16 @@ struct Publishing {
     pool: PgPool,
     repairs: Repairs,
     tells_rejected: bool,
-    /// Rows of the outbox whose events the stream has.
+    /// Rows of the outbox whose events the stream has, and since when the first of them waits to be removed.
     done: Vec<i64>,
+    done_since: Instant,
 }
 
 impl Publishing {
     async fn run(mut self, mut batches: mpsc::Receiver<Waiting>) {
         while let Some((ended, _room)) = batches.recv().await {
             for settlement in &ended.settlements {
-                let Some(told) = &settlement.told else {
+                let Some(told) = settlement.told.as_ref().filter(|told| is_ours(told)) else {
                     continue;
                 };
                 if let Err(error) = self.publish(settlement, told).await {
@@ -88,23 +98,38 @@ impl Publishing {
                     break;
                 }
             }
-            if batches.is_empty() || self.done.len() >= DONE_MAX {
+            let is_old = self.done_since.elapsed() >= DONE_FOR_MAX;
+            if batches.is_empty() || is_old || self.done.len() >= DONE_MAX {
                 self.remove_done().await;
             }
         }
+        self.remove_done().await;
     }
 
     async fn publish(&mut self, settlement: &Settlement, told: &Told) -> Result<(), TellError> {
         let has_unmatched =
             settlement::write(settlement, self.tells_rejected, &mut self.sender).await?;
         if has_unmatched {
-            let mut connection = self.pool.acquire().await?;
-            let span = Span::moment(settlement.at);
-            tables::write_unmatched(&mut connection, span, &mut self.sender).await?;
+            within(DATABASE_MAX, self.write_unmatched(settlement.at)).await??;
         }
         self.sender.flush().await?;
+        if self.done.is_empty() {
+            self.done_since = Instant::now();
+        }
         self.done.push(told.outbox_id);
         Ok(())
+    }
+
+    /// Writes the events of payments that did not pay. They are few, so no message gets full and is published here.
+    async fn write_unmatched(
+        &mut self,
+        at: DateTime<Utc>,
+    ) -> Result<Result<(), TellError>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        // Not to be used again by anybody if its answer is given up.
+        connection.close_on_drop();
+        let span = Span::moments(vec![at]);
+        Ok(tables::write_unmatched(&mut connection, &span, &mut self.sender).await)
     }
 
     /// Removes rows of the outbox. Where that fails, the sweep publishes their events a second time.
@@ -118,4 +143,9 @@ impl Publishing {
         }
         self.done.clear();
     }
+}
+
+/// Whether the sweep leaves the events of a settlement to us, for long enough to publish them.
+fn is_ours(told: &Told) -> bool {
+    told.since.elapsed() + MARGIN < OWN_FOR
 }

@@ -177,13 +177,12 @@ impl Sender {
         Ok(())
     }
 
-    /// Takes the channel; it comes back if all goes well.
+    /// Takes the channel; it comes back if all goes well. One that was idle is dropped, which closes it.
     async fn channel(&mut self) -> Result<Channel, PublishError> {
-        match self.channel.take() {
-            Some((channel, used)) if used.elapsed() < IDLE_MAX => return Ok(channel),
-            // The broker cleans up behind a channel that cannot be closed, too.
-            Some((channel, _)) => drop(channel.close(200, "idle".into()).await),
-            None => {}
+        if let Some((channel, used)) = self.channel.take()
+            && used.elapsed() < IDLE_MAX
+        {
+            return Ok(channel);
         }
         let opened = publish::confirming_channel(&self.broker).await;
         opened.map_err(PublishError::NotSent)

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use hotrow_shared::{
     event::EventType,
     metrics::{EVENTS_OLDEST, EVENTS_WAITING},
     publish::PublishError,
+    retry::Pauses,
     topology::Repairs,
 };
 use metrics::Gauge;
@@ -28,7 +30,9 @@ use crate::{
 /// How often the outbox is looked at while it has nothing that is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Rows of one look.
-const ROWS_MAX: i64 = 64;
+const ROWS_MAX: i64 = 256;
+/// How far apart rows may be that are read together.
+const GAP: TimeDelta = TimeDelta::seconds(1);
 /// How long a look may take.
 const LOOK_MAX: Duration = Duration::from_mins(1);
 /// How often what waits is counted.
@@ -68,13 +72,23 @@ impl Sweep {
 
     /// Looks until `shutdown`, whenever no other worker does.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut pauses = Pauses::new();
         loop {
             let looked = timeout(LOOK_MAX, self.look());
             let has_more = match shutdown.run_until_cancelled(looked).await {
                 None => return,
-                Some(Ok(Ok(has_more))) => has_more,
+                Some(Ok(Ok(has_more))) => {
+                    pauses = Pauses::new();
+                    has_more
+                }
                 Some(Ok(Err(error))) => {
-                    self.note(&error);
+                    tracing::warn!(%error, "events cannot be swept");
+                    if let TellError::Publish(PublishError::NotTaken) = error {
+                        self.repairs.request();
+                    }
+                    // Another worker may be better off.
+                    self.alone.give_up();
+                    shutdown.run_until_cancelled(pauses.pause()).await;
                     false
                 }
                 Some(Err(_)) => {
@@ -94,27 +108,17 @@ impl Sweep {
         }
     }
 
-    fn note(&mut self, error: &TellError) {
-        tracing::warn!(%error, "events cannot be swept");
-        match error {
-            TellError::Publish(PublishError::NotTaken) => self.repairs.request(),
-            TellError::Publish(_) => {}
-            TellError::Database(_) => self.alone.give_up(),
-        }
-    }
-
     /// Publishes what has waited longest. Returns whether more may be due.
     async fn look(&mut self) -> Result<bool, TellError> {
-        self.sender.forget();
         let Some(session) = self.alone.session().await? else {
             self.waiting.set(0.0);
             self.oldest.set(0.0);
             return Ok(false);
         };
-        if self
+        let is_counted = self
             .counted_at
-            .is_none_or(|at| at.elapsed() >= COUNT_INTERVAL)
-        {
+            .is_some_and(|at| at.elapsed() < COUNT_INTERVAL);
+        if !is_counted {
             let backlog = outbox::backlog(session).await?;
             let rows = u32::try_from(backlog.rows).unwrap_or(u32::MAX);
             self.waiting.set(f64::from(rows));
@@ -122,19 +126,69 @@ impl Sweep {
             self.counted_at = Some(Instant::now());
         }
         let due = outbox::due(session, ROWS_MAX).await?;
-        for row in &due {
-            if let Some(event) = &row.event {
-                write_as_it_is(row, event, &mut self.sender).await?;
-            } else {
-                let wants = |it| it != EventType::OrderRejected || self.tells_rejected;
-                let span = Span::moment(row.at);
-                tables::write(session, span, wants, &mut self.sender).await?;
+        for rows in together(&due) {
+            let published = self.publish(rows).await;
+            let alone = rows.len() == 1;
+            match published {
+                Ok(()) => {}
+                Err(error) if error.is_about_the_row() && alone => {
+                    self.postpone(&rows[0], &error).await?;
+                }
+                Err(error) if error.is_about_the_row() => {
+                    for row in rows {
+                        if let Err(error) = self.publish(std::slice::from_ref(row)).await {
+                            self.postpone(row, &error).await?;
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            self.sender.flush().await?;
-            outbox::remove(&mut *session, &[row.id]).await?;
         }
         Ok(i64::try_from(due.len()) == Ok(ROWS_MAX))
     }
+
+    /// Publishes the events of rows, and removes these.
+    async fn publish(&mut self, rows: &[Waiting]) -> Result<(), TellError> {
+        self.sender.forget();
+        let Some(session) = self.alone.session().await? else {
+            return Ok(());
+        };
+        let before = self.sender.count();
+        for row in rows {
+            if let Some(event) = &row.event {
+                write_as_it_is(row, event, &mut self.sender).await?;
+            }
+        }
+        let moments = rows.iter().filter(|row| row.event.is_none());
+        let moments: Vec<_> = moments.map(|row| row.at).collect();
+        if !moments.is_empty() {
+            let wants = |it| it != EventType::OrderRejected || self.tells_rejected;
+            let span = Span::moments(moments);
+            tables::write(session, &span, wants, &mut self.sender).await?;
+        }
+        self.sender.flush().await?;
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        if self.sender.count() == before {
+            // Their day was dropped, or EVENTS_REJECTED was turned off meanwhile.
+            tracing::error!(rows = ?ids, "rows of event_outbox have no events in the tables any more");
+        }
+        outbox::remove(&mut *session, &ids).await?;
+        Ok(())
+    }
+
+    /// Leaves a row alone for a while, so that the others do not wait for it.
+    async fn postpone(&mut self, row: &Waiting, error: &TellError) -> Result<(), TellError> {
+        tracing::error!(row = row.id, %error, "a row of event_outbox is tried again in a minute");
+        if let Some(session) = self.alone.session().await? {
+            outbox::postpone(session, row.id).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Cuts rows, which are sorted by time, where there is a gap: what lies close together is read at once.
+fn together(rows: &[Waiting]) -> impl Iterator<Item = &[Waiting]> {
+    rows.chunk_by(|one, next| next.at - one.at < GAP)
 }
 
 /// Writes an event that only its row has.

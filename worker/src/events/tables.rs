@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use hotrow_shared::{
+    broker::BrokerError,
     event::{EventType, InventoryChanged, cause, unmatched_event_id},
     id::OrderId,
     order::Sku,
@@ -28,20 +29,33 @@ pub enum TellError {
     Publish(#[from] PublishError),
 }
 
-/// Everything that happened from one moment up to another.
-#[derive(Debug, Clone, Copy)]
+/// What happened from one moment up to another.
+#[derive(Debug, Clone)]
 pub(super) struct Span {
     pub(super) since: DateTime<Utc>,
     /// This moment itself is left out.
     pub(super) until: DateTime<Utc>,
+    /// Only what carries one of these times; everything without them.
+    moments: Option<Vec<DateTime<Utc>>>,
 }
 
 impl Span {
-    /// Everything that carries this very time. The database counts microseconds.
-    pub(super) fn moment(at: DateTime<Utc>) -> Self {
+    /// Everything in between.
+    pub(super) fn between(since: DateTime<Utc>, until: DateTime<Utc>) -> Self {
         Self {
-            since: at,
-            until: at + TimeDelta::microseconds(1),
+            since,
+            until,
+            moments: None,
+        }
+    }
+
+    /// What carries one of these times. The closer they are together, the less is read. The database counts
+    /// microseconds.
+    pub(super) fn moments(moments: Vec<DateTime<Utc>>) -> Self {
+        Self {
+            since: moments.iter().min().copied().unwrap_or_default(),
+            until: moments.iter().max().copied().unwrap_or_default() + TimeDelta::microseconds(1),
+            moments: Some(moments),
         }
     }
 }
@@ -49,7 +63,7 @@ impl Span {
 /// Writes all events of a span that are wanted.
 pub(super) async fn write(
     connection: &mut PgConnection,
-    span: Span,
+    span: &Span,
     wants: impl Fn(EventType) -> bool + Copy,
     sender: &mut Sender,
 ) -> Result<(), TellError> {
@@ -98,6 +112,18 @@ struct Row {
     restocked: Option<bool>,
 }
 
+impl TellError {
+    /// Whether it is about what was told, and not about a server: the same again would end the same way.
+    pub(super) fn is_about_the_row(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+                // A queue of somebody else refuses it, although the stream has it.
+                | Self::Publish(PublishError::Unknown(BrokerError::NotConfirmed))
+        )
+    }
+}
+
 impl Row {
     fn status(&self) -> Result<Status, sqlx::Error> {
         status(&self.status)
@@ -128,7 +154,7 @@ impl Row {
 /// Writes what orders were decided to be at first.
 async fn write_outcomes(
     connection: &mut PgConnection,
-    span: Span,
+    span: &Span,
     wants: impl Fn(EventType) -> bool,
     sender: &mut Sender,
 ) -> Result<(), TellError> {
@@ -141,10 +167,12 @@ async fn write_outcomes(
                customer_id, items::text as "items!", total_minor, currency, accepted_at, settled_at,
                settled_at as updated_at, expires_at, null::text as payment_reference, null::boolean as restocked
         from orders
-        where settled_at >= $1 and settled_at < $2 and alias_of is null
+        where settled_at >= $1 and settled_at < $2 and ($3::timestamptz[] is null or settled_at = any($3))
+              and alias_of is null
         "#,
         span.since,
         span.until,
+        span.moments.as_deref(),
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
@@ -159,7 +187,7 @@ async fn write_outcomes(
 /// Writes what orders became later.
 async fn write_changes(
     connection: &mut PgConnection,
-    span: Span,
+    span: &Span,
     wants: impl Fn(EventType) -> bool,
     sender: &mut Sender,
 ) -> Result<(), TellError> {
@@ -172,10 +200,11 @@ async fn write_changes(
                changed.restocked
         from order_changes as changed
         cross join lateral (select * from orders where orders.order_id = changed.order_id limit 1) as orders
-        where changed.at >= $1 and changed.at < $2
+        where changed.at >= $1 and changed.at < $2 and ($3::timestamptz[] is null or changed.at = any($3))
         "#,
         span.since,
         span.until,
+        span.moments.as_deref(),
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
@@ -202,7 +231,7 @@ struct PaymentUnmatched<'a> {
 /// Writes payments that did not pay their order.
 pub(super) async fn write_unmatched(
     connection: &mut PgConnection,
-    span: Span,
+    span: &Span,
     sender: &mut Sender,
 ) -> Result<(), TellError> {
     // A payment provider may name an order by a text that is no id. What became of the order since is another event.
@@ -215,7 +244,11 @@ pub(super) async fn write_unmatched(
                orders.settled_at as "settled_at?",
                coalesce(latest.revision, orders.revision) as "revision?",
                coalesce(latest.status, orders.status) as "status?",
-               case when latest.revision is null then orders.reason else latest.reason end as reason,
+               case
+                   when latest.revision is not null then latest.reason
+                   when orders.reason = 'replayed' then 'dead_lettered'
+                   else orders.reason
+               end as reason,
                coalesce(latest.at, orders.settled_at) as "updated_at?",
                case when latest.revision is null then orders.expires_at else latest.expires_at end as expires_at,
                latest.payment_reference as "paid_by?", latest.restocked as "restocked?"
@@ -226,6 +259,7 @@ pub(super) async fn write_unmatched(
                       when unmatched.order_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
                       then unmatched.order_id::uuid
                   end
+                  and orders.settled_at <= unmatched.at
             limit 1
         ) as orders on true
         left join lateral (
@@ -234,10 +268,11 @@ pub(super) async fn write_unmatched(
             order by order_changes.revision desc
             limit 1
         ) as latest on true
-        where unmatched.at >= $1 and unmatched.at < $2
+        where unmatched.at >= $1 and unmatched.at < $2 and ($3::timestamptz[] is null or unmatched.at = any($3))
         "#,
         span.since,
         span.until,
+        span.moments.as_deref(),
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
@@ -297,23 +332,27 @@ pub(super) async fn write_unmatched(
 /// Writes what was told of the stock.
 async fn write_inventory(
     connection: &mut PgConnection,
-    span: Span,
+    span: &Span,
     sender: &mut Sender,
 ) -> Result<(), TellError> {
     let mut rows = sqlx::query!(
         r#"
         select sku, version, available, held, cause, at from inventory_changes
-        where at >= $1 and at < $2
+        where at >= $1 and at < $2 and ($3::timestamptz[] is null or at = any($3))
         order by at, version
         "#,
         span.since,
         span.until,
+        span.moments.as_deref(),
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        let (Ok(sku), Some(cause)) = (Sku::try_from(row.sku.as_str()), cause(&row.cause)) else {
+        // A row with a name that no order can have was not written by us.
+        let Ok(sku) = Sku::try_from(row.sku.as_str()) else {
             continue;
         };
+        let unknown = || sqlx::Error::Decode(format!("no cause: {}", row.cause).into());
+        let cause = cause(&row.cause).ok_or_else(unknown)?;
         let changed = InventoryChanged {
             sku,
             available: row.available,

@@ -7,6 +7,7 @@ use hotrow_shared::{
     order::Sku,
     outcome::Status,
 };
+use tokio::time::Instant;
 
 use super::decision::Verdict;
 use crate::stock::{Moved, Stock};
@@ -16,6 +17,8 @@ use crate::stock::{Moved, Stock};
 pub(crate) struct Told {
     /// The row that says that the events are not out.
     pub(crate) outbox_id: i64,
+    /// When that row was written.
+    pub(crate) since: Instant,
     /// SKUs that are sold out, or have goods again.
     pub(crate) inventory: Vec<InventoryChanged>,
 }
@@ -23,7 +26,7 @@ pub(crate) struct Told {
 /// What is told by events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Telling {
-    /// Whether rejected orders are.
+    /// Whether rejected orders are told of.
     pub(crate) rejected: bool,
 }
 

@@ -126,9 +126,11 @@ async fn tell(
     if inventory.is_empty() && !decision.verdicts.iter().any(|it| telling.is_told(it)) {
         return Ok(None);
     }
+    let since = Instant::now();
     let outbox_id = outbox::write(connection, at, &inventory).await?;
     Ok(Some(Told {
         outbox_id,
+        since,
         inventory,
     }))
 }

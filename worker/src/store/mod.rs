@@ -1,4 +1,4 @@
-//! Every statement of the worker that reads or writes orders and stock, one file a table.
+//! Every statement of the worker that settles orders and stock or reads them for it, one file a table.
 //!
 //! The sequence of a settlement matters and is the same for everybody: rows are locked in SKU order,
 //! and what is settled already is read *after* the lock, in a statement of its own. Whoever held the

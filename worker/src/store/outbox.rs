@@ -1,13 +1,15 @@
 //! The outbox: settlements whose events are not out yet, and what is told of the stock.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use hotrow_shared::event::{Cause, InventoryChanged};
 use sqlx::{PgConnection, PgExecutor};
 
 use super::StoreError;
 
 /// How long the events of a settlement are for the worker that committed it. Then anybody may publish them.
-const OWN_FOR: TimeDelta = TimeDelta::seconds(5);
+pub(crate) const OWN_FOR: Duration = Duration::from_secs(5);
 
 /// Notes that a settlement has events, and what it tells of the stock. Returns the row to remove when they are out.
 pub(crate) async fn write(
@@ -28,10 +30,10 @@ pub(crate) async fn write(
             from unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
                 as changed (sku, version, available, held, cause)
         )
-        insert into event_outbox (at, due_at) values ($1, $2) returning id
+        insert into event_outbox (at, due_at) values ($1, clock_timestamp() + make_interval(secs => $2)) returning id
         "#,
         at,
-        at + OWN_FOR,
+        OWN_FOR.as_secs_f64(),
         &skus as &[&str],
         &versions,
         &available,
@@ -51,7 +53,25 @@ pub(crate) async fn remove(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result
     Ok(())
 }
 
+/// Leaves a row alone for a minute: something is wrong with it, and the others must not wait for it.
+pub(crate) async fn postpone(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update event_outbox set due_at = clock_timestamp() + interval '1 minute' where id = $1",
+        id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes everything that waits, where nobody is told. Returns how many rows there were.
+pub(crate) async fn clear(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let cleared = sqlx::query!("delete from event_outbox").execute(executor);
+    Ok(cleared.await?.rows_affected())
+}
+
 /// A row of the outbox.
+#[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) id: i64,
     /// The time that everything carries which its events tell.
@@ -70,7 +90,7 @@ pub(crate) async fn due(
         r#"
         select id, at, event::text from event_outbox
         where due_at <= clock_timestamp()
-        order by id
+        order by at, id
         limit $1
         "#,
         rows_max

@@ -70,6 +70,16 @@ enum Kind {
     Processing,
 }
 
+/// The name that Stripe's dashboard shows of an event, if there is one that can be logged.
+pub(super) fn name(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    let named = serde_json::from_slice::<Named>(body).ok()?;
+    is_payment_reference(&named.id).then_some(named.id)
+}
+
 /// Reads an event for a shop that is live or not.
 ///
 /// # Errors

@@ -114,7 +114,8 @@ impl StripeDesk {
         let meaning = event::read(body, self.is_live);
         if let Err(why) = meaning {
             // Stripe signed it, so a payment may be in it.
-            tracing::error!(%why, "an event of Stripe cannot be read");
+            let event = event::name(body);
+            tracing::error!(event, %why, "an event of Stripe cannot be read");
         }
         Ok(meaning?)
     }

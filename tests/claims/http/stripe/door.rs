@@ -217,8 +217,7 @@ async fn a_payment_for_an_order_that_is_not_known_is_listed_once() -> anyhow::Re
     let _worker = worker(&place).start().await?;
     everything_is_out(&place).await?;
     let mut reader = Reader::from_first(&place).await?;
-    reader.catch_up().await?;
-    assert_eq!(reader.events.len(), expected.len(), "an event of each");
+    reader.has(expected.len()).await?;
     for row in &expected {
         let data = reader.of(&row.order_id).map(|event| &event["data"]);
         let mut told = data.filter(|it| it["payment_reference"] == row.payment_reference);
