@@ -4,7 +4,7 @@
 //! `routes` names its handler, `intake` asks `limits`, the `board` and `backlog`, and one of the `lanes`
 //! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
 //! and extends settled orders by the same lanes. `payments` hears of payments from Stripe, and lists what did not pay. `inventory`
-//! shows the stock and lets administrators change it.
+//! shows the stock and lets administrators change it, and `webhooks` registers endpoints for events.
 
 mod auth;
 mod backlog;
@@ -23,6 +23,7 @@ mod payments;
 mod routes;
 pub mod settings;
 mod status;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ use crate::{
         Finder, Lately, StatusDesk,
         reader::{Expected, Reader},
     },
+    webhooks::WebhooksDesk,
 };
 
 /// What an ingest process needs to accept orders. Without the database it still accepts them, and tells
@@ -199,6 +201,7 @@ async fn work(
             stripe_metrics,
         ))
     });
+    let webhooks = WebhooksDesk::new(pools.changes.clone(), admin_token.clone(), common);
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
@@ -232,6 +235,7 @@ async fn work(
         changes,
         payments: Arc::new(payments),
         stripe,
+        webhooks: webhooks.map(Arc::new),
     };
     let router = routes::router(
         Arc::new(intake),

@@ -6,7 +6,7 @@ use axum::{
     Router,
     http::{HeaderName, Method, header},
     middleware,
-    routing::{MethodRouter, get, patch, post, put},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 use hotrow_shared::telemetry::{Readiness, probes};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -23,6 +23,7 @@ use crate::{
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     settings::Origins,
     status::{self, StatusDesk},
+    webhooks::{self, WebhooksDesk},
 };
 
 /// Who answers what is no purchase.
@@ -33,6 +34,8 @@ pub(crate) struct Desks {
     pub(crate) payments: Arc<PaymentsDesk>,
     /// None where Stripe does not tell of payments: there is no such path then.
     pub(crate) stripe: Option<Arc<StripeDesk>>,
+    /// None without events.
+    pub(crate) webhooks: Option<Arc<WebhooksDesk>>,
 }
 
 /// One row of the table.
@@ -149,6 +152,67 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
     table
 }
 
+/// What administrators do with endpoints of webhooks. Without events there is no such path.
+fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
+    let desk = || Arc::clone(desk);
+    vec![
+        Route {
+            path: "/v1/webhooks",
+            method: Method::POST,
+            answers: &[201, 400, 401, 409, 415, 422, 503],
+            handler: post(webhooks::handler::create).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks",
+            method: Method::GET,
+            answers: &[200, 400, 401, 422, 503],
+            handler: get(webhooks::handler::page).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}",
+            method: Method::GET,
+            answers: &[200, 400, 401, 404, 503],
+            handler: get(webhooks::handler::show).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}",
+            method: Method::PATCH,
+            answers: &[200, 400, 401, 404, 415, 422, 503],
+            handler: patch(webhooks::handler::patch).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}",
+            method: Method::DELETE,
+            answers: &[204, 400, 401, 404, 503],
+            handler: delete(webhooks::handler::delete).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}/test",
+            method: Method::POST,
+            answers: &[202, 400, 401, 404, 409, 503],
+            handler: post(webhooks::handler::test).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}/rotate-secret",
+            method: Method::POST,
+            answers: &[200, 400, 401, 404, 503],
+            handler: post(webhooks::handler::rotate_secret).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}/deliveries",
+            method: Method::GET,
+            answers: &[200, 400, 401, 404, 422, 503],
+            handler: get(webhooks::handler::deliveries).with_state(desk()),
+        },
+        Route {
+            path: "/v1/webhooks/{id}/replay",
+            method: Method::POST,
+            answers: &[202, 400, 401, 404, 409, 422, 503],
+            handler: post(webhooks::handler::replay).with_state(desk()),
+        },
+    ]
+}
+
 /// The probes, which both processes have and serve in the same way.
 const PROBES: [CountedRoute; 2] = [
     ("/livez", Method::GET, &[200]),
@@ -165,7 +229,8 @@ pub(crate) fn router(
 ) -> Router {
     let mut routes = probes(readiness);
     let mut counted = PROBES.to_vec();
-    for route in table(intake, desks) {
+    let webhooks = desks.webhooks.iter().flat_map(webhooks_table);
+    for route in table(intake, desks).into_iter().chain(webhooks) {
         routes = routes.route(route.path, route.handler);
         counted.push((route.path, route.method, route.answers));
     }
@@ -192,7 +257,13 @@ fn cors(origins: &Origins) -> Option<CorsLayer> {
     };
     let layer = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::PATCH, Method::POST, Method::PUT])
+        .allow_methods([
+            Method::DELETE,
+            Method::GET,
+            Method::PATCH,
+            Method::POST,
+            Method::PUT,
+        ])
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,

@@ -1,6 +1,6 @@
 //! The ingest process's settings: what both processes have, and what only the front door needs.
 
-use std::{net::IpAddr, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{num::NonZeroU32, str::FromStr, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::Parser;
@@ -169,7 +169,8 @@ impl Cli {
             problems.add("METRICS_ADDR: must differ from LISTEN_ADDR");
         }
         let cors_origins = origins(given(self.cors_origins.as_deref()), &mut problems);
-        let trusted_proxies = networks(given(self.trusted_proxies.as_deref()), &mut problems);
+        let proxies = given(self.trusted_proxies.as_deref());
+        let trusted_proxies = problems.networks("TRUSTED_PROXIES", proxies);
         let database_connections = common.as_ref().map(|common| common.database_connections);
         let connections = self.connections(database_connections, &mut problems);
         let mut limit = |name, text: &str| problems.read::<Limit>(name, text).map(|limit| limit.0);
@@ -290,27 +291,6 @@ fn origins(text: Option<&str>, problems: &mut Problems) -> Origins {
         }
     }
     Origins::These(origins)
-}
-
-fn networks(text: Option<&str>, problems: &mut Problems) -> Vec<IpNet> {
-    let mut networks = Vec::new();
-    for network in text
-        .into_iter()
-        .flat_map(|text| text.split(','))
-        .map(str::trim)
-    {
-        // A single address is a network of one.
-        match network
-            .parse()
-            .or_else(|_| network.parse().map(|address: IpAddr| IpNet::from(address)))
-        {
-            Ok(network) => networks.push(network),
-            Err(_) => problems.add(format!(
-                "TRUSTED_PROXIES: {network:?} is not a network such as 10.0.0.0/8"
-            )),
-        }
-    }
-    networks
 }
 
 struct Limit(Option<RateLimit>);

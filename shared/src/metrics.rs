@@ -172,6 +172,42 @@ pub const EVENTS_OLDEST: Metric = gauge(
     "hotrow_events_oldest_seconds",
     "Age of the oldest events that the stream does not have yet; 0 while none wait",
 );
+/// Events of which deliveries were made.
+pub const WEBHOOK_EVENTS_COPIED: Metric = counter(
+    "hotrow_webhook_events_copied_total",
+    "Events read from the stream, for which deliveries were made where an endpoint wants them",
+);
+/// `outcome`.
+pub const WEBHOOK_ATTEMPTS: Metric = counter(
+    "hotrow_webhook_attempts_total",
+    "Requests to endpoints of webhooks, by what came of them",
+);
+/// From the address to the answer's head.
+pub const WEBHOOK_REQUEST: Metric = histogram(
+    "hotrow_webhook_request_seconds",
+    "Time of one request to an endpoint of webhooks, from finding its address to the head of its answer",
+    SECONDS,
+);
+/// Deliveries that ended without success.
+pub const WEBHOOK_GIVEN_UP: Metric = counter(
+    "hotrow_webhook_deliveries_given_up_total",
+    "Deliveries that failed for good, because all attempts failed or the endpoint wants no more",
+);
+/// Deliveries that are not finished.
+pub const WEBHOOK_WAITING: Metric = gauge(
+    "hotrow_webhook_deliveries_waiting",
+    "Deliveries that are not finished, as the process that copies events counts; the others export 0",
+);
+/// How long the delivery that is due longest has been due.
+pub const WEBHOOK_OLDEST_DUE: Metric = gauge(
+    "hotrow_webhook_oldest_due_seconds",
+    "For how long the delivery that is due longest has been due, of endpoints that are not paused; 0 while none is",
+);
+/// `reason`.
+pub const WEBHOOKS_DISABLED: Metric = gauge(
+    "hotrow_webhooks_disabled",
+    "Endpoints that nothing is sent to, by why, as the process that copies events counts",
+);
 /// Inventory rows written.
 pub const ROW_WRITES: Metric = counter(
     "hotrow_row_writes_total",
@@ -257,6 +293,13 @@ const ALL: &[&Metric] = &[
     &EVENTS_PUBLISHED,
     &EVENTS_WAITING,
     &EVENTS_OLDEST,
+    &WEBHOOK_EVENTS_COPIED,
+    &WEBHOOK_ATTEMPTS,
+    &WEBHOOK_REQUEST,
+    &WEBHOOK_GIVEN_UP,
+    &WEBHOOK_WAITING,
+    &WEBHOOK_OLDEST_DUE,
+    &WEBHOOKS_DISABLED,
     &ROW_WRITES,
     &ROW_LOCK,
     &ORDERS_DUPLICATE,

@@ -3,17 +3,25 @@
 //! clap reads flags and environment and writes `--help`; the doc comment of a field is its manual.
 //! Values are read as text and checked here, because clap would stop at the first wrong one.
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use clap::Args;
+use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::{
     addresses::{Brokers, DatabaseUrl},
     id::{IdMint, SECRET_LENGTH_MIN},
+    sealed::SealingKeys,
     telemetry::LogFormat,
     topology::{Plan, StreamLimits},
+    webhook::AllowedNetworks,
 };
 
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
@@ -48,6 +56,7 @@ const VARIABLES: &[&str] = &[
     "EVENTS_BYTES_MAX",
     "EVENTS_REJECTED",
     "EVENTS_SOURCE",
+    "WEBHOOK_ALLOWED_NETWORKS",
     "DATABASE_CONNECTIONS",
     "SHUTDOWN_GRACE",
     "LOG_FORMAT",
@@ -70,6 +79,7 @@ const PREFIXES: &[&str] = &[
     "RETENTION_",
     "HOLD_",
     "EVENTS_",
+    "WEBHOOK_",
     "SHUTDOWN_",
     "LISTEN_ADDR",
     "METRICS_ADDR",
@@ -157,6 +167,22 @@ pub struct CommonArgs {
     )]
     events_bytes_max: String,
 
+    /// The `source` of every event: a name or URI of this installation, where several share consumers. The same in
+    /// every process
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "hotrow",
+        value_name = "NAME"
+    )]
+    events_source: String,
+
+    /// Networks that webhooks may reach although they are private, and by plain `http`, separated by commas, such as
+    /// `10.1.0.0/16`. The same in every process
+    #[arg(long, env, global = true, value_name = "CIDRS")]
+    webhook_allowed_networks: Option<String>,
+
     /// How long a stop may take to bring accepted work to its end, such as `15s`
     #[arg(long, env, global = true, default_value = "15s", value_name = "TIME")]
     shutdown_grace: String,
@@ -193,6 +219,12 @@ pub struct Common {
     pub plan: Plan,
     /// Signs and recognises order ids.
     pub mint: IdMint,
+    /// Encrypt the secrets that have to be read again.
+    pub sealing: SealingKeys,
+    /// The name of the installation in its events.
+    pub events_source: String,
+    /// Networks that webhooks may reach although they are private.
+    pub webhook_networks: AllowedNetworks,
     /// Most connections to PostgreSQL.
     pub database_connections: u32,
     /// How long a stop may take.
@@ -317,6 +349,22 @@ impl Problems {
         switch
     }
 
+    /// Reads networks, separated by commas; a single address is a network of one.
+    pub fn networks(&mut self, name: &str, text: Option<&str>) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        let texts = text.into_iter().flat_map(|text| text.split(','));
+        for text in texts.map(str::trim) {
+            let address = || text.parse().map(|address: IpAddr| IpNet::from(address));
+            match text.parse().or_else(|_| address()) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.add(format!(
+                    "{name}: {text:?} is not a network such as 10.0.0.0/8"
+                )),
+            }
+        }
+        networks
+    }
+
     /// Refuses a secret that others know or can guess.
     pub fn secret(&mut self, name: &str, secret: &str) {
         if secret.starts_with(PUBLISHED) {
@@ -355,9 +403,13 @@ impl CommonArgs {
             &self.partitions,
             1..=u64::from(PARTITIONS_MAX),
         );
-        let mint = self.mint(problems);
+        let keys = self.keys(problems);
         let has_events = self.has_events(problems);
         let stream_limits = self.stream_limits(problems);
+        let source = problems.read::<Source>("EVENTS_SOURCE", &self.events_source);
+        let networks = self.webhook_allowed_networks.as_deref().map(str::trim);
+        let networks = networks.filter(|text| !text.is_empty());
+        let networks = problems.networks("WEBHOOK_ALLOWED_NETWORKS", networks);
         let connections = problems.count(
             "DATABASE_CONNECTIONS",
             &self.database_connections,
@@ -366,6 +418,7 @@ impl CommonArgs {
         let shutdown_grace = problems.duration("SHUTDOWN_GRACE", &self.shutdown_grace);
         let log_format = problems.read("LOG_FORMAT", &self.log_format);
         let development = problems.switch("DEVELOPMENT", &self.development);
+        let (mint, sealing) = keys?;
         Some(Common {
             database: database?.0,
             amqp: amqp?,
@@ -373,7 +426,10 @@ impl CommonArgs {
                 partitions: u16::try_from(partitions?).ok()?,
                 events: has_events?.then_some(stream_limits?),
             },
-            mint: mint?,
+            mint,
+            sealing,
+            events_source: source?.0,
+            webhook_networks: AllowedNetworks::new(networks),
             database_connections: u32::try_from(connections?).ok()?,
             shutdown_grace: shutdown_grace?,
             log_format: log_format?,
@@ -417,7 +473,8 @@ impl CommonArgs {
         })
     }
 
-    fn mint(&self, problems: &mut Problems) -> Option<IdMint> {
+    /// What is derived from the secrets.
+    fn keys(&self, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
         let current =
             problems.require::<String>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
         let previous = self
@@ -438,7 +495,27 @@ impl CommonArgs {
         if previous.is_some() && previous == current.as_deref() {
             problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
         }
-        Some(IdMint::new(&current?, previous))
+        let current = current?;
+        let sealing = SealingKeys::new(&current, previous);
+        Some((IdMint::new(&current, previous), sealing))
+    }
+}
+
+/// The longest name of an installation, in characters.
+const SOURCE_LENGTH_MAX: usize = 255;
+
+/// A URI reference without spaces. (`CloudEvents` 1.0, `source`.)
+struct Source(String);
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_fit = (1..=SOURCE_LENGTH_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_fit.then(|| Self(text.to_owned())).ok_or_else(|| {
+            format!("must be 1 to {SOURCE_LENGTH_MAX} visible ASCII characters without spaces")
+        })
     }
 }
 

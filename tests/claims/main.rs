@@ -13,4 +13,5 @@ mod meters;
 mod places;
 mod proxies;
 mod upgrade;
+mod webhooks;
 mod worker;

@@ -27,6 +27,7 @@ mod standing;
 mod standstill;
 mod stock;
 mod store;
+pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 

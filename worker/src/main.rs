@@ -10,6 +10,7 @@ use hotrow_shared::{
 use hotrow_worker::{
     NEEDS, audit, days, dead_letters, events,
     settings::{Cli, Command, Settings},
+    webhooks,
 };
 use mimalloc::MiMalloc;
 
@@ -31,6 +32,7 @@ async fn run() -> anyhow::Result<()> {
     match &cli.command {
         None => work(&settings).await,
         Some(Command::Migrate) => migrate(&settings).await,
+        Some(Command::Webhooks) => deliver(&settings).await,
         Some(Command::Audit) => audit::run_once(&settings).await,
         Some(Command::Events { action }) => events::command::run(action, &settings).await,
         Some(Command::DeadLetters { action }) => {
@@ -46,6 +48,18 @@ async fn work(settings: &Settings) -> anyhow::Result<()> {
     let readiness = Readiness::of(&NEEDS);
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
     let work = Box::pin(hotrow_worker::run(settings, &readiness, shutdown.clone()));
+    shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
+    tracing::info!("drained");
+    Ok(())
+}
+
+async fn deliver(settings: &Settings) -> anyhow::Result<()> {
+    settings.common.warn_of_development();
+    let shutdown = shutdown::on_signal()?;
+    let metrics = metrics::install()?;
+    let readiness = Readiness::of(&webhooks::NEEDS);
+    telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
+    let work = Box::pin(webhooks::run(settings, &readiness, shutdown.clone()));
     shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
     tracing::info!("drained");
     Ok(())

@@ -1,6 +1,6 @@
 //! The worker's settings: what both processes have, and what only batches and retention need.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
@@ -37,6 +37,8 @@ pub enum Command {
         #[command(subcommand)]
         action: EventAction,
     },
+    /// Send events to the endpoints that administrators have registered, until SIGTERM
+    Webhooks,
     /// Look at orders that could not be settled, try them again or give them up
     DeadLetters {
         /// What to do with them.
@@ -124,16 +126,6 @@ pub struct SettingsArgs {
     #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
     hold_grace: String,
 
-    /// The `source` of every event: a name or URI of this installation, where several share consumers
-    #[arg(
-        long,
-        env,
-        global = true,
-        default_value = "hotrow",
-        value_name = "NAME"
-    )]
-    events_source: String,
-
     /// `true` tells of rejected orders, too. In a sale they are many times as many as all others
     #[arg(
         long,
@@ -150,24 +142,6 @@ pub struct SettingsArgs {
 const HOLD_GRACE: Duration = Duration::from_secs(8);
 /// The longest grace that makes sense.
 const HOLD_GRACE_MAX: Duration = Duration::from_mins(10);
-
-/// The longest name of an installation, in characters.
-const SOURCE_LENGTH_MAX: usize = 255;
-
-/// A URI reference without spaces. (`CloudEvents` 1.0, `source`.)
-struct Source(String);
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_fit = (1..=SOURCE_LENGTH_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        is_fit.then(|| Self(text.to_owned())).ok_or_else(|| {
-            format!("must be 1 to {SOURCE_LENGTH_MAX} visible ASCII characters without spaces")
-        })
-    }
-}
 
 /// The longest that a batch may wait for company: longer would only make every order late.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -237,12 +211,11 @@ impl SettingsArgs {
         {
             problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
         }
-        let source = problems.read::<Source>("EVENTS_SOURCE", &self.events_source);
         let tells_rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
         let settings = || {
             let common = common?;
             let events = EventSettings {
-                source: source?.0,
+                source: common.events_source.clone(),
                 tells_rejected: tells_rejected?,
             };
             let batch = BatchLimits {

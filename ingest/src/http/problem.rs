@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use hotrow_shared::id::OrderId;
+use hotrow_shared::{id::OrderId, webhook::ENDPOINTS_MAX};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -71,6 +71,17 @@ pub(crate) enum Problem {
         "the database did not answer, so the change may or may not have been made: look at the product, or repeat the request with the same Idempotency-Key"
     )]
     ChangeUnknown,
+    /// The database did not say whether it changed an endpoint of webhooks.
+    #[error(
+        "the database did not answer, so this may or may not have been done: look at the endpoint and its deliveries, and repeat the request"
+    )]
+    EndpointUnknown,
+    /// Nothing is sent to the endpoint.
+    #[error("the endpoint is disabled: enable it first")]
+    EndpointDisabled,
+    /// There are as many endpoints as there may be.
+    #[error("there are {ENDPOINTS_MAX} endpoints already: delete one first")]
+    TooManyEndpoints,
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
@@ -187,7 +198,10 @@ impl Problem {
                 "unavailable",
                 "Unavailable",
             ),
-            Self::OutcomeUnknown(_) | Self::ChangeUnknown | Self::CommandUnknown(_) => (
+            Self::OutcomeUnknown(_)
+            | Self::ChangeUnknown
+            | Self::CommandUnknown(_)
+            | Self::EndpointUnknown => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "outcome_unknown",
                 "Outcome unknown",
@@ -200,6 +214,16 @@ impl Problem {
             ),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::EndpointDisabled => (
+                StatusCode::CONFLICT,
+                "endpoint_disabled",
+                "Endpoint disabled",
+            ),
+            Self::TooManyEndpoints => (
+                StatusCode::CONFLICT,
+                "too_many_endpoints",
+                "Too many endpoints",
+            ),
             Self::NotSettled(_) => (StatusCode::CONFLICT, "not_settled", "Not settled yet"),
             Self::EventTooEarly(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -272,7 +296,8 @@ impl Problem {
             Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown
-            | Self::CommandUnknown(_) => Some(RETRY_AFTER),
+            | Self::CommandUnknown(_)
+            | Self::EndpointUnknown => Some(RETRY_AFTER),
             Self::RateLimited(exceeded) => {
                 for (name, value) in exceeded.headers() {
                     headers.insert(HeaderName::from_static(name), value);

@@ -40,13 +40,15 @@ pub struct Settings {
 enum Role {
     Ingest,
     Worker,
+    /// A worker that is told to deliver.
+    Webhooks,
 }
 
 impl Role {
     const fn binary(self) -> &'static str {
         match self {
             Self::Ingest => "hotrow-ingest",
-            Self::Worker => "hotrow-worker",
+            Self::Worker | Self::Webhooks => "hotrow-worker",
         }
     }
 }
@@ -64,6 +66,12 @@ impl Settings {
     #[must_use]
     pub fn worker(place: &Place) -> Self {
         Self::new(Role::Worker, place)
+    }
+
+    /// A process at a place that sends webhooks.
+    #[must_use]
+    pub fn webhooks(place: &Place) -> Self {
+        Self::new(Role::Webhooks, place)
     }
 
     fn new(role: Role, place: &Place) -> Self {
@@ -134,7 +142,7 @@ impl Settings {
     pub async fn spawn(&self) -> anyhow::Result<Process> {
         let health_listener = match self.role {
             Role::Ingest => "listening",
-            Role::Worker => "metrics listening",
+            Role::Worker | Role::Webhooks => "metrics listening",
         };
         let admin_token = self
             .environment
@@ -178,6 +186,9 @@ impl Settings {
                 shell
             }
         };
+        if let Role::Webhooks = self.role {
+            command.arg("webhooks");
+        }
         // Nothing of our own environment may act as a setting.
         command
             .env_clear()

@@ -1,0 +1,320 @@
+//! The routes below `/v1/webhooks`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::Utc;
+use hotrow_shared::{
+    sealed::SealError,
+    webhook::{Endpoint, SECRET_PREFIX},
+};
+use serde::Serialize;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    WebhooksDesk,
+    bodies::{NewEndpoint, Patch, Replay, Target, URL},
+    reach, store,
+};
+use crate::{
+    http::{NO_STORE, body, json::Faults, problem::Problem, query},
+    page::{self, in_time},
+};
+
+/// How long a change may take.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(10);
+/// The same for a replay, which may be of many deliveries.
+const REPLAY_TIME_MAX: Duration = Duration::from_secs(20);
+/// Bytes of a secret. (Standard Webhooks 1.0: 24 to 64.)
+const SECRET_LENGTH: usize = 32;
+
+const UNKNOWN_ENDPOINT: Problem = Problem::NotFound("there is no such endpoint");
+
+#[derive(Serialize)]
+struct Page {
+    webhooks: Vec<Endpoint>,
+    /// What to ask for as `after` to get the next page; none on the last.
+    next_after: Option<Uuid>,
+}
+
+#[derive(Serialize)]
+struct Deliveries {
+    deliveries: Vec<store::Delivery>,
+    next_after: Option<i64>,
+}
+
+/// An endpoint whose secret is new. It is told once.
+#[derive(Serialize)]
+struct WithSecret {
+    #[serde(flatten)]
+    endpoint: Endpoint,
+    secret: String,
+}
+
+#[derive(Serialize)]
+struct Replayed {
+    queued: i64,
+}
+
+/// `POST /v1/webhooks`: 201, and the only answer with the secret.
+///
+/// # Errors
+/// 401 without the token, 409 if there are too many, 422 for what an endpoint cannot be, 503 without a database.
+pub(crate) async fn create(
+    State(desk): State<Arc<WebhooksDesk>>,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    desk.admin_token.admit(&headers)?;
+    query::refuse(&uri)?;
+    let content = body::read(&headers, content).await?;
+    let endpoint = body::parse_by_hand(&content, NewEndpoint::examine)?;
+    require_reach(&desk, &endpoint.target).await?;
+    let id = Uuid::new_v4();
+    let (secret, sealed) = new_secret(&desk, id)?;
+    let created = store::create(&desk.pool, id, &endpoint, &sealed);
+    let created = changed(CHANGE_TIME_MAX, created).await?;
+    let endpoint = created.ok_or(Problem::TooManyEndpoints)?;
+    let location = [(header::LOCATION, format!("/v1/webhooks/{id}"))];
+    let body = Json(WithSecret { endpoint, secret });
+    Ok((StatusCode::CREATED, [NO_STORE], location, body).into_response())
+}
+
+/// `GET /v1/webhooks?limit=&after=`.
+///
+/// # Errors
+/// 400 for another parameter, 401 without the token, 422 for a page that cannot be, 503 without a database.
+pub(crate) async fn page(
+    State(desk): State<Arc<WebhooksDesk>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    desk.admin_token.admit(&headers)?;
+    let [limit, after] = query::read(&uri, ["limit", "after"])?;
+    let limit = page::limit(limit.as_deref())?;
+    let after = after.filter(|text| !text.is_empty());
+    let after = after.map_or(Ok(Uuid::nil()), |text| text.parse());
+    let after = after.map_err(|_| {
+        Problem::Invalid("after: must be the next_after of the page before".to_owned())
+    })?;
+    let webhooks = store::page(&desk.pool, after, page::read(limit));
+    let mut webhooks = in_time("the endpoints of webhooks", webhooks).await?;
+    let next_after = page::cut(&mut webhooks, limit, |it| it.id);
+    let page = Page {
+        webhooks,
+        next_after,
+    };
+    Ok(([NO_STORE], Json(page)).into_response())
+}
+
+/// `GET /v1/webhooks/{id}`.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+pub(crate) async fn show(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    let endpoint = known(&desk, id).await?;
+    Ok(([NO_STORE], Json(endpoint)).into_response())
+}
+
+/// `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) of URL, types, description and whether it is enabled.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 422 for what it cannot be, 503 without a database.
+pub(crate) async fn patch(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    let content = body::read_patch(&headers, content).await?;
+    let change = body::parse_by_hand(&content, Patch::examine)?;
+    if let Some(target) = &change.target {
+        require_reach(&desk, target).await?;
+    }
+    let patched = store::patch(&desk.pool, id, &change, &desk.source);
+    let endpoint = changed(CHANGE_TIME_MAX, patched).await?;
+    let endpoint = endpoint.ok_or(UNKNOWN_ENDPOINT)?;
+    Ok(([NO_STORE], Json(endpoint)).into_response())
+}
+
+/// `DELETE /v1/webhooks/{id}`: 204.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+pub(crate) async fn delete(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    if changed(CHANGE_TIME_MAX, store::delete(&desk.pool, id)).await? {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(UNKNOWN_ENDPOINT)
+    }
+}
+
+/// `POST /v1/webhooks/{id}/test`: 202 with the delivery of an event that is sent to this endpoint alone.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 409 for a disabled one, 503 without a database.
+pub(crate) async fn test(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    let endpoint = known(&desk, id).await?;
+    let at = Utc::now();
+    let (event_id, event) = endpoint.test_event(&desk.source, at).map_err(|error| {
+        tracing::error!(%error, "a test event cannot be written as JSON");
+        Problem::Unavailable("the endpoint")
+    })?;
+    let queued = store::queue_test(&desk.pool, id, &event_id, &event, at);
+    let queued = changed(CHANGE_TIME_MAX, queued).await?;
+    let delivery = queued.ok_or(Problem::EndpointDisabled)?;
+    Ok((StatusCode::ACCEPTED, [NO_STORE], Json(delivery)).into_response())
+}
+
+/// `POST /v1/webhooks/{id}/rotate-secret`: 200 with the new secret. The one before signs, too, for a day.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+pub(crate) async fn rotate_secret(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    let (secret, sealed) = new_secret(&desk, id)?;
+    let rotated = changed(CHANGE_TIME_MAX, store::rotate(&desk.pool, id, &sealed)).await?;
+    let endpoint = rotated.ok_or(UNKNOWN_ENDPOINT)?;
+    Ok(([NO_STORE], Json(WithSecret { endpoint, secret })).into_response())
+}
+
+/// `GET /v1/webhooks/{id}/deliveries?after=&limit=`, the latest first.
+///
+/// # Errors
+/// 400 for another parameter, 401 without the token, 404 for an unknown endpoint, 422 for a page that cannot be, 503
+/// without a database.
+pub(crate) async fn deliveries(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    desk.admin_token.admit(&headers)?;
+    let [after, limit] = query::read(&uri, ["after", "limit"])?;
+    let limit = page::limit(limit.as_deref())?;
+    // Without a number, the page begins with the latest.
+    let after = match page::after(after.as_deref())? {
+        0 => i64::MAX,
+        after => after,
+    };
+    let id = id_of(path)?;
+    known(&desk, id).await?;
+    let deliveries = store::deliveries(&desk.pool, id, after, page::read(limit));
+    let mut deliveries = in_time("the deliveries of an endpoint", deliveries).await?;
+    let next_after = page::cut(&mut deliveries, limit, |it| it.id);
+    let page = Deliveries {
+        deliveries,
+        next_after,
+    };
+    Ok(([NO_STORE], Json(page)).into_response())
+}
+
+/// `POST /v1/webhooks/{id}/replay`: 202 with the number of finished deliveries that are sent again.
+///
+/// # Errors
+/// 401 without the token, 404 for an unknown endpoint, 409 for a disabled one, 422 for a span that cannot be, 503 without
+/// a database.
+pub(crate) async fn replay(
+    State(desk): State<Arc<WebhooksDesk>>,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Problem> {
+    let id = admit(&desk, path, &uri, &headers)?;
+    let content = body::read(&headers, content).await?;
+    let replay = body::parse_by_hand(&content, Replay::examine)?;
+    if !known(&desk, id).await?.enabled {
+        return Err(Problem::EndpointDisabled);
+    }
+    let queued = store::replay(&desk.pool, id, &replay);
+    let queued = changed(REPLAY_TIME_MAX, queued).await?;
+    Ok((StatusCode::ACCEPTED, [NO_STORE], Json(Replayed { queued })).into_response())
+}
+
+/// Lets an administrator in to one endpoint, by a route without parameters.
+fn admit(
+    desk: &WebhooksDesk,
+    path: Result<Path<String>, PathRejection>,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Uuid, Problem> {
+    desk.admin_token.admit(headers)?;
+    query::refuse(uri)?;
+    id_of(path)
+}
+
+fn id_of(path: Result<Path<String>, PathRejection>) -> Result<Uuid, Problem> {
+    let Path(id) = path?;
+    id.parse().map_err(|_| UNKNOWN_ENDPOINT)
+}
+
+async fn known(desk: &WebhooksDesk, id: Uuid) -> Result<Endpoint, Problem> {
+    let endpoint = in_time("an endpoint of webhooks", store::read(&desk.pool, id)).await?;
+    endpoint.ok_or(UNKNOWN_ENDPOINT)
+}
+
+async fn require_reach(desk: &WebhooksDesk, target: &Target) -> Result<(), Problem> {
+    let reached = reach::require(target, &desk.networks).await;
+    reached.map_err(|detail| Problem::InvalidBody(Faults::one(&URL, detail)))
+}
+
+/// A new secret, as it is told and as it is kept.
+fn new_secret(desk: &WebhooksDesk, endpoint: Uuid) -> Result<(String, Vec<u8>), Problem> {
+    let secret: [u8; SECRET_LENGTH] = rand::random();
+    let sealed = desk.keys.seal(&secret, endpoint.as_bytes());
+    let sealed = sealed.map_err(|error: SealError| {
+        tracing::error!(%error, "a secret cannot be kept");
+        Problem::Unavailable("the cipher")
+    })?;
+    let told = format!("{SECRET_PREFIX}{}", BASE64_STANDARD.encode(secret));
+    Ok((told, sealed))
+}
+
+/// Bounds the time of a change, whose outcome is unknown without an answer.
+async fn changed<T>(
+    limit: Duration,
+    change: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Problem> {
+    let detail = match timeout(limit, change).await {
+        Ok(Ok(changed)) => return Ok(changed),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {limit:?}"),
+    };
+    tracing::warn!(detail, "an endpoint of webhooks cannot be changed");
+    Err(Problem::EndpointUnknown)
+}
