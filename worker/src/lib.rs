@@ -3,7 +3,7 @@
 //! An order walks through the files in this sequence: `ownership` takes its partition, `partition`
 //! runs the loop over `deliveries`, `batch`, `settle` and `acknowledge`, and `announce` tells what
 //! became of it. [`events`] tells programs beside Hotrow. `expiry` queues the end of holds that are over. [`dead_letters`] keeps what cannot be settled, [`days`] and `audit` look after the
-//! tables, and `store` has the statements that all of them share.
+//! tables, and `store` has the statements that all of them share. [`webhooks`] is a process of its own.
 
 mod acknowledge;
 mod alone;
