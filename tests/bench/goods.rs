@@ -10,8 +10,12 @@ use uuid::Uuid;
 
 /// The hot product.
 pub(crate) const HOT: &str = "chair-123";
+/// A product that is bought beside the hot one.
+pub(crate) const OTHER: &str = "table-456";
 /// So much of each product that no round sells it out.
 pub(crate) const PLENTY: i64 = 100_000_000;
+/// For how long goods are held: longer than any round takes.
+const HOLD_SECONDS: i32 = 3_600;
 /// The products of a shop with many.
 const MANY: u32 = 10_000;
 /// The k-th product is asked for 1/k as often as the first: the usual law of popularity.
@@ -29,8 +33,8 @@ const SEED: u64 = 17;
 
 const PUT_UP: &str = "
     with put as (
-        insert into inventory (sku, title, unit_price_minor, currency, available)
-        select sku, 'Chair', 4990, 'EUR', $2 from unnest($1::text[]) as product (sku)
+        insert into inventory (sku, title, unit_price_minor, currency, available, hold_seconds, hold_seconds_max)
+        select sku, 'Chair', 4990, 'EUR', $2, $3, $3 from unnest($1::text[]) as product (sku)
         returning sku, available
     )
     insert into inventory_ledger (sku, kind, delta, balance)
@@ -40,6 +44,7 @@ const PUT_UP: &str = "
 pub(crate) struct Goods {
     skus: Vec<String>,
     available: i64,
+    hold_seconds: Option<i32>,
 }
 
 impl Goods {
@@ -50,25 +55,37 @@ impl Goods {
 
     /// One product, `available` times.
     pub(crate) fn few(available: i64) -> Self {
+        Self::of(vec![HOT.to_owned()], available)
+    }
+
+    /// One product, `available` times, whose orders are reserved until they are paid.
+    pub(crate) fn held(available: i64) -> Self {
         Self {
-            skus: vec![HOT.to_owned()],
-            available,
+            hold_seconds: Some(HOLD_SECONDS),
+            ..Self::few(available)
         }
+    }
+
+    /// Another product, with plenty of it, whose orders are confirmed at once.
+    pub(crate) fn other() -> Self {
+        Self::of(vec![OTHER.to_owned()], PLENTY)
     }
 
     /// 10,000 products, with plenty of each.
     pub(crate) fn many() -> Self {
-        Self {
-            skus: (0..MANY).map(sku).collect(),
-            available: PLENTY,
-        }
+        Self::of((0..MANY).map(sku).collect(), PLENTY)
     }
 
     /// The products of [`largest_carts`], with plenty of each.
     pub(crate) fn large() -> Self {
+        Self::of((0..LARGE).map(large_sku).collect(), PLENTY)
+    }
+
+    fn of(skus: Vec<String>, available: i64) -> Self {
         Self {
-            skus: (0..LARGE).map(large_sku).collect(),
-            available: PLENTY,
+            skus,
+            available,
+            hold_seconds: None,
         }
     }
 
@@ -77,6 +94,7 @@ impl Goods {
         sqlx::query(PUT_UP)
             .bind(&self.skus)
             .bind(self.available)
+            .bind(self.hold_seconds)
             .execute(database)
             .await?;
         Ok(())

@@ -38,9 +38,9 @@ struct Arguments {
     /// One short round of each row, to see that all is well; its figures are not for quoting
     #[arg(long)]
     quick: bool,
-    /// Only the rows of that name
-    #[arg(long, value_name = "NAME", value_parser = names())]
-    only: Option<String>,
+    /// Only the rows of that name, or of those names: hotrow,hold
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = names())]
+    only: Vec<String>,
     /// Said by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -64,6 +64,7 @@ const FULL: Conditions = Conditions {
     measured: Duration::from_millis(1_500),
     backlog: 500_000,
     largest_carts: 50_000,
+    holds: 100_000,
     stored: 10_000_000,
 };
 
@@ -81,6 +82,7 @@ const QUICK: Conditions = Conditions {
     measured: Duration::from_millis(700),
     backlog: 50_000,
     largest_carts: 8_000,
+    holds: 20_000,
     stored: 500_000,
 };
 
@@ -125,10 +127,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let entries: Vec<_> = PLAN
         .iter()
         .filter(|entry| {
-            arguments
-                .only
-                .as_deref()
-                .is_none_or(|name| name == entry.name)
+            let only = &arguments.only;
+            only.is_empty() || only.iter().any(|name| name == entry.name)
         })
         .collect();
     let (conditions, passes) = if arguments.quick {

@@ -7,6 +7,7 @@ use hotrow_tests::{
     Mode, Place, Process, Proxy, Settings, lag::Lag, law::Verdict, load::Report, processes,
 };
 use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use crate::goods::Goods;
 
@@ -14,8 +15,10 @@ use crate::goods::Goods;
 const FAR: Duration = Duration::from_micros(500);
 /// So long nothing was settled while accepted orders wait: the rest is lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-const CONFIRMED: &str =
-    "select count(*) from orders where order_id = any($1) and status = 'confirmed'";
+/// By what settling first made of them.
+const SETTLED: &str = "select count(*) from orders where order_id = any($1) and status = $2";
+/// By what they are now, which takes a look for changes of each.
+const STANDING: &str = "select count(*) from orders_now where order_id = any($1) and status = $2";
 /// How often the worker is asked how far it is. Each time costs it a fraction of a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -97,24 +100,51 @@ impl Shop {
     /// Checks the conservation law, with every accepted order in it, and that so many of them are
     /// confirmed.
     pub(crate) async fn check(&self, report: &Report, confirmed: usize) -> anyhow::Result<()> {
-        ensure!(
-            report.unanswered.is_empty(),
-            "{} requests had no answer",
-            report.unanswered.len()
-        );
+        self.check_settled(report, "confirmed", confirmed).await
+    }
+
+    /// The same, for orders that were settled as something else.
+    pub(crate) async fn check_settled(
+        &self,
+        report: &Report,
+        status: &str,
+        count: usize,
+    ) -> anyhow::Result<()> {
+        all_answered(report)?;
+        self.check_law(&report.accepted, SETTLED, &[(status, count)])
+            .await
+    }
+
+    /// Checks the conservation law, with these orders in it, and that so many of them are what by now.
+    pub(crate) async fn check_standing(
+        &self,
+        orders: &[Uuid],
+        expected: &[(&str, usize)],
+    ) -> anyhow::Result<()> {
+        self.check_law(orders, STANDING, expected).await
+    }
+
+    async fn check_law(
+        &self,
+        orders: &[Uuid],
+        count_of: &'static str,
+        expected: &[(&str, usize)],
+    ) -> anyhow::Result<()> {
         let mut database = self.database().await?;
-        let verdict = Verdict::read(&mut database, &report.accepted).await?;
-        let found: i64 = sqlx::query_scalar(CONFIRMED)
-            .bind(&report.accepted)
-            .fetch_one(&mut database)
-            .await?;
-        database.close().await?;
+        let verdict = Verdict::read(&mut database, orders).await?;
         ensure!(verdict.holds(), "the conservation law is broken: {verdict}");
-        ensure!(
-            found == i64::try_from(confirmed)?,
-            "{found} orders are confirmed instead of {confirmed}"
-        );
-        Ok(())
+        for (status, count) in expected {
+            let found: i64 = sqlx::query_scalar(count_of)
+                .bind(orders)
+                .bind(status)
+                .fetch_one(&mut database)
+                .await?;
+            ensure!(
+                found == i64::try_from(*count)?,
+                "{found} orders are {status} instead of {count}"
+            );
+        }
+        Ok(database.close().await?)
     }
 
     /// Reads how long the orders of the measured part waited to be settled, and how many were.
@@ -130,24 +160,43 @@ impl Shop {
     }
 }
 
+/// Checks that no request of a load was left without an answer.
+pub(crate) fn all_answered(report: &Report) -> anyhow::Result<()> {
+    let unanswered = report.unanswered.len();
+    ensure!(unanswered == 0, "{unanswered} requests had no answer");
+    Ok(())
+}
+
 /// Waits until a worker that was started with this shop has settled so many orders.
 pub(crate) async fn settled(worker: &Process, orders: usize) -> anyhow::Result<()> {
-    let orders = orders as u64;
+    counted(worker, "hotrow_orders_settled_total", &[], orders).await
+}
+
+/// Waits until a worker that was started with this shop has settled so many payments of reserved orders.
+pub(crate) async fn paid(worker: &Process, payments: usize) -> anyhow::Result<()> {
+    let paid = [("kind", "confirm"), ("answer", "changed")];
+    counted(worker, "hotrow_order_changes_total", &paid, payments).await
+}
+
+async fn counted(
+    worker: &Process,
+    name: &str,
+    labels: &[(&str, &str)],
+    expected: usize,
+) -> anyhow::Result<()> {
+    let expected = expected as u64;
     let mut last_change = Instant::now();
-    let mut last_settled = 0;
+    let mut last_count = 0;
     loop {
-        let settled = worker
-            .metrics()
-            .await?
-            .count("hotrow_orders_settled_total", &[]);
-        if settled >= orders {
+        let count = worker.metrics().await?.count(name, labels);
+        if count >= expected {
             return Ok(());
         }
-        if settled != last_settled {
-            (last_settled, last_change) = (settled, Instant::now());
+        if count != last_count {
+            (last_count, last_change) = (count, Instant::now());
         }
         if last_change.elapsed() > SILENCE_MAX {
-            bail!("{settled} of {orders} accepted orders were settled, and then no more");
+            bail!("{count} of {expected} accepted commands were settled, and then no more");
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -194,9 +194,57 @@ async fn a_buyer_who_waits_asks_until_the_order_is_settled() -> anyhow::Result<(
     Ok(())
 }
 
+#[tokio::test]
+async fn payments_pay_each_order_once_and_wait_if_they_are_told_to() -> anyhow::Result<()> {
+    let shop = Shop::open(|_| Reply::Hold).await?;
+    let orders: Vec<_> = (1..=30).map(Uuid::from_u128).collect();
+    let load = Load::payments(orders.clone(), "a-token", &shop.addresses).connections(4);
+    // Long enough to go round again, if it did.
+    let (no, time) = (Duration::ZERO, Duration::from_millis(300));
+    let report = load.clone().lasting(no, time).run().await?;
+    assert_eq!(
+        report.accepted.iter().copied().collect::<BTreeSet<_>>(),
+        orders.iter().copied().collect()
+    );
+    assert_eq!(report.accepted.len(), orders.len());
+
+    let report = load.and_wait(Duration::from_secs(7)).run().await?;
+    assert_eq!(report.shown, [("confirmed".to_owned(), 30)].into());
+    assert_eq!(report.show_times.count(), 30);
+    let seen = shop.seen();
+    let paid_twice = orders.iter().map(|id| (*id, 2));
+    assert_eq!(seen.payments, paid_twice.collect());
+    assert_eq!(seen.references.len(), 30);
+    assert_eq!(seen.tokens, ["Bearer a-token".to_owned()].into());
+    assert_eq!(seen.preferences, ["wait=7".to_owned()].into());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_buyer_who_pays_is_told_what_the_payment_made_of_the_order() -> anyhow::Result<()> {
+    let shop = Shop::open(|_| Reply::Hold).await?;
+    let report = Load::of(Basket::one("chair", 1), &shop.addresses)
+        .and_wait(Duration::from_secs(7))
+        .and_pay("a-token")
+        .orders(40)
+        .connections(4)
+        .run()
+        .await?;
+
+    let seen = shop.seen();
+    assert_eq!(report.accepted.len(), 40);
+    assert_eq!(report.told, [("confirmed".to_owned(), 40)].into());
+    assert_eq!(report.tell_times.count(), 40);
+    let paid_once = seen.accepted.iter().map(|id| (*id, 1));
+    assert_eq!(seen.payments, paid_once.collect());
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 enum Reply {
     Accept,
+    /// An order that reads "reserved" once it was asked for, until it is paid.
+    Hold,
     AcceptAfter(Duration),
     SoldOut,
     HangUp,
@@ -217,6 +265,10 @@ struct Seen {
     accepted: BTreeSet<Uuid>,
     /// How often each order was asked for.
     reads: BTreeMap<Uuid, u64>,
+    /// How often each order was paid.
+    payments: BTreeMap<Uuid, u64>,
+    references: BTreeSet<String>,
+    tokens: BTreeSet<String>,
     preferences: BTreeSet<String>,
 }
 
@@ -259,16 +311,30 @@ async fn serve(
             reply(seen.requests - 1)
         };
         let answer = match (request.order, reply) {
-            (Some(id), _) => {
+            (Some(id), _) if request.is_payment => {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                *seen.payments.entry(id).or_default() += 1;
+                let (status, word) = match request.preference {
+                    Some(_) => ("200 OK", "confirmed"),
+                    None => ("202 Accepted", "reserved"),
+                };
+                let document = format!(r#"{{"order_id":"{id}","status":"{word}"}}"#);
+                answer(status, &document)
+            }
+            (Some(id), reply) => {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 let asked = seen.reads.entry(id).or_default();
                 *asked += 1;
-                let status = if *asked == 1 { "queued" } else { "confirmed" };
+                let status = match (*asked, reply) {
+                    (1, _) => "queued",
+                    (_, Reply::Hold) => "reserved",
+                    _ => "confirmed",
+                };
                 answer("200 OK", &format!(r#"{{"status":"{status}"}}"#))
             }
             (None, Reply::HangUp) => return Ok(()),
             (None, Reply::SoldOut) => answer("409 Conflict", r#"{"code":"sold_out"}"#),
-            (None, Reply::Accept | Reply::AcceptAfter(_)) => {
+            (None, Reply::Accept | Reply::Hold | Reply::AcceptAfter(_)) => {
                 if let Reply::AcceptAfter(time) = reply {
                     tokio::time::sleep(time).await;
                 }
@@ -290,6 +356,9 @@ impl Seen {
     fn note(&mut self, request: &Request) {
         self.keys.extend(request.key.clone());
         self.preferences.extend(request.preference.clone());
+        self.tokens.extend(request.token.clone());
+        let reference = request.body["payment_reference"].as_str();
+        self.references.extend(reference.map(str::to_owned));
         if request.order.is_none() {
             let customer = request.body["customer_id"].as_str();
             self.customers.extend(customer.map(str::to_owned));
@@ -300,10 +369,12 @@ impl Seen {
 
 #[derive(Default)]
 struct Request {
-    /// The order that is asked for; none where one is placed.
+    /// The order that is asked for, or paid; none where one is placed.
     order: Option<Uuid>,
+    is_payment: bool,
     key: Option<String>,
     preference: Option<String>,
+    token: Option<String>,
     body: Value,
 }
 
@@ -319,10 +390,11 @@ impl Request {
             match line.trim_end().split_once(": ") {
                 Some(("content-length", value)) => length = value.parse()?,
                 Some(("idempotency-key", value)) => request.key = Some(value.to_owned()),
+                Some(("authorization", value)) => request.token = Some(value.to_owned()),
                 Some(("prefer", value)) => request.preference = Some(value.to_owned()),
                 Some(_) => {}
                 None if line == "\r\n" => break,
-                None => request.order = order_asked_for(&line)?,
+                None => (request.order, request.is_payment) = order_asked_for(&line)?,
             }
         }
         if length > 0 {
@@ -334,16 +406,20 @@ impl Request {
     }
 }
 
-fn order_asked_for(line: &str) -> anyhow::Result<Option<Uuid>> {
-    let Some(path) = line.strip_prefix("GET /v1/orders/") else {
-        assert_eq!(line, "POST /v1/orders HTTP/1.1\r\n");
-        return Ok(None);
-    };
-    let id = path
-        .split_once(' ')
-        .context("a request line without a version")?
-        .0;
-    Ok(Some(id.parse()?))
+/// The order that a request line names, and whether it is paid.
+fn order_asked_for(line: &str) -> anyhow::Result<(Option<Uuid>, bool)> {
+    let target = line
+        .strip_suffix(" HTTP/1.1\r\n")
+        .context("a request line without a version")?;
+    if let Some(id) = target.strip_prefix("GET /v1/orders/") {
+        return Ok((Some(id.parse()?), false));
+    }
+    let path = target.strip_prefix("POST /v1/orders").context("a POST")?;
+    let paid = path.strip_prefix('/');
+    let paid = paid.and_then(|path| path.strip_suffix("/confirm"));
+    assert!(path.is_empty() || paid.is_some(), "{line}");
+    let id = paid.map(str::parse).transpose()?;
+    Ok((id, id.is_some()))
 }
 
 fn answer(status: &str, body: &str) -> String {

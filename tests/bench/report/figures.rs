@@ -14,6 +14,12 @@ pub(crate) enum Figure {
     SettledPerSecond,
     /// Other answers: reads, refusals, outcomes told to clients who wait.
     AnsweredPerSecond,
+    /// Purchases that were refused while something else was measured.
+    RefusedPerSecond,
+    /// Payments that were refused, in all.
+    PaymentsRefused,
+    /// Seconds from when holds were due until their goods were back in the stock.
+    BackSeconds,
     /// Milliseconds from sending a request, in an open loop from its intended start, to its answer.
     P50Ms,
     /// See [`Figure::P50Ms`].
@@ -44,10 +50,13 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// Every figure, as the table's columns stand.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::AcceptedPerSecond,
         Self::SettledPerSecond,
         Self::AnsweredPerSecond,
+        Self::RefusedPerSecond,
+        Self::PaymentsRefused,
+        Self::BackSeconds,
         Self::P50Ms,
         Self::P99Ms,
         Self::P999Ms,
@@ -69,6 +78,9 @@ impl Figure {
             Self::AcceptedPerSecond => "accepted_per_second",
             Self::SettledPerSecond => "settled_per_second",
             Self::AnsweredPerSecond => "answered_per_second",
+            Self::RefusedPerSecond => "refused_per_second",
+            Self::PaymentsRefused => "payments_refused",
+            Self::BackSeconds => "back_seconds",
             Self::P50Ms => "p50_ms",
             Self::P99Ms => "p99_ms",
             Self::P999Ms => "p999_ms",
@@ -94,6 +106,7 @@ impl Figure {
             | Self::SettledP50Ms
             | Self::SettledP99Ms
             | Self::SettledP999Ms => " ms",
+            Self::BackSeconds => " s",
             Self::MemoryIngestMb | Self::MemoryWorkerMb => " MB",
             _ => "",
         }
@@ -120,13 +133,16 @@ impl Round {
 }
 
 impl fmt::Display for Round {
-    /// The rates alone: a sign of life while the benchmark runs.
+    /// The rates, or the time, alone: a sign of life while the benchmark runs.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rates = [
             (Figure::AcceptedPerSecond, "accepted"),
             (Figure::SettledPerSecond, "settled"),
             (Figure::AnsweredPerSecond, "answered"),
         ];
+        if let Some(seconds) = self.0.get(&Figure::BackSeconds) {
+            return write!(formatter, "  back after {seconds:.1} s");
+        }
         for (figure, name) in rates {
             if let Some(rate) = self.0.get(&figure) {
                 write!(formatter, "  {name} {:.0}", HumanFloatCount(*rate))?;

@@ -84,6 +84,9 @@ fn head(figure: Figure) -> &'static str {
         Figure::AcceptedPerSecond => "\naccepted\nper s",
         Figure::SettledPerSecond => "\nsettled\nper s",
         Figure::AnsweredPerSecond => "\nanswered\nper s",
+        Figure::RefusedPerSecond => "\nrefused\nper s",
+        Figure::PaymentsRefused => "\npayments\nrefused",
+        Figure::BackSeconds => "stock\nback\ns",
         Figure::P50Ms => "answer\np50\nms",
         Figure::P99Ms => "answer\np99\nms",
         Figure::P999Ms => "answer\np99.9\nms",
@@ -120,10 +123,11 @@ fn cell(row: &Row, figure: Figure) -> String {
         return String::new();
     };
     match figure {
-        AcceptedPerSecond | SettledPerSecond | AnsweredPerSecond => {
+        AcceptedPerSecond | SettledPerSecond | AnsweredPerSecond | Figure::RefusedPerSecond => {
             let spread = spread(row, figure).unwrap_or_default();
             format!("{:.0}{spread}", HumanFloatCount(median))
         }
+        Figure::PaymentsRefused => format!("{median:.0}"),
         Figure::CpuIngest | Figure::CpuWorker | Figure::CpuBroker | Figure::CpuDatabase => {
             short(median * MICROSECONDS)
         }

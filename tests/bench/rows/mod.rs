@@ -2,9 +2,13 @@
 
 mod ceiling;
 mod drain;
+mod expire;
 mod growth;
 mod largest_carts;
+mod life;
+mod pay;
 mod poll;
+mod reserved;
 mod rival;
 mod sale;
 mod slow_clients;
@@ -29,6 +33,8 @@ pub(crate) struct Conditions {
     pub(crate) backlog: u64,
     /// Orders of [`largest_carts`] that wait before a worker comes.
     pub(crate) largest_carts: u64,
+    /// Holds that are over at the same moment.
+    pub(crate) holds: u64,
     /// Orders that are stored before [`growth`].
     pub(crate) stored: u32,
 }
@@ -65,7 +71,7 @@ const fn entry(name: &'static str, variant: &'static str, measure: Measure) -> E
 
 /// Every row, in the sequence of the report. A pass goes through all of them once, and what is compared lies
 /// side by side in it, so that it sees the same machine.
-pub(crate) const PLAN: [Entry; 27] = [
+pub(crate) const PLAN: [Entry; 32] = [
     entry("row-lock", "64 connections", |bench| {
         rival::round(bench, Rival::RowLock, Distance::Near, 64).boxed_local()
     }),
@@ -85,8 +91,14 @@ pub(crate) const PLAN: [Entry; 27] = [
     entry("hotrow", "256 connections", |bench| {
         sale::round(bench, Sale::hot(256)).boxed_local()
     }),
+    entry("pay", "256 connections", |bench| {
+        pay::closed_loop(bench).boxed_local()
+    }),
     entry("hotrow", "1,024 connections", |bench| {
         sale::round(bench, Sale::hot(1_024)).boxed_local()
+    }),
+    entry("hold", "1,024 connections", |bench| {
+        sale::round(bench, Sale::hot(1_024).held()).boxed_local()
     }),
     entry("keyed", "1,024 connections", |bench| {
         sale::round(bench, Sale::hot(1_024).keyed()).boxed_local()
@@ -121,6 +133,15 @@ pub(crate) const PLAN: [Entry; 27] = [
     }),
     entry("poll", "5,000 waiting", |bench| {
         poll::waiting(bench).boxed_local()
+    }),
+    entry("life", "1,000 clients", |bench| {
+        life::round(bench).boxed_local()
+    }),
+    entry("pay", "in a stampede", |bench| {
+        pay::in_a_stampede(bench).boxed_local()
+    }),
+    entry("expire", "all at once", |bench| {
+        expire::round(bench).boxed_local()
     }),
     entry("sold-out", "refusals", |bench| {
         sold_out::round(bench, sold_out::Keys::None).boxed_local()

@@ -16,9 +16,10 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Shared, Turn,
+    Errand, Shared, Turn,
     answer::{self, Answer},
     order::{ReadTemplate, Template, in_turn},
+    payment::PaymentTemplate,
     report::{Moment, Report},
 };
 use crate::wait;
@@ -27,11 +28,15 @@ use crate::wait;
 const AWAY_MAX: Duration = Duration::from_secs(30);
 /// How often a buyer who waits asks again while the order is queued.
 const ASKS_MAX: usize = 3;
+/// The status of an order whose goods are held until it is paid.
+const RESERVED: &str = "reserved";
 
 /// What the buyers of one thread share who order at the same target.
 pub(super) struct Templates {
     pub orders: Vec<Template>,
     pub read: ReadTemplate,
+    /// Of those who pay.
+    pub payment: Option<PaymentTemplate>,
 }
 
 impl Templates {
@@ -48,6 +53,10 @@ impl Templates {
         Self {
             orders: load.baskets.iter().map(order).collect(),
             read: ReadTemplate::new(target, load.wait),
+            payment: load
+                .pay_token
+                .as_deref()
+                .map(|token| PaymentTemplate::new(target, token, load.wait)),
         }
     }
 }
@@ -95,12 +104,18 @@ impl Buyer {
                     due
                 }
             };
-            let is_open = match self.shared.load.reads.as_ref() {
-                Some(ids) => {
-                    self.read(number, ids[in_turn(number, ids.len())], since)
-                        .await?
+            let is_open = match &self.shared.load.errand {
+                Errand::Orders => self.order(number, since).await?,
+                Errand::Reads(ids) => {
+                    let id = ids[in_turn(number, ids.len())];
+                    self.templates.read.write(&mut self.request, id);
+                    self.ask(number, since).await?
                 }
-                None => self.order(number, since).await?,
+                Errand::Payments(ids) => {
+                    let id = ids[in_turn(number, ids.len())];
+                    self.write_payment(id, number);
+                    self.ask(number, since).await?
+                }
             };
             if !is_open {
                 self.connect_again().await?;
@@ -144,9 +159,14 @@ impl Buyer {
                 return Ok(false);
             };
             match answer {
+                Answer::Shown(status) if status == RESERVED && self.templates.payment.is_some() => {
+                    if !is_open {
+                        self.connect_again().await?;
+                    }
+                    return self.pay(number, id, since).await;
+                }
                 Answer::Shown(status) if status != "queued" || asked == ASKS_MAX => {
-                    let moment = self.moment(since);
-                    self.tally.borrow_mut().tell(&status, moment);
+                    self.tell(&status, since);
                     return Ok(is_open);
                 }
                 Answer::Shown(_) if is_open => {}
@@ -159,8 +179,30 @@ impl Buyer {
         Ok(true)
     }
 
-    async fn read(&mut self, number: u64, id: Uuid, since: Instant) -> anyhow::Result<bool> {
-        self.templates.read.write(&mut self.request, id);
+    /// Pays a reserved order, and is told what it is then.
+    async fn pay(&mut self, number: u64, id: Uuid, since: Instant) -> anyhow::Result<bool> {
+        self.write_payment(id, number);
+        let Some((answer, is_open)) = self.exchange().await? else {
+            self.give_up(number);
+            return Ok(false);
+        };
+        match &answer {
+            Answer::Shown(status) => self.tell(status, since),
+            // The wait is over, and the payment is not settled.
+            Answer::Accepted(_) => self.tell(RESERVED, since),
+            Answer::Refused { .. } => self.count(&answer, since),
+        }
+        Ok(is_open)
+    }
+
+    fn write_payment(&mut self, id: Uuid, number: u64) {
+        if let Some(payment) = &self.templates.payment {
+            payment.write(&mut self.request, id, number);
+        }
+    }
+
+    /// Sends the request that is written, and counts its answer. Returns whether the connection is open.
+    async fn ask(&mut self, number: u64, since: Instant) -> anyhow::Result<bool> {
         let Some((answer, is_open)) = self.exchange().await? else {
             self.give_up(number);
             return Ok(false);
@@ -199,6 +241,12 @@ impl Buyer {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         self.tally.borrow_mut().answer(answer, moment);
+    }
+
+    /// Counts what a buyer who waited is told.
+    fn tell(&self, status: &str, since: Instant) {
+        let moment = self.moment(since);
+        self.tally.borrow_mut().tell(status, moment);
     }
 
     fn moment(&self, since: Instant) -> Moment {

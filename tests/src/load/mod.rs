@@ -11,6 +11,7 @@ mod arrivals;
 mod buyer;
 mod limits;
 mod order;
+mod payment;
 mod report;
 
 use std::{
@@ -55,10 +56,21 @@ pub struct Load {
     key_prefix: Option<String>,
     connections: usize,
     threads: usize,
-    reads: Option<Arc<[Uuid]>>,
+    errand: Errand,
     wait: Option<Duration>,
+    pay_token: Option<String>,
     span: Option<Span>,
     per_second: Option<f64>,
+}
+
+/// What the buyers are there for.
+#[derive(Debug, Clone)]
+enum Errand {
+    Orders,
+    /// Of these orders, again from the first after the last.
+    Reads(Arc<[Uuid]>),
+    /// Of these orders, once each.
+    Payments(Arc<[Uuid]>),
 }
 
 /// How long a load lasts.
@@ -84,8 +96,9 @@ impl Load {
             key_prefix: None,
             connections: 64,
             threads: 2,
-            reads: None,
+            errand: Errand::Orders,
             wait: None,
+            pay_token: None,
             span: None,
             per_second: None,
         }
@@ -96,16 +109,37 @@ impl Load {
     pub fn reads(orders: Vec<Uuid>, targets: &[SocketAddr]) -> Self {
         Self {
             baskets: Vec::new(),
-            reads: Some(orders.into()),
+            errand: Errand::Reads(orders.into()),
+            ..Self::of(Basket::several(Vec::new()), targets)
+        }
+    }
+
+    /// Payments of reserved `orders` by a shop with this token, each order once, instead of orders. A payment with a
+    /// 202 counts as accepted. One that waits and gets a 200 counts as shown, with the status that it tells.
+    #[must_use]
+    pub fn payments(orders: Vec<Uuid>, token: &str, targets: &[SocketAddr]) -> Self {
+        Self {
+            baskets: Vec::new(),
+            orders: u64::MAX,
+            errand: Errand::Payments(orders.into()),
+            pay_token: Some(token.to_owned()),
             ..Self::of(Basket::several(Vec::new()), targets)
         }
     }
 
     /// Each buyer whose order is accepted asks for its outcome with `Prefer: wait`, and buys again
-    /// when it is told.
+    /// when it is told. Reads and payments wait in the same way.
     #[must_use]
     pub fn and_wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
+        self
+    }
+
+    /// Each buyer who waits and is told that the order is reserved pays it with the shop's token, and waits for that,
+    /// too: the outcome is what the payment made of the order.
+    #[must_use]
+    pub fn and_pay(mut self, token: &str) -> Self {
+        self.pay_token = Some(token.to_owned());
         self
     }
 
@@ -193,9 +227,9 @@ impl Load {
     pub fn start(self) -> anyhow::Result<Running> {
         ensure!(!self.targets.is_empty(), "a load needs a target");
         ensure!(
-            match &self.reads {
-                Some(orders) => !orders.is_empty(),
-                None => !self.baskets.is_empty(),
+            match &self.errand {
+                Errand::Orders => !self.baskets.is_empty(),
+                Errand::Reads(orders) | Errand::Payments(orders) => !orders.is_empty(),
             },
             "a load needs something to ask for"
         );
@@ -248,6 +282,14 @@ impl Load {
     fn is_measured(&self, at: Duration) -> bool {
         self.span
             .is_none_or(|Span { warm_up, measured }| (warm_up..warm_up + measured).contains(&at))
+    }
+
+    /// How many requests there are at most.
+    fn requests(&self) -> u64 {
+        match &self.errand {
+            Errand::Payments(orders) => self.orders.min(orders.len() as u64),
+            Errand::Orders | Errand::Reads(_) => self.orders,
+        }
     }
 
     /// When the load ends, after its start.
@@ -384,7 +426,7 @@ impl Shared {
             (None, Some(length)) if self.started.elapsed() >= length => return None,
             (None, _) => None,
         };
-        (turn < self.load.orders).then(|| Turn {
+        (turn < self.load.requests()).then(|| Turn {
             number: self.load.first_order.wrapping_add(turn),
             due,
         })

@@ -60,7 +60,7 @@ pub(super) fn in_turn(number: u64, count: usize) -> usize {
 /// As many digits as any number has in hexadecimal, so that all requests of a template are equally long.
 const DIGITS: usize = 16;
 /// Stands in a template for a number; nothing else in a request looks like it.
-const PLACE: &str = "################";
+pub(super) const PLACE: &str = "################";
 
 /// A request with places for the customer's number and, where there is a key, the order's.
 pub(super) struct Template {
@@ -135,7 +135,7 @@ impl ReadTemplate {
     }
 }
 
-fn write_number(place: &mut [u8], number: u64) {
+pub(super) fn write_number(place: &mut [u8], number: u64) {
     const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
     for (digit, byte) in place[..DIGITS].iter_mut().enumerate() {
         *byte = HEXADECIMAL[(number >> (4 * (DIGITS - 1 - digit)) & 0xf) as usize];

@@ -12,14 +12,14 @@ use super::{
     Report,
     figures::{Figure::SettledPerSecond, Id, Row, best},
     goals::{
-        FAR_HOTROW, FAR_ONE_STATEMENT, FAR_ROW_LOCK, HOTROW, HOTROW_64, HOTROW_256, ONE_STATEMENT,
-        QUEUE_PER_ORDER, ROW_LOCK,
+        FAR_HOTROW, FAR_ONE_STATEMENT, FAR_ROW_LOCK, HOLD, HOTROW, HOTROW_64, HOTROW_256,
+        ONE_STATEMENT, PAY, QUEUE_PER_ORDER, ROW_LOCK,
     },
 };
 
 const HEADING: &str = "One hot product: orders settled per second";
 
-const PANELS: [Panel; 2] = [
+const PANELS: [Panel; 3] = [
     Panel {
         title: "The database on the same machine",
         base: ROW_LOCK,
@@ -42,6 +42,14 @@ const PANELS: [Panel; 2] = [
             hotrow(&[HOTROW_64], "Hotrow, 64 connections"),
             hotrow(&[HOTROW_256], "Hotrow, 256 connections"),
             hotrow(&[HOTROW], "Hotrow, 1,024 connections"),
+        ],
+    },
+    Panel {
+        title: "Goods that are held until they are paid",
+        base: ROW_LOCK,
+        bars: &[
+            hotrow(&[HOLD], "reserved, 1,024 connections"),
+            hotrow(&[PAY], "paid, 256 connections"),
         ],
     },
     Panel {
