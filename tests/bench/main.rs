@@ -68,7 +68,7 @@ const FULL: Conditions = Conditions {
     stored: 10_000_000,
 };
 
-/// On fewer cores starting, checking and filling take longer, and all of it is to take 6 minutes at most.
+/// On fewer cores starting, checking and filling take longer, which shorter rounds make up for.
 const FULL_ON_FEW_CORES: Conditions = Conditions {
     warm_up: Duration::from_millis(400),
     measured: Duration::from_millis(900),

@@ -23,8 +23,10 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 256;
-/// So many orders are reserved for each purchase that the time of a round is enough for: payments must not run out.
-const RESERVED_SHARE: f64 = 1.25;
+/// So many orders are reserved for each request that the time of a round is enough for: payments must not run out.
+const RESERVED_SHARE: f64 = 1.5;
+/// Purchases may have had a bad moment, and payments not.
+const RESERVED_MIN: u64 = 30_000;
 
 /// In a stampede, the broker is so far away, one way, and an envelope has so few orders. Together they bound what the
 /// pipeline takes to some thousand orders per second, whatever the machine: three times what it takes without such
@@ -57,7 +59,7 @@ pub(super) async fn closed_loop(bench: &mut Bench) -> anyhow::Result<Round> {
     let conditions = bench.conditions;
     let length = conditions.warm_up + conditions.measured;
     let enough = count(per_second * length.as_secs_f64() * RESERVED_SHARE);
-    let (shop, orders) = reserve(&Goods::held(PLENTY), enough).await?;
+    let (shop, orders) = reserve(&Goods::held(PLENTY), enough.max(RESERVED_MIN)).await?;
     let (ingest, worker) = shop.start().await?;
     let payers = Payers {
         place: &shop.place,
