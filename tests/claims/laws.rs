@@ -84,6 +84,38 @@ async fn a_balance_that_does_not_follow_is_found() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn an_entry_that_moved_other_goods_than_it_says_is_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    let says = |taken: i64, released: i64| {
+        let says =
+            "update inventory_ledger set taken = $1, released = $2 where kind = 'settlement'";
+        sqlx::query(says).bind(taken).bind(released)
+    };
+    says(5, 2).execute(&mut database).await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert!(verdict.holds(), "{verdict}");
+    says(5, 1).execute(&mut database).await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert!(!verdict.holds());
+    assert_eq!(verdict.accounts[0].wrong_moves, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn goods_that_are_held_for_no_order_are_found() -> anyhow::Result<()> {
+    let (_place, mut database) = books().await?;
+    database.execute("update inventory set held = 3").await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert!(!verdict.holds());
+    database
+        .execute("update orders set status = 'reserved' where status = 'confirmed'")
+        .await?;
+    let verdict = Verdict::read(&mut database, &[]).await?;
+    assert!(verdict.holds(), "{verdict}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn another_name_of_an_order_has_no_effect() -> anyhow::Result<()> {
     let (_place, mut database) = books().await?;
     let alias = Uuid::from_u128(5);

@@ -37,7 +37,9 @@ const ACCOUNTS: &str = "
                -coalesce(sum(delta) filter (where kind = 'settlement'), 0) as settled,
                coalesce(sum(delta) filter (where kind <> 'settlement'), 0) as stocked,
                coalesce(sum(orders) filter (where kind = 'settlement'), 0) as orders,
-               count(*) filter (where balance <> running_balance) as wrong_balances
+               count(*) filter (where balance <> running_balance) as wrong_balances,
+               -- Entries that say nothing of it are of a release before holds.
+               count(*) filter (where delta <> released - taken) as wrong_moves
         from (select *, sum(delta) over (partition by sku order by id) as running_balance
               from inventory_ledger) as ledger
         group by sku
@@ -52,7 +54,8 @@ const ACCOUNTS: &str = "
            coalesce(moved.units, 0)::bigint as ledger,
            coalesce(confirmed.orders, 0)::bigint as confirmed_orders,
            coalesce(moved.orders, 0)::bigint as settled_orders,
-           coalesce(wrong_balances, 0) as wrong_balances
+           coalesce(wrong_balances, 0) as wrong_balances,
+           coalesce(wrong_moves, 0) as wrong_moves
     from inventory full join confirmed using (sku) full join moved using (sku)
     order by sku";
 
@@ -99,10 +102,13 @@ pub struct Account {
     pub settled_orders: i64,
     /// Ledger rows whose balance is not the sum of the changes up to them.
     pub wrong_balances: i64,
+    /// Ledger rows whose change is not what was released less what was taken.
+    pub wrong_moves: i64,
 }
 
 impl Account {
-    /// Returns whether the ledger explains what is left, and the confirmed orders explain the ledger.
+    /// Returns whether the ledger explains what is left, the orders explain the ledger, and the reserved ones what is
+    /// held.
     #[must_use]
     pub fn balances(&self) -> bool {
         self.ledger == self.available
@@ -111,6 +117,7 @@ impl Account {
             && self.settled_orders == self.confirmed_orders
             && self.available >= 0
             && self.wrong_balances == 0
+            && self.wrong_moves == 0
     }
 
     /// Units that were promised to buyers and never were in stock.
@@ -240,9 +247,9 @@ impl fmt::Display for Verdict {
             .filter(|account| !account.balances())
             .peekable();
         if unbalanced.peek().is_none() {
-            return write!(formatter, "stock, ledger and orders agree");
+            return write!(formatter, "stock, holds, ledger and orders agree");
         }
-        write!(formatter, "stock, ledger and orders disagree:")?;
+        write!(formatter, "stock, holds, ledger and orders disagree:")?;
         unbalanced.try_for_each(|account| write!(formatter, " {account:?}"))
     }
 }
