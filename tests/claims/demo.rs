@@ -1,96 +1,292 @@
-//! Claims about the demo: what it suggests to a person who looks around works.
+//! Claims about the demo: what it counts adds up, what it suggests to a person who looks around works, and it can be
+//! interrupted.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    fs,
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
     thread,
+    time::Duration,
 };
 
-use anyhow::{Context, anyhow, ensure};
-use hotrow_tests::Client;
+use anyhow::{Context, ensure};
+use hotrow_tests::wait;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::Method;
-use serde_json::Value;
+use procfs::process::{Process, all_processes};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+const A_WHILE: Duration = Duration::from_secs(30);
+
+/// A short stampede.
+const SHORT: [&str; 6] = ["--orders", "500", "--stock", "100", "--connections", "8"];
+/// Where the suggestions are.
+const BEFORE_THE_FIRST: &str = "To try";
+/// What the last suggestion asks for.
+const THE_LAST: &str = "/restock";
+
 #[tokio::test]
-async fn the_first_order_that_the_demo_suggests_is_confirmed() -> anyhow::Result<()> {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
-        .args([
-            "--stay",
-            "--orders",
-            "500",
-            "--stock",
-            "100",
-            "--connections",
-            "8",
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let said = BufReader::new(demo.stderr.take().context("no standard error")?).lines();
-    let (suggest, suggested) = oneshot::channel();
-    // To its end: a program that says something to nobody fails.
-    thread::spawn(move || {
-        let mut lines = said.map_while(Result::ok);
-        let first = lines.find(|line| line.trim_start().starts_with("curl "));
-        let _ = suggest.send(first.zip(lines.next()));
-        lines.for_each(drop);
-    });
-    let outcome = match suggested.await? {
-        Some((line, rest)) => order(&(line.replace('\\', " ") + &rest)).await,
-        None => Err(anyhow!("the demo ended and suggested nothing")),
+async fn the_demo_counts_both_acts_and_the_life_that_it_suggests_works() -> anyhow::Result<()> {
+    let mut demo = demo(&["--json", "--stay"]).spawn()?;
+    let mut output = BufReader::new(demo.stdout.take().context("no standard output")?);
+    let said = Said::by(&mut demo, |line| line.contains(THE_LAST))?;
+    let result = async {
+        let said = said.until_then.await.context("it ended too early")?;
+        let mut result = String::new();
+        output.read_line(&mut result)?;
+        let answers = try_out(&commands(&said)).await?;
+        anyhow::Ok((result, answers))
     };
-    kill(Pid::from_raw(i32::try_from(demo.id())?), Signal::SIGINT)?;
-    demo.wait()?;
-    let (words, outcome) = outcome?;
-    ensure!(
-        outcome["status"] == "confirmed",
-        "{words:?} came to {outcome}"
+    let result = result.await;
+    let status = interrupt(&mut demo)?;
+    let (counted, answers) = result?;
+    assert_eq!(status, Some(0));
+    adds_up(&serde_json::from_str(&counted)?);
+    assert_eq!(output.read_to_end(&mut Vec::new())?, 0, "one JSON object");
+
+    let [
+        first,
+        again,
+        reserved,
+        paid,
+        cancelled,
+        changes,
+        tables,
+        unmatched,
+        chairs,
+    ] = answers.as_slice()
+    else {
+        panic!("other suggestions than expected: {answers:?}");
+    };
+    assert_eq!(first["order_id"], again["order_id"], "one key is one order");
+    for (order, status) in [
+        (reserved, "reserved"),
+        (paid, "confirmed"),
+        (cancelled, "cancelled"),
+    ] {
+        assert_eq!(order["status"], status, "{order}");
+    }
+    let statuses: Vec<_> = changes["changes"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|change| &change["status"])
+        .collect();
+    assert_eq!(
+        json!(statuses),
+        json!(["reserved", "confirmed", "cancelled"])
     );
+    assert_eq!(
+        (&tables["available"], &tables["held"]),
+        (&json!(100), &json!(0))
+    );
+    assert_eq!(unmatched["payments"][0]["why"], "expired");
+    assert_eq!(chairs["available"], 100);
     Ok(())
 }
 
-/// Does what a `curl` command says, and asks what became of the order.
-async fn order(command: &str) -> anyhow::Result<(Vec<String>, Value)> {
-    // Quoted words are the odd ones; nothing else on the line needs quotes.
-    let words: Vec<String> = command
-        .split('\'')
-        .enumerate()
-        .flat_map(|(number, part)| match number % 2 {
-            0 => part.split_whitespace().map(str::to_owned).collect(),
-            _ => vec![part.to_owned()],
-        })
-        .collect();
-    let url: reqwest::Url = words
-        .iter()
-        .find(|word| word.starts_with("http://"))
-        .context("no URL")?
-        .parse()?;
-    let follows = |flag: &'static str| {
-        words
-            .windows(2)
-            .filter(move |pair| pair[0] == flag)
-            .map(|pair| pair[1].as_str())
+/// Checks the result of a short stampede and of the act behind it.
+fn adds_up(result: &Value) {
+    let count = |name: &str| {
+        let count = result[name].as_u64();
+        count.unwrap_or_else(|| panic!("no {name} in {result}"))
     };
-    let headers: Vec<_> = follows("-H")
-        .filter_map(|header| header.split_once(": "))
-        .filter(|(name, _)| *name != "content-type")
+    // The stampede alone, whatever was sold behind it.
+    let answered = count("accepted") + count("refused") + count("unanswered");
+    assert_eq!((count("orders"), answered), (500, 500), "{result}");
+    assert_eq!((count("stock"), count("confirmed")), (100, 100), "{result}");
+    let settled = count("confirmed") + count("sold_out");
+    assert_eq!(settled, count("accepted"), "{result}");
+    for never in [
+        "lost",
+        "doubled",
+        "oversold",
+        "rejected_otherwise",
+        "failed",
+    ] {
+        assert_eq!(count(never), 0, "{result}");
+    }
+    assert_eq!(result["books_balance"], true, "{result}");
+
+    let ended = count("paid") + count("cancelled") + count("expired");
+    assert_eq!(count("reserved"), ended, "{result}");
+    assert_eq!(count("paid") + count("late_paid"), 300, "all are sold");
+    assert!(count("cancelled") > 0 && count("expired") > 0, "{result}");
+    assert!(count("unmatched") > 0, "{result}");
+    let late = count("late_paid") + count("unmatched");
+    assert!(late < count("expired"), "{result}");
+    assert!(result.get("webhooks_delivered").is_some(), "{result}");
+}
+
+#[tokio::test]
+async fn an_interrupt_while_goods_are_held_leaves_nothing_behind() -> anyhow::Result<()> {
+    let parent = TempDir::new()?;
+    // As root, PostgreSQL runs as another user, who has to reach its folder in there.
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755))?;
+    let mut demo = demo(&[])
+        .env("TMPDIR", parent.path())
+        .env_remove("DATABASE_URL")
+        .env_remove("AMQP_URL")
+        .spawn()?;
+    // A line each second says how many are held.
+    let said = Said::by(&mut demo, |line| line.starts_with("held "))?;
+    let is_held = said.until_then.await;
+    let id = i32::try_from(demo.id())?;
+    let children: Vec<_> = all_processes()?
+        .filter_map(|process| process.ok()?.stat().ok())
+        .filter(|stat| stat.ppid == id)
+        .map(|stat| (stat.pid, stat.starttime))
         .collect();
-    let body = serde_json::from_str(follows("-d").next().context("no body")?)?;
-    let address = format!(
-        "{}:{}",
-        url.host_str().unwrap_or_default(),
-        url.port().unwrap_or_default()
-    );
-    let client = Client::new(address.parse()?)?;
-    let answer = client
-        .send(Method::POST, url.path(), &headers, Some(body))
-        .await?
-        .expect(202)?;
-    let outcome = client.settled(answer.order_id()?, 10).await?.json()?;
-    Ok((words, outcome))
+    let status = interrupt(&mut demo)?;
+    is_held?;
+    assert_eq!(status, Some(130));
+    ensure!(children.len() >= 6, "two servers and four processes");
+    let is_there = |(id, began): &(i32, u64)| {
+        let stat = Process::new(*id).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| stat.starttime == *began)
+    };
+    wait::until("everything to be gone", A_WHILE, async || {
+        let is_empty = fs::read_dir(parent.path()).is_ok_and(|mut left| left.next().is_none());
+        (is_empty && !children.iter().any(is_there)).then_some(())
+    })
+    .await
+}
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
+    demo.args(SHORT)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    demo
+}
+
+/// What Ctrl-C does. Returns the exit code.
+fn interrupt(demo: &mut Child) -> anyhow::Result<Option<i32>> {
+    kill(Pid::from_raw(i32::try_from(demo.id())?), Signal::SIGINT)?;
+    Ok(demo.wait()?.code())
+}
+
+/// What the demo says on standard error.
+struct Said {
+    /// All of it, up to the line that is waited for.
+    until_then: oneshot::Receiver<Vec<String>>,
+}
+
+impl Said {
+    fn by(demo: &mut Child, is_last: fn(&str) -> bool) -> anyhow::Result<Self> {
+        let lines = BufReader::new(demo.stderr.take().context("no standard error")?).lines();
+        let (tell, until_then) = oneshot::channel();
+        // To its end: a program that says something to nobody fails.
+        thread::spawn(move || {
+            let mut lines = lines.map_while(Result::ok);
+            let mut said = Vec::new();
+            for line in lines.by_ref() {
+                // A command may go on in the next line.
+                let is_there = is_last(&line) && !line.ends_with('\\');
+                let is_end = said.last().is_some_and(|line: &String| is_last(line));
+                said.push(line);
+                if is_there || is_end {
+                    let _ = tell.send(said);
+                    break;
+                }
+            }
+            lines.for_each(drop);
+        });
+        Ok(Self { until_then })
+    }
+}
+
+/// The suggested commands, each in one line.
+fn commands(said: &[String]) -> Vec<String> {
+    let suggested = said
+        .iter()
+        .skip_while(|line| !line.starts_with(BEFORE_THE_FIRST));
+    let lines: Vec<_> = suggested
+        .skip(1)
+        .map(String::as_str)
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    let commands = lines.join("\n").replace("\\\n", " ");
+    let commands = commands.lines().map(|line| line.trim().to_owned());
+    commands.filter(|line| !line.is_empty()).collect()
+}
+
+/// Does what these commands say, one after the other, and returns the answers.
+async fn try_out(commands: &[String]) -> anyhow::Result<Vec<Value>> {
+    let http = Client::builder().no_proxy().build()?;
+    let mut order = None;
+    let mut answers = Vec::new();
+    for command in commands {
+        let kept = command.strip_prefix("order=$(");
+        let curl = match kept {
+            Some(kept) => {
+                let curl = kept.strip_suffix(" | cut -d '\"' -f 4)");
+                curl.with_context(|| format!("no id is cut from {command}"))?
+            }
+            None => command.as_str(),
+        };
+        let text = curl_as_told(&http, curl, order.as_deref())
+            .await
+            .with_context(|| command.clone())?;
+        if kept.is_some() {
+            order = text.split('"').nth(3).map(str::to_owned);
+        }
+        answers.push(serde_json::from_str(&text)?);
+    }
+    Ok(answers)
+}
+
+/// Does what a `curl` does with these arguments, and expects a success.
+async fn curl_as_told(http: &Client, command: &str, order: Option<&str>) -> anyhow::Result<String> {
+    let words = words(command);
+    let follows = |flag: &'static str| {
+        let pairs = words.windows(2).filter(move |pair| pair[0] == flag);
+        pairs.map(|pair| pair[1].as_str())
+    };
+    ensure!(words.first().is_some_and(|word| word == "curl"), "no curl");
+    let url = words.iter().find(|word| word.starts_with("http://"));
+    let mut url = url.context("no URL")?.clone();
+    if let Some(order) = order {
+        url = url.replace("$order", order);
+    }
+    let mut request = match follows("-d").next() {
+        Some(body) => http.post(url).body(body.to_owned()),
+        None => http.get(url),
+    };
+    for header in follows("-H") {
+        let (name, value) = header.split_once(": ").context("no header")?;
+        request = request.header(name, value);
+    }
+    let answer = request.send().await?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status.is_success(), "{status}: {text}");
+    Ok(text)
+}
+
+/// The words of a shell command that quotes with ' or " and escapes nothing.
+fn words(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = None;
+    for character in command.chars() {
+        match (quoted, character) {
+            (None, '\'' | '"') => quoted = Some(character),
+            (Some(quote), _) if quote == character => quoted = None,
+            (None, ' ') => words.push(String::new()),
+            _ => words
+                .iter_mut()
+                .rev()
+                .take(1)
+                .for_each(|word| word.push(character)),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }

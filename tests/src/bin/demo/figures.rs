@@ -1,4 +1,4 @@
-//! The result: every number of the demo, for a program as JSON and for a person as text.
+//! The result of the stampede: every number of it, for a program as JSON and for a person as text.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{Arguments, stage::Stage};
 
-/// Counts are of orders, except `oversold`, which is of units. An order is `refused` at the door,
+/// The stampede alone. Counts are of orders, except `oversold`, which is of units. An order is `refused` at the door,
 /// without a 202; `sold_out` are accepted orders that came too late.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
@@ -122,18 +122,7 @@ impl fmt::Display for Figures {
             counted(self.stock.into()),
             self.connections
         )?;
-        let mut line = |name: &str, count: u64, words: String| {
-            // What did not happen and has nothing to add is left out.
-            if count == 0 && words.is_empty() {
-                return Ok(());
-            }
-            let count = counted(count);
-            writeln!(
-                formatter,
-                "{}",
-                format!("  {name:<12} {count:>10}   {words}").trim_end()
-            )
-        };
+        let mut line = |name, count, words: String| line(formatter, name, count, &words);
         line(
             "answered",
             self.answered,
@@ -174,15 +163,38 @@ impl fmt::Display for Figures {
             self.row_writes,
             format!("{:.1} orders settled by each", self.orders_per_row_write),
         )?;
-        let judgement = if self.is_right() {
-            "as it should be"
-        } else {
-            "NOT as it should be"
-        };
         write!(
             formatter,
-            "\n  The database says: {}; {judgement}.",
-            self.verdict
+            "{}",
+            judgement(&self.verdict.to_string(), self.is_right())
         )
     }
+}
+
+/// A line of a summary. What did not happen and has nothing to add is left out.
+pub(crate) fn line(
+    formatter: &mut fmt::Formatter<'_>,
+    name: &str,
+    count: u64,
+    words: &str,
+) -> fmt::Result {
+    if count == 0 && words.is_empty() {
+        return Ok(());
+    }
+    let count = HumanCount(count).to_string();
+    writeln!(
+        formatter,
+        "{}",
+        format!("  {name:<12} {count:>10}   {words}").trim_end()
+    )
+}
+
+/// The last words of a summary.
+pub(crate) fn judgement(says: &str, is_right: bool) -> String {
+    let judgement = if is_right {
+        "as it should be"
+    } else {
+        "NOT as it should be"
+    };
+    format!("\n  The database says: {says}; {judgement}.")
 }

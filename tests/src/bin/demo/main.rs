@@ -2,18 +2,23 @@
 
 mod display;
 mod figures;
+mod goods;
+mod holds;
 mod stage;
 mod stampede;
+mod suggestions;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use hotrow_tests::alias;
+use serde::Serialize;
 use tokio::signal::ctrl_c;
 
-use self::{display::Display, figures::Figures, stage::Stage};
+use self::{figures::Figures, stage::Stage};
 
-/// Starts the servers and Hotrow, lets a stampede of buyers in, and says what happened.
+/// Starts the servers and Hotrow, lets a stampede of buyers in, then sells a second product with holds of a few
+/// seconds, and says what happened.
 ///
 /// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own.
 #[derive(Debug, Clone, Copy, Parser)]
@@ -67,18 +72,40 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Everything in one, for a program.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    #[serde(flatten)]
+    stampede: &'a Figures,
+    #[serde(flatten)]
+    holds: &'a holds::Figures,
+}
+
 /// Plays it through. Returns what is still running, and whether all was right.
 async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
     let stage = Stage::set(arguments.stock).await?;
-    let report = stampede::run(&stage, arguments, &Display::new(arguments.orders)).await?;
-    let figures = Figures::read(&stage, arguments, &report).await?;
+    let report = stampede::run(&stage, arguments).await?;
+    let stampede = Figures::read(&stage, arguments, &report).await?;
+    if !arguments.json {
+        println!("{stampede}");
+    }
+    let act = holds::run(&stage).await?;
+    let holds = holds::Figures::read(&stage, act, &report.accepted).await?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&figures)?);
+        let outcome = Outcome {
+            stampede: &stampede,
+            holds: &holds,
+        };
+        println!("{}", serde_json::to_string(&outcome)?);
+        // No member of the object has room for it.
+        if !holds.is_right() {
+            eprintln!("{}", holds.judgement());
+        }
     } else {
-        println!("{figures}");
+        println!("{holds}");
     }
     if arguments.stay {
         eprintln!("{}", stage.what_to_try()?);
     }
-    Ok((stage, figures.is_right()))
+    Ok((stage, stampede.is_right() && holds.is_right()))
 }

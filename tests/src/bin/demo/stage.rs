@@ -1,20 +1,20 @@
-//! Everything that the demo runs: two servers, two ingest processes, two workers, one product.
+//! Everything that the demo runs: two servers, two ingest processes, two workers, a few products.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use hotrow_tests::{
-    Place, Process, Settings,
-    client::Product,
-    metrics::Metrics,
-    processes::{self, ADMIN_TOKEN},
+    Client, Place, Process, Settings, client::Product, metrics::Metrics, processes,
 };
+use serde_json::json;
 use sqlx::PgConnection;
 
-/// What the crowd wants.
-pub(crate) const SKU: &str = "chair-123";
-/// What nobody in the crowd wants, so that a person who looks around can buy it.
-const SPARE_SKU: &str = "table-7";
-const SPARE_STOCK: i64 = 100;
+use crate::{
+    goods::{GRACE, HOLD, LAMP, LAMPS, SKU, SPARE, SPARE_HOLD, SPARES},
+    suggestions,
+};
 
 /// Dropped, everything ends.
 pub(crate) struct Stage {
@@ -25,7 +25,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything and puts `stock` units up for sale.
+    /// Starts everything and puts `stock` units up for sale, and what else there is.
     pub(crate) async fn set(stock: u32) -> anyhow::Result<Self> {
         let started = Instant::now();
         let say = |what: &str| eprintln!("{:>6.1} s  {what}", started.elapsed().as_secs_f64());
@@ -39,7 +39,7 @@ impl Stage {
         let ingest = Settings::ingest(&place)
             .unlimited()
             .set("CORS_ORIGINS", "*");
-        let worker = Settings::worker(&place);
+        let worker = Settings::worker(&place).set("HOLD_GRACE", format!("{}s", GRACE.as_secs()));
         let (i1, i2, w1, w2) = tokio::try_join!(
             ingest.start(),
             ingest.start(),
@@ -51,15 +51,38 @@ impl Stage {
             workers: [w1, w2],
             place,
         };
-        let admin = stage.ingests[0].client()?;
-        for (sku, stock) in [(SKU, stock.into()), (SPARE_SKU, SPARE_STOCK)] {
-            admin
-                .put_inventory(sku, Product::chairs(stock))
-                .await?
-                .expect_success()?;
-        }
+        stage.put_up(SKU, "Chair", stock.into(), None).await?;
+        stage.put_up(LAMP, "Lamp", LAMPS, Some(HOLD)).await?;
+        let hold = Some(SPARE_HOLD);
+        stage.put_up(SPARE, "Table", SPARES, hold).await?;
         say("the sale is open");
         Ok(stage)
+    }
+
+    /// Puts a product up for sale, held for so long until it is paid.
+    async fn put_up(
+        &self,
+        sku: &str,
+        title: &str,
+        stock: u64,
+        hold: Option<Duration>,
+    ) -> anyhow::Result<()> {
+        let admin = self.ingests[0].client()?;
+        let product = Product {
+            title,
+            ..Product::chairs(i64::try_from(stock)?)
+        };
+        admin.put_inventory(sku, product).await?.expect_success()?;
+        if let Some(hold) = hold {
+            let sale = json!({ "sale": { "hold_seconds": hold.as_secs() } });
+            admin.patch_inventory(sku, sale).await?.expect_success()?;
+        }
+        Ok(())
+    }
+
+    /// Clients with the token of the administrator.
+    pub(crate) fn administrators(&self) -> anyhow::Result<Vec<Client>> {
+        self.ingests.iter().map(Process::client).collect()
     }
 
     /// Where orders are taken.
@@ -79,7 +102,7 @@ impl Stage {
         self.place.database().await
     }
 
-    /// Addresses and commands for a person who wants to look around. The commands work one after the other.
+    /// Addresses and commands for a person who wants to look around.
     pub(crate) fn what_to_try(&self) -> anyhow::Result<String> {
         let [one, two] = [self.ingests[0].address()?, self.ingests[1].address()?];
         let metrics: Vec<_> = self
@@ -97,24 +120,12 @@ Everything keeps running until Ctrl-C.
   database  psql {database}
   broker    {broker}
 
-To try:
-
-  # order a table under a key: the same line again is the same order
-  curl -i http://{one}/v1/orders -H 'content-type: application/json' -H 'idempotency-key: my-table' \\
-       -d '{{\"customer_id\":\"me\",\"items\":[{{\"sku\":\"{SPARE_SKU}\",\"quantity\":1}}]}}'
-  # order one under another key, and wait at the other process for what becomes of it
-  order=$(curl -s http://{one}/v1/orders -H 'content-type: application/json' -H 'idempotency-key: another' \\
-       -d '{{\"customer_id\":\"me\",\"items\":[{{\"sku\":\"{SPARE_SKU}\",\"quantity\":2}}]}}' | cut -d '\"' -f 4)
-  curl -i http://{two}/v1/orders/$order -H 'prefer: wait=5'
-  # what is left of the chairs that everybody wanted
-  curl http://{one}/v1/inventory/{SKU}
-  # 100 more of them
-  curl http://{two}/v1/inventory/{SKU}/restock -H 'authorization: Bearer {ADMIN_TOKEN}' \\
-       -H 'content-type: application/json' -d '{{\"quantity\":100}}'
-",
+To try, one after the other:
+{commands}",
             metrics = metrics.join("\n            "),
             database = self.place.database_url,
             broker = self.place.amqp_url,
+            commands = suggestions::commands(one, two),
         ))
     }
 }

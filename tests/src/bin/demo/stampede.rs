@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use hotrow_tests::load::{Basket, Load, Report};
+use hotrow_tests::load::{Basket, Load, Progress, Report};
+use indicatif::HumanCount;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     Arguments,
-    display::Display,
-    stage::{SKU, Stage},
+    display::{Display, Row},
+    goods::SKU,
+    stage::Stage,
 };
 
 const REFRESH: Duration = Duration::from_millis(100);
@@ -18,11 +20,8 @@ const REFRESH: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Lets the buyers in, waits for the outcome of what they ordered, and returns what they saw.
-pub(crate) async fn run(
-    stage: &Stage,
-    arguments: Arguments,
-    display: &Display,
-) -> anyhow::Result<Report> {
+pub(crate) async fn run(stage: &Stage, arguments: Arguments) -> anyhow::Result<Report> {
+    let display = Display::new(["answered", "settled"], arguments.orders);
     let load = Load::of(Basket::one(SKU, 1), &stage.addresses()?)
         .orders(arguments.orders)
         .connections(arguments.connections.into());
@@ -35,7 +34,9 @@ pub(crate) async fn run(
     let report = loop {
         tokio::select! {
             report = &mut finish => break report?,
-            _ = refresh.tick() => display.show(view.progress(), Settled::read(stage).await?),
+            _ = refresh.tick() => {
+                display.show(&rows(arguments.orders, view.progress(), Settled::read(stage).await?));
+            }
         }
     };
     ensure!(report.answered() > 0, "no order was answered at all");
@@ -48,7 +49,7 @@ pub(crate) async fn run(
         if settled.orders != last_settled {
             (last_settled, last_change) = (settled.orders, Instant::now());
         }
-        display.show(progress, settled);
+        display.show(&rows(arguments.orders, progress, settled));
         refresh.tick().await;
     }
     display.close();
@@ -57,13 +58,13 @@ pub(crate) async fn run(
 
 /// How far the workers are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Settled {
+struct Settled {
     /// Orders with an outcome.
-    pub(crate) orders: u64,
+    orders: u64,
     /// Those of them that got what they asked for.
-    pub(crate) confirmed: u64,
+    confirmed: u64,
     /// Writes of the inventory row that settled them.
-    pub(crate) row_writes: u64,
+    row_writes: u64,
 }
 
 impl Settled {
@@ -76,4 +77,37 @@ impl Settled {
             row_writes: metrics.count("hotrow_row_writes_total", &[]),
         })
     }
+}
+
+/// How far the buyers and the workers are.
+fn rows(orders: u64, progress: Progress, settled: Settled) -> [Row; 2] {
+    let Progress {
+        accepted,
+        refused,
+        unanswered,
+    } = progress;
+    let answered = Row {
+        position: accepted + refused + unanswered,
+        of: orders,
+        words: format!(
+            "{} accepted, {} refused",
+            HumanCount(accepted),
+            HumanCount(refused)
+        ),
+    };
+    // An order may be settled before its buyer has read that it was accepted.
+    let settled_orders = settled.orders.min(accepted);
+    let confirmed = settled.confirmed.min(settled_orders);
+    let settled = Row {
+        position: settled_orders,
+        // Only what was accepted can be settled.
+        of: accepted,
+        words: format!(
+            "{} confirmed, {} came too late; {} row writes",
+            HumanCount(confirmed),
+            HumanCount(settled_orders - confirmed),
+            HumanCount(settled.row_writes)
+        ),
+    };
+    [answered, settled]
 }
