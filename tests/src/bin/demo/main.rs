@@ -7,6 +7,7 @@ mod holds;
 mod stage;
 mod stampede;
 mod suggestions;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -15,7 +16,7 @@ use hotrow_tests::alias;
 use serde::Serialize;
 use tokio::signal::ctrl_c;
 
-use self::{figures::Figures, stage::Stage};
+use self::{figures::Figures, stage::Stage, webhooks::Receiver};
 
 /// Starts the servers and Hotrow, lets a stampede of buyers in, then sells a second product with holds of a few
 /// seconds, and says what happened.
@@ -89,8 +90,10 @@ async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
     if !arguments.json {
         println!("{stampede}");
     }
+    // Not before: the confirmed orders of the stampede would all be delivered.
+    let receiver = Receiver::register(&stage.administrator()?).await?;
     let act = holds::run(&stage).await?;
-    let holds = holds::Figures::read(&stage, act, &report.accepted).await?;
+    let holds = holds::Figures::read(&stage, act, &report.accepted, &receiver).await?;
     if arguments.json {
         let outcome = Outcome {
             stampede: &stampede,

@@ -1,4 +1,4 @@
-//! Everything that the demo runs: two servers, two ingest processes, two workers, a few products.
+//! Everything that the demo runs: two servers, two ingest processes, two workers, a sender of webhooks, a few products.
 
 use std::{
     net::SocketAddr,
@@ -16,11 +16,15 @@ use crate::{
     suggestions,
 };
 
+/// Where the demo's own receiver of webhooks is.
+const LOOPBACK: &str = "127.0.0.0/8";
+
 /// Dropped, everything ends.
 pub(crate) struct Stage {
     // Processes before the servers that they need: fields are dropped in this order.
     ingests: [Process; 2],
     workers: [Process; 2],
+    webhooks: Process,
     place: Place,
 }
 
@@ -33,22 +37,26 @@ impl Stage {
         let (place, ()) = tokio::try_join!(Place::new(), processes::build())?;
         say("creating the tables");
         processes::migrate(&place).await?;
-        say("starting 2 ingest processes and 2 workers");
+        say("starting 2 ingest processes, 2 workers and a process that sends webhooks");
 
         // Pages of any origin may call, as from a front end that somebody tries out here.
         let ingest = Settings::ingest(&place)
             .unlimited()
-            .set("CORS_ORIGINS", "*");
+            .set("CORS_ORIGINS", "*")
+            .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
+        let webhooks = Settings::webhooks(&place).set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
         let worker = Settings::worker(&place).set("HOLD_GRACE", format!("{}s", GRACE.as_secs()));
-        let (i1, i2, w1, w2) = tokio::try_join!(
+        let (i1, i2, w1, w2, webhooks) = tokio::try_join!(
             ingest.start(),
             ingest.start(),
             worker.start(),
-            worker.start()
+            worker.start(),
+            webhooks.start()
         )?;
         let stage = Self {
             ingests: [i1, i2],
             workers: [w1, w2],
+            webhooks,
             place,
         };
         stage.put_up(SKU, "Chair", stock.into(), None).await?;
@@ -80,6 +88,11 @@ impl Stage {
         Ok(())
     }
 
+    /// A client with the token of the administrator.
+    pub(crate) fn administrator(&self) -> anyhow::Result<Client> {
+        self.ingests[0].client()
+    }
+
     /// Clients with the token of the administrator.
     pub(crate) fn administrators(&self) -> anyhow::Result<Vec<Client>> {
         self.ingests.iter().map(Process::client).collect()
@@ -109,6 +122,7 @@ impl Stage {
             .ingests
             .iter()
             .chain(&self.workers)
+            .chain([&self.webhooks])
             .map(Process::metrics_url)
             .collect::<anyhow::Result<_>>()?;
         Ok(format!(

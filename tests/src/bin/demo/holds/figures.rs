@@ -13,6 +13,7 @@ use crate::{
     figures::{judgement, line},
     goods::{GRACE, HOLD, LAMP, LAMPS},
     stage::Stage,
+    webhooks::Receiver,
 };
 
 /// What became of the orders of a product, by its first settling and all later changes.
@@ -40,8 +41,8 @@ const BOOKED: &str = "
 pub(crate) struct Figures {
     #[serde(flatten)]
     told: Counts,
-    /// Null: no process delivers webhooks here.
-    webhooks_delivered: Option<u64>,
+    /// Events `order.confirmed` that a receiver has verified, each counted once.
+    webhooks_delivered: u64,
     #[serde(skip)]
     booked: Counts,
     #[serde(skip)]
@@ -52,7 +53,12 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// Reads the tables, and judges the orders of both acts: these, and those that were `accepted` before.
-    pub(crate) async fn read(stage: &Stage, act: Act, accepted: &[Uuid]) -> anyhow::Result<Self> {
+    pub(crate) async fn read(
+        stage: &Stage,
+        act: Act,
+        accepted: &[Uuid],
+        receiver: &Receiver,
+    ) -> anyhow::Result<Self> {
         let Act { told, left_waiting } = act;
         let Told {
             counts,
@@ -62,7 +68,7 @@ impl Figures {
         let mut database = stage.database().await?;
         Ok(Self {
             told: counts,
-            webhooks_delivered: None,
+            webhooks_delivered: receiver.delivered(sold(counts)).await,
             booked: booked(&mut database).await?,
             left_waiting,
             verdict: Verdict::read(&mut database, &accepted).await?,
@@ -71,7 +77,10 @@ impl Figures {
 
     /// Returns whether the buyers were told what the tables say, all of them, and the law holds.
     pub(crate) fn is_right(&self) -> bool {
-        self.told == self.booked && self.left_waiting == 0 && self.verdict.holds()
+        self.told == self.booked
+            && self.left_waiting == 0
+            && self.webhooks_delivered == sold(self.told)
+            && self.verdict.holds()
     }
 
     /// What the tables say of it all.
@@ -83,11 +92,23 @@ impl Figures {
                 self.told, self.booked
             ));
         }
+        if self.webhooks_delivered != sold(self.told) {
+            says.push(format!(
+                "{} webhooks were delivered for {} orders",
+                self.webhooks_delivered,
+                sold(self.told)
+            ));
+        }
         if self.left_waiting > 0 {
             says.push(format!("{} buyers never had an answer", self.left_waiting));
         }
         judgement(&says.join("; "), self.is_right())
     }
+}
+
+/// Orders that were paid, and so confirmed.
+fn sold(counts: Counts) -> u64 {
+    (counts.paid + counts.late_paid).unsigned_abs()
 }
 
 async fn booked(database: &mut PgConnection) -> anyhow::Result<Counts> {
@@ -141,6 +162,12 @@ impl fmt::Display for Figures {
         ] {
             line(formatter, name, count.unsigned_abs(), &words)?;
         }
+        line(
+            formatter,
+            "webhooks",
+            self.webhooks_delivered,
+            "order.confirmed, verified by a receiver",
+        )?;
         write!(formatter, "{}", self.judgement())
     }
 }
@@ -161,7 +188,7 @@ mod tests {
         };
         Figures {
             told,
-            webhooks_delivered: None,
+            webhooks_delivered: sold(told),
             booked,
             left_waiting: 0,
             verdict: Verdict {
@@ -191,6 +218,18 @@ mod tests {
         let wrong = figures(told, late);
         assert!(!wrong.is_right());
         assert!(wrong.to_string().ends_with("NOT as it should be."));
+    }
+
+    #[test]
+    fn a_webhook_that_is_missing_is_not_right() {
+        let told = Counts {
+            reserved: 2,
+            paid: 2,
+            ..Counts::default()
+        };
+        let mut figures = figures(told, told);
+        figures.webhooks_delivered = 1;
+        assert!(!figures.is_right());
     }
 
     #[test]
