@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use hotrow_shared::{publish::PublishError, topology::Repairs};
 use sqlx::PgPool;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     sender::Sender,
@@ -25,8 +28,12 @@ use crate::{
 const WAITING_MAX: usize = 64;
 /// Most bytes of envelopes of batches that wait.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long events wait for those of other batches, to share a message: small batches come by the hundred a second.
+const LINGER: Duration = Duration::from_millis(20);
+/// Most settlements whose events wait so.
+const WRITTEN_MAX: usize = 64;
 /// Most rows of the outbox that are removed together.
-const DONE_MAX: usize = 64;
+const DONE_MAX: usize = 256;
 /// How long such a row may wait for others.
 const DONE_FOR_MAX: Duration = Duration::from_millis(500);
 /// How long before the sweep may take a settlement it is left to it.
@@ -55,8 +62,8 @@ impl Publisher {
             pool,
             repairs,
             tells_rejected,
-            done: Vec::new(),
-            done_since: Instant::now(),
+            written: Rows::default(),
+            done: Rows::default(),
         };
         (Self(Some(inbox)), publishing.run(batches))
     }
@@ -76,48 +83,102 @@ struct Publishing {
     pool: PgPool,
     repairs: Repairs,
     tells_rejected: bool,
-    /// Rows of the outbox whose events the stream has, and since when the first of them waits to be removed.
-    done: Vec<i64>,
-    done_since: Instant,
+    written: Rows,
+    done: Rows,
+}
+
+/// Rows of the outbox, and until when something has to happen to them.
+#[derive(Default)]
+struct Rows {
+    ids: Vec<i64>,
+    until: Option<Instant>,
+}
+
+impl Rows {
+    fn add(&mut self, ids: impl IntoIterator<Item = i64>, wait: Duration) {
+        self.ids.extend(ids);
+        self.until.get_or_insert_with(|| Instant::now() + wait);
+    }
+
+    fn take(&mut self) -> Vec<i64> {
+        self.until = None;
+        std::mem::take(&mut self.ids)
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
 }
 
 impl Publishing {
     async fn run(mut self, mut batches: mpsc::Receiver<Waiting>) {
-        while let Some((ended, _room)) = batches.recv().await {
-            for settlement in &ended.settlements {
-                let Some(told) = settlement.told.as_ref().filter(|told| is_ours(told)) else {
-                    continue;
-                };
-                if let Err(error) = self.publish(settlement, told).await {
-                    tracing::warn!(%error, "events wait in the outbox");
-                    self.sender.forget();
-                    if let TellError::Publish(PublishError::NotTaken) = error {
-                        self.repairs.request();
-                    }
-                    // The others of the batch would wait for the same broker.
-                    break;
-                }
+        while let Some(batch) = self.next(&mut batches).await {
+            if let Some((ended, _room)) = batch {
+                self.write(&ended).await;
             }
-            let is_old = self.done_since.elapsed() >= DONE_FOR_MAX;
-            if batches.is_empty() || is_old || self.done.len() >= DONE_MAX {
+            if self.written.is_over() || self.written.ids.len() >= WRITTEN_MAX {
+                self.flush().await;
+            }
+            if self.done.is_over() || self.done.ids.len() >= DONE_MAX {
                 self.remove_done().await;
             }
         }
+        self.flush().await;
         self.remove_done().await;
     }
 
-    async fn publish(&mut self, settlement: &Settlement, told: &Told) -> Result<(), TellError> {
+    /// The next batch, or nothing if something has to be done before it comes. None at the end.
+    async fn next(&self, batches: &mut mpsc::Receiver<Waiting>) -> Option<Option<Waiting>> {
+        let until = [self.written.until, self.done.until];
+        match until.into_iter().flatten().min() {
+            None => batches.recv().await.map(Some),
+            Some(until) => match timeout_at(until, batches.recv()).await {
+                Ok(batch) => batch.map(Some),
+                Err(_) => Some(None),
+            },
+        }
+    }
+
+    /// Writes the events of a batch into messages.
+    async fn write(&mut self, ended: &Ended) {
+        for settlement in &ended.settlements {
+            let Some(told) = settlement.told.as_ref().filter(|told| is_ours(told)) else {
+                continue;
+            };
+            if let Err(error) = self.write_settlement(settlement).await {
+                self.leave(&error);
+                // The others of the batch would wait for the same broker.
+                return;
+            }
+            self.written.add([told.outbox_id], LINGER);
+        }
+    }
+
+    async fn write_settlement(&mut self, settlement: &Settlement) -> Result<(), TellError> {
         let has_unmatched =
             settlement::write(settlement, self.tells_rejected, &mut self.sender).await?;
         if has_unmatched {
             within(DATABASE_MAX, self.write_unmatched(settlement.at)).await??;
         }
-        self.sender.flush().await?;
-        if self.done.is_empty() {
-            self.done_since = Instant::now();
-        }
-        self.done.push(told.outbox_id);
         Ok(())
+    }
+
+    /// Publishes what is written.
+    async fn flush(&mut self) {
+        match self.sender.flush().await {
+            Ok(()) => self.done.add(self.written.take(), DONE_FOR_MAX),
+            Err(error) => self.leave(&error.into()),
+        }
+    }
+
+    /// Leaves what is written to the sweep.
+    fn leave(&mut self, error: &TellError) {
+        tracing::warn!(%error, "events wait in the outbox");
+        self.sender.forget();
+        self.written.take();
+        if let TellError::Publish(PublishError::NotTaken) = error {
+            self.repairs.request();
+        }
     }
 
     /// Writes the events of payments that did not pay. They are few, so no message gets full and is published here.
@@ -134,14 +195,14 @@ impl Publishing {
 
     /// Removes rows of the outbox. Where that fails, the sweep publishes their events a second time.
     async fn remove_done(&mut self) {
-        if self.done.is_empty() {
+        let done = self.done.take();
+        if done.is_empty() {
             return;
         }
-        let removed = within(DATABASE_MAX, outbox::remove(&self.pool, &self.done)).await;
+        let removed = within(DATABASE_MAX, outbox::remove(&self.pool, &done)).await;
         if let Err(error) = removed {
             tracing::warn!(%error, "events that are out stay in the outbox, and are published again");
         }
-        self.done.clear();
     }
 }
 
