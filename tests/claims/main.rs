@@ -7,6 +7,7 @@ mod events;
 mod floor_plan;
 mod guardians;
 mod http;
+mod inside;
 mod laws;
 mod loads;
 mod meters;

@@ -1,8 +1,6 @@
-//! Claims about midnight: a key's day ends, and the purchase is still one. The ingest processes run
-//! within the test, which sets their clocks.
+//! Claims about midnight: a key's day ends, and the purchase is still one.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,20 +8,18 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use clap::Parser;
-use hotrow_ingest::{
-    NEEDS,
-    clock::Clock,
-    settings::{Cli, Settings},
-};
-use hotrow_shared::{id::Day, telemetry::Readiness};
-use hotrow_tests::{Client, Place, client::Product, processes, wait};
+use hotrow_shared::id::Day;
+use hotrow_tests::{Client, Place, client::Product, law::Verdict};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 use super::{
-    CHAIR, PARTITIONS, SOON, Stock, assert_accepted, orders_of, place, settled, stock, worker,
+    CHAIR, PARTITIONS, Stock, assert_accepted, assert_refused, hold_chairs, orders_of, place,
+    settled, stock, worker,
+};
+use crate::{
+    events::reader::{Reader, everything_is_out},
+    inside::{self, Inside},
 };
 
 #[tokio::test]
@@ -34,9 +30,9 @@ async fn a_key_repeated_after_midnight_is_one_order_with_two_names() -> anyhow::
     let [before, after] = &clocks;
     let evening = ingest(&place, before).await?;
     let morning = ingest(&place, after).await?;
-    let admin = evening.client.clone().admin(processes::ADMIN_TOKEN);
     let product = Product::chairs(1_000);
-    admin.put_inventory(CHAIR, product).await?.expect(201)?;
+    let put = evening.client.put_inventory(CHAIR, product);
+    put.await?.expect(201)?;
     let one = [(CHAIR, 1)];
 
     // Both are in the queue when the worker comes: they may be of one batch.
@@ -85,7 +81,7 @@ async fn a_key_repeated_after_midnight_is_one_order_with_two_names() -> anyhow::
 }
 
 /// Checks that two names of an order tell of one outcome, at both processes.
-async fn same_order(here: &Ingest, there: &Ingest, names: [uuid::Uuid; 2]) -> anyhow::Result<()> {
+async fn same_order(here: &Inside, there: &Inside, names: [Uuid; 2]) -> anyhow::Result<()> {
     assert_ne!(names[0], names[1]);
     let mut outcomes = Vec::new();
     for (client, name) in [
@@ -110,48 +106,95 @@ async fn same_order(here: &Ingest, there: &Ingest, names: [uuid::Uuid; 2]) -> an
     Ok(())
 }
 
-/// An ingest process within this one; it drains when it is dropped.
-struct Ingest {
-    client: Client,
-    _stop: DropGuard,
-}
+#[tokio::test]
+async fn an_order_is_read_and_changed_by_the_name_that_its_key_gets_after_midnight()
+-> anyhow::Result<()> {
+    let place = place().await?;
+    let midnight = midnight_ms()?;
+    let clocks = [midnight - 1_000, midnight + 1_000].map(|now| Arc::new(AtomicU64::new(now)));
+    let here = ingest(&place, &clocks[0]).await?;
+    let there = ingest(&place, &clocks[1]).await?;
+    let (evening, morning) = (&here.client, &there.client);
+    evening
+        .put_inventory(CHAIR, Product::chairs(3))
+        .await?
+        .expect(201)?;
+    hold_chairs(evening, 600).await?;
+    let _worker = worker(&place).start().await?;
+    let order = async |client: &Client| {
+        let accepted = client.order_with_key("c-1", &[(CHAIR, 1)], "k").await?;
+        let id = assert_accepted(&accepted);
+        anyhow::Ok((id, settled(client, id).await?))
+    };
+    let (first, document) = order(evening).await?;
+    assert_eq!(document["status"], "reserved");
+    let (alias, document) = order(morning).await?;
+    assert_named(&document, alias, first, "reserved", 1);
 
-async fn ingest(place: &Place, clock: &Arc<AtomicU64>) -> anyhow::Result<Ingest> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address: SocketAddr = listener.local_addr()?;
-    let (settings, stop) = (settings(place)?, CancellationToken::new());
-    let (clock, token) = (Clock::Set(Arc::clone(clock)), stop.clone());
-    let readiness = Readiness::of(&NEEDS);
-    tokio::spawn(async move {
-        if let Err(error) = hotrow_ingest::run(settings, listener, clock, &readiness, token).await {
-            eprintln!("the ingest process ended: {error:#}");
-        }
-    });
-    let client = Client::new(address)?;
-    wait::until("an ingest process to be ready", SOON, async || {
-        let answer = client.get("/readyz").await.ok()?;
-        (answer.status == 200).then_some(())
-    })
-    .await?;
-    Ok(Ingest {
-        client,
-        _stop: stop.drop_guard(),
-    })
-}
+    let extended = morning.ask(alias, "extend", 20, json!({ "seconds": 3_000 }));
+    let extended = extended.await?.expect(200)?.json()?;
+    assert_named(&extended, alias, first, "reserved", 2);
+    let paid = |reference| json!({ "payment_reference": reference, "amount_minor": 4_990 });
+    let confirmed = morning.ask(alias, "confirm", 20, paid("pi_1"));
+    let confirmed = confirmed.await?.expect(200)?.json()?;
+    assert_named(&confirmed, alias, first, "confirmed", 3);
+    assert_eq!(confirmed["payment_reference"], "pi_1");
+    // The same payment by the other name is the same payment, and another one did not pay.
+    let again = evening.ask(first, "confirm", 20, paid("pi_1"));
+    let again = again.await?.expect(200)?.json()?;
+    assert_eq!(
+        [&again["order_id"], &again["alias_of"], &again["revision"]],
+        [&json!(first), &Value::Null, &json!(3)]
+    );
+    let second = evening.ask(alias, "confirm", 20, paid("pi_2")).await?;
+    let conflict = assert_refused(&second, 409, "conflict");
+    assert_named(&conflict["order"], alias, first, "confirmed", 3);
+    let listed = morning.get("/v1/payments/unmatched").await?.json()?;
+    assert_eq!(listed["payments"][0]["order_id"], json!(first));
+    let cancelled = morning.ask(alias, "cancel", 20, json!({})).await?;
+    assert_named(
+        &cancelled.expect(200)?.json()?,
+        alias,
+        first,
+        "cancelled",
+        4,
+    );
 
-fn settings(place: &Place) -> anyhow::Result<Settings> {
-    let partitions = PARTITIONS.to_string();
-    let flags = [
-        ("--database-url", &*place.database_url),
-        ("--amqp-url", &place.amqp_url),
-        ("--order-id-secret", processes::ORDER_ID_SECRET),
-        ("--admin-token", processes::ADMIN_TOKEN),
-        ("--partitions", &partitions),
-        ("--rate-limit-ip", "off"),
-        ("--rate-limit-customer", "off"),
+    let history = async |client: &Client, id: Uuid| {
+        let history = client.get(&format!("/v1/orders/{id}/changes")).await?;
+        history.expect(200)?.json()
+    };
+    assert_eq!(
+        history(morning, alias).await?,
+        history(evening, first).await?
+    );
+    let mut reader = Reader::from_first(&place).await?;
+    everything_is_out(&place).await?;
+    reader.catch_up().await?;
+    assert!(reader.types(&alias.to_string()).is_empty());
+    let told = [
+        "payment.unmatched",
+        "order.reserved",
+        "order.extended",
+        "order.confirmed",
+        "order.cancelled",
     ];
-    let flags = flags.into_iter().flat_map(|(flag, value)| [flag, value]);
-    Ok(Cli::try_parse_from(["hotrow-ingest"].into_iter().chain(flags))?.check()?)
+    assert_eq!(reader.types(&first.to_string()), told);
+    let verdict = Verdict::read(&mut place.database().await?, &[first, alias]).await?;
+    assert!(verdict.holds(), "{verdict}");
+    assert_eq!(verdict.accounts[0].available, 3);
+    Ok(())
+}
+
+#[track_caller]
+fn assert_named(document: &Value, alias: Uuid, first: Uuid, status: &str, revision: i64) {
+    let found = ["order_id", "alias_of", "status", "revision"].map(|name| document[name].clone());
+    let expected = [json!(alias), json!(first), json!(status), json!(revision)];
+    assert_eq!(found, expected, "{document}");
+}
+
+async fn ingest(place: &Place, clock: &Arc<AtomicU64>) -> anyhow::Result<Inside> {
+    inside::ingest(place, PARTITIONS, &place.amqp_url, clock).await
 }
 
 /// The next UTC midnight: the worker has made tables for the days on both sides of it.

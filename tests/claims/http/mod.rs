@@ -9,6 +9,7 @@ mod broker_away;
 mod brokers;
 mod browsers;
 mod changes;
+mod commands;
 mod connections;
 mod database_away;
 mod documents;
