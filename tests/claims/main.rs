@@ -9,6 +9,7 @@ mod guardians;
 mod http;
 mod inside;
 mod laws;
+mod life;
 mod loads;
 mod meters;
 mod places;

@@ -12,29 +12,29 @@ use super::shop::{A_WHILE, Shop, counts, counts_at_least};
 
 /// An order as it stands, by the view that every process reads.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-struct Now {
-    status: String,
-    reason: Option<String>,
-    revision: i32,
-    expires_at: Option<DateTime<Utc>>,
-    payment_reference: Option<String>,
-    restocked: Option<bool>,
+pub struct Now {
+    pub status: String,
+    pub reason: Option<String>,
+    pub revision: i32,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub payment_reference: Option<String>,
+    pub restocked: Option<bool>,
 }
 
 impl Now {
-    fn stands(&self) -> (&str, i32) {
+    pub fn stands(&self) -> (&str, i32) {
         (&self.status, self.revision)
     }
 }
 
 impl Shop {
     /// Puts a product on the shelf that is held for so many seconds.
-    async fn stock_held(&self, sku: &str, available: i64, seconds: i32) -> anyhow::Result<()> {
+    pub async fn stock_held(&self, sku: &str, available: i64, seconds: i32) -> anyhow::Result<()> {
         self.stock(sku, available).await?;
         self.hold_for(sku, Some(seconds)).await
     }
 
-    async fn hold_for(&self, sku: &str, seconds: Option<i32>) -> anyhow::Result<()> {
+    pub async fn hold_for(&self, sku: &str, seconds: Option<i32>) -> anyhow::Result<()> {
         sqlx::query(
             "update inventory set hold_seconds = $2, hold_seconds_max = greatest($2, 3600) where sku = $1",
         )
@@ -46,13 +46,13 @@ impl Shop {
     }
 
     /// A worker that expires holds at once when they are over.
-    fn hasty_worker(&self) -> Settings {
+    pub fn hasty_worker(&self) -> Settings {
         self.worker()
             .set("DEVELOPMENT", "true")
             .set("HOLD_GRACE", "0s")
     }
 
-    async fn now(&self, order: &Order) -> anyhow::Result<Now> {
+    pub async fn now(&self, order: &Order) -> anyhow::Result<Now> {
         let now = sqlx::query_as(
             "select status, reason, revision, expires_at, payment_reference, restocked
              from orders_now where order_id = $1",
@@ -61,7 +61,7 @@ impl Shop {
     }
 
     /// Waits until an order is this, in this revision.
-    async fn becomes(&self, order: &Order, status: &str, revision: i32) -> anyhow::Result<Now> {
+    pub async fn becomes(&self, order: &Order, status: &str, revision: i32) -> anyhow::Result<Now> {
         let what = format!("the order to be {status}, revision {revision}");
         wait::until(&what, A_WHILE, async || {
             let now = self.now(order).await.ok()?;
@@ -71,7 +71,7 @@ impl Shop {
     }
 
     /// Queues what is asked of orders of one partition as one envelope.
-    async fn ask(&self, asked: &[(&Order, Ask)]) -> anyhow::Result<()> {
+    pub async fn ask(&self, asked: &[(&Order, Ask)]) -> anyhow::Result<()> {
         let now_ms = Utc::now().timestamp_millis();
         let commands: Vec<_> = asked
             .iter()
@@ -84,7 +84,7 @@ impl Shop {
     }
 
     /// What is free to sell of a product, and what is held.
-    async fn shelf(&self, sku: &str) -> anyhow::Result<(i64, i64)> {
+    pub async fn shelf(&self, sku: &str) -> anyhow::Result<(i64, i64)> {
         let select = "select available, held from inventory where sku = $1";
         Ok(sqlx::query_as(select)
             .bind(sku)
@@ -92,7 +92,7 @@ impl Shop {
             .await?)
     }
 
-    async fn unmatched(&self) -> anyhow::Result<Vec<(String, String)>> {
+    pub async fn unmatched(&self) -> anyhow::Result<Vec<(String, String)>> {
         let unmatched =
             sqlx::query_as("select payment_reference, why from unmatched_payments order by id");
         Ok(unmatched.fetch_all(&self.database).await?)
