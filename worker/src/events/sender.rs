@@ -1,4 +1,4 @@
-//! Events become messages, one for each type and batch, and go to the exchange.
+//! Events become messages, one for each type, and go to the exchange.
 
 use std::{
     collections::BTreeMap,
