@@ -145,7 +145,7 @@ impl Stage {
         wait::until(&what, A_WHILE, async || {
             let rows = self.rows(endpoint).await.ok()?;
             let row = rows.into_values().next()?;
-            (row.attempts == attempts).then_some(row)
+            (row.attempts >= attempts).then_some(row)
         })
         .await
     }

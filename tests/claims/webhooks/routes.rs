@@ -115,7 +115,7 @@ async fn an_endpoint_is_registered_shown_changed_and_deleted() -> anyhow::Result
     let patched = patched.expect(200)?.json()?;
     assert_eq!(
         patched["types"].as_array().map(Vec::len),
-        Some(9),
+        Some(8),
         "{patched}"
     );
     assert!(patched["description"].is_null());

@@ -49,8 +49,8 @@ const BODY_MAX: usize = 4 * 1024;
 const BODY_TIME_MAX: Duration = Duration::from_secs(1);
 /// Room for an answer's head.
 const HEAD_MAX: usize = 16 * 1024;
-/// How long a connection may be idle. Receivers close theirs after a minute or so.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may be idle. Many receivers close theirs after 5 s.
+const IDLE_MAX: Duration = Duration::from_secs(4);
 /// How long the addresses of a name are remembered. One look-up at a time is under way for a name: look-ups that get no
 /// answer hold threads.
 const NAME_KEPT: Duration = Duration::from_secs(5);

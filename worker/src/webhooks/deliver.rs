@@ -23,7 +23,7 @@ use metrics::{Counter, Histogram};
 use sqlx::PgPool;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 use uuid::Uuid;
@@ -91,6 +91,8 @@ enum ClaimError {
 
 /// What is needed to send to an endpoint.
 struct Target {
+    /// The URL as it is written.
+    name: Arc<str>,
     url: Uri,
     signer: Signer,
 }
@@ -139,6 +141,8 @@ struct Round {
     /// What is claimed and has not ended.
     claimed: BTreeMap<i64, DateTime<Utc>>,
     is_failing: bool,
+    /// After a stop: until when attempts are waited for.
+    deadline: Option<Instant>,
 }
 
 impl Round {
@@ -150,6 +154,7 @@ impl Round {
             attempts: JoinSet::new(),
             claimed: BTreeMap::new(),
             is_failing: false,
+            deadline: None,
         }
     }
 
@@ -164,7 +169,8 @@ impl Round {
             {
                 let endpoint = self.endpoint;
                 tracing::warn!(%endpoint, %error, "nothing is sent to an endpoint");
-                if !matches!(error, ClaimError::Database(_)) {
+                // What is under way has to be written when it ends.
+                if !matches!(error, ClaimError::Database(_)) && self.attempts.is_empty() {
                     let pause = sleep(UNFIT_PAUSE);
                     self.shutdown.run_until_cancelled(pause).await;
                 }
@@ -190,6 +196,7 @@ impl Round {
             };
             let previous = locked.previous_secret.as_deref();
             let target = Target {
+                name: locked.url.as_str().into(),
                 url: locked.url.parse().map_err(|_| ClaimError::Url)?,
                 signer: Signer::open(&engine.keys, self.endpoint, &locked.secret, previous)?,
             };
@@ -216,10 +223,11 @@ impl Round {
 
     /// Waits for the end of an attempt, and takes along what else has ended. After a stop it waits for a while only.
     async fn ended(&mut self) -> Option<Vec<(Ended, Option<Duration>)>> {
-        let patience = self.engine.patience;
+        let (patience, deadline) = (self.engine.patience, &mut self.deadline);
+        let shutdown = &self.shutdown;
         let overdue = async {
-            self.shutdown.cancelled().await;
-            sleep(patience).await;
+            shutdown.cancelled().await;
+            sleep_until(*deadline.get_or_insert_with(|| Instant::now() + patience)).await;
         };
         let first = tokio::select! {
             first = self.attempts.join_next() => first?,
@@ -234,7 +242,11 @@ impl Round {
 
     /// Writes what became of attempts, however long the database takes within their leases.
     async fn finish(&mut self, ended: Vec<(Ended, Option<Duration>)>) {
-        let pause = ended.iter().filter_map(|(_, pause)| *pause).max();
+        // What was sent to another URL, before it was changed, says nothing of the endpoint.
+        let url = ended.last().map(|(it, _)| Arc::clone(&it.url));
+        let is_of_it = |it: &Ended| url.as_ref() == Some(&it.url);
+        let pause = ended.iter().filter(|(it, _)| is_of_it(it));
+        let pause = pause.filter_map(|(_, pause)| *pause).max();
         let ended: Vec<_> = ended.into_iter().map(|(ended, _)| ended).collect();
         let given_up = ended.iter().filter(|it| it.next == Next::GivenUp).count();
         self.engine.metrics.given_up.increment(given_up as u64);
@@ -245,13 +257,16 @@ impl Round {
             has_delivered: ended.iter().any(|it| it.next == Next::Delivered),
             given_up: i64::try_from(given_up).unwrap_or_default(),
             pause_seconds: pause.map(|it| it.as_secs_f64()),
-            is_gone: ended.iter().any(|it| it.outcome == Outcome::Gone),
+            is_gone: ended
+                .iter()
+                .any(|it| it.outcome == Outcome::Gone && is_of_it(it)),
+            url: url.unwrap_or_default(),
         };
         let deadline = Instant::now() + FINISH_MAX;
         let mut pauses = Pauses::new();
         let said = Once::new();
         loop {
-            let written = within(DATABASE_MAX, self.write(&ended, effect)).await;
+            let written = within(DATABASE_MAX, self.write(&ended, &effect)).await;
             let Err(error) = written else { return };
             said.call_once(
                 || tracing::warn!(%error, "what became of deliveries cannot be written"),
@@ -263,7 +278,7 @@ impl Round {
         }
     }
 
-    async fn write(&mut self, ended: &[Ended], effect: Effect) -> Result<(), sqlx::Error> {
+    async fn write(&mut self, ended: &[Ended], effect: &Effect) -> Result<(), sqlx::Error> {
         let Deliverer { pool, source, .. } = &*self.engine;
         let all_is_well = ended.iter().all(|it| it.next == Next::Delivered) && !self.is_failing;
         // An endpoint that is known to be failing, and fails on, stays as it is.
@@ -295,6 +310,14 @@ impl Round {
     /// Gives back what is under way: whoever claims it next sends it again.
     async fn give_up(mut self) {
         self.attempts.abort_all();
+        // Some have ended by themselves meanwhile.
+        let mut ended = Vec::new();
+        while let Some(attempt) = self.attempts.join_next().await {
+            ended.extend(attempt);
+        }
+        if !ended.is_empty() {
+            self.finish(ended).await;
+        }
         let claimed: Vec<_> = std::mem::take(&mut self.claimed).into_iter().collect();
         tracing::info!(
             endpoint = %self.endpoint,
@@ -352,6 +375,7 @@ async fn attempt(
     let ended = Ended {
         id,
         lease,
+        url: Arc::clone(&target.name),
         outcome,
         status,
         next: next(outcome, failed_before, retry_after, rand::random()),

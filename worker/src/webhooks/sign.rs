@@ -40,10 +40,18 @@ impl Signer {
         secret: &[u8],
         previous: Option<&[u8]>,
     ) -> Result<Self, SignError> {
-        let mut secrets = Vec::with_capacity(2);
-        for sealed in [Some(secret), previous].into_iter().flatten() {
+        let open = |sealed: &[u8]| -> Result<Webhook, SignError> {
             let opened = keys.open(sealed, endpoint.as_bytes())?;
-            secrets.push(Webhook::from_bytes(opened.secret)?);
+            Ok(Webhook::from_bytes(opened.secret)?)
+        };
+        let mut secrets = vec![open(secret)?];
+        match previous.map(open) {
+            Some(Ok(previous)) => secrets.push(previous),
+            // A secret that nobody can read any more is what a rotation is for.
+            Some(Err(error)) => {
+                tracing::debug!(%endpoint, %error, "the secret before does not sign");
+            }
+            None => {}
         }
         Ok(Self(secrets))
     }

@@ -3,6 +3,8 @@
 //! A claim locks the row of its endpoint first, so that claims of one endpoint follow each other and count what is under
 //! way as it is. Nothing that is ended waits for that lock while it holds another.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use hotrow_shared::webhook::{DisabledReason, Endpoint};
 use sqlx::{PgConnection, PgExecutor, PgPool};
@@ -114,13 +116,15 @@ pub(super) async fn claim(
 pub(super) struct Ended {
     pub(super) id: i64,
     pub(super) lease: DateTime<Utc>,
+    /// Where it was sent.
+    pub(super) url: Arc<str>,
     pub(super) outcome: Outcome,
     pub(super) status: Option<u16>,
     pub(super) next: Next,
 }
 
 /// What ended attempts mean for their endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Effect {
     /// Whether any was delivered, which forgets all failures before.
     pub(super) has_delivered: bool,
@@ -129,6 +133,8 @@ pub(super) struct Effect {
     pub(super) pause_seconds: Option<f64>,
     /// It wants no more.
     pub(super) is_gone: bool,
+    /// Where they were sent. An endpoint whose URL has changed since is left as it is.
+    pub(super) url: Arc<str>,
 }
 
 /// Writes what became of attempts. A delivery is noted also when its lease has run out.
@@ -187,7 +193,7 @@ const fn wait_seconds(next: Next) -> f64 {
 pub(super) async fn note(
     connection: &mut PgConnection,
     endpoint: Uuid,
-    effect: Effect,
+    effect: &Effect,
 ) -> Result<Option<Endpoint>, sqlx::Error> {
     sqlx::query!(
         r#"
@@ -195,12 +201,13 @@ pub(super) async fn note(
         set failing_since = case when $2 then null else coalesce(failing_since, now()) end,
             given_up = case when $2 then 0 else given_up + $3 end,
             paused_until = greatest(paused_until, now() + make_interval(secs => $4))
-        where id = $1 and state = 'enabled'
+        where id = $1 and state = 'enabled' and url = $5
         "#,
         endpoint,
         effect.has_delivered,
         effect.given_up,
         effect.pause_seconds,
+        &*effect.url,
     )
     .execute(&mut *connection)
     .await?;
@@ -214,7 +221,7 @@ pub(super) async fn note(
         r#"
         update webhooks
         set state = 'disabled', disabled_at = now(), disabled_reason = $2, updated_at = now()
-        where id = $1 and state = 'enabled'
+        where id = $1 and state = 'enabled' and url = $6
           and ($3 or (given_up >= $4 and failing_since <= now() - make_interval(days => $5)))
         returning id, url, types, description, false as "enabled!", disabled_at, disabled_reason,
                   previous_secret_until, created_at, updated_at
@@ -224,6 +231,7 @@ pub(super) async fn note(
         effect.is_gone,
         GIVEN_UP_MIN,
         FAILING_DAYS_MIN,
+        &*effect.url,
     )
     .fetch_optional(connection)
     .await

@@ -19,6 +19,9 @@ use crate::metrics::Labelled;
 
 /// Deliveries that may wait. While more do, nothing is copied: the stream keeps events for days.
 const WAITING_MAX: i64 = 1_000_000;
+/// How many of them may be of one endpoint then. What comes on top fails at once: a slow endpoint does not hold up the
+/// copying for all others either.
+const WAITING_FOR_ONE_MAX: i64 = WAITING_MAX / 4;
 /// Deliveries that may wait for an endpoint to which nothing was delivered for [`DEAD_AFTER_MINUTES`]. What comes on
 /// top fails at once, so that a dead endpoint does not hold up the copying for all others.
 const WAITING_FOR_DEAD_MAX: i64 = 100_000;
@@ -115,12 +118,17 @@ impl Upkeep {
         let waiting = waiting(session).await?;
         let all: i64 = waiting.iter().map(|it| it.count).sum();
         self.waiting.set(approximately(all));
+        let is_full = all >= WAITING_MAX;
+        let overflows = |it: &&Waiting| {
+            (it.is_dead && it.count >= WAITING_FOR_DEAD_MAX)
+                || (is_full && it.count >= WAITING_FOR_ONE_MAX)
+        };
         self.overflowing = waiting
             .iter()
-            .filter(|it| it.is_dead && it.count >= WAITING_FOR_DEAD_MAX)
+            .filter(overflows)
             .map(|it| it.endpoint_id)
             .collect();
-        let waits_too_much = all >= WAITING_MAX;
+        let waits_too_much = is_full && self.overflowing.is_empty();
         if waits_too_much != self.waits_too_much {
             self.waits_too_much = waits_too_much;
             tracing::warn!(
