@@ -297,12 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_without_types_gets_all_but_rejections() {
+    fn an_endpoint_without_types_gets_all_but_rejections_and_what_concerns_others() {
         for types in ["", r#","types":[]"#, r#","types":null"#] {
             let text = format!(r#"{{"url":"https://a.example/"{types}}}"#);
             let endpoint = parse_by_hand(text.as_bytes(), NewEndpoint::examine).expect("fits");
-            assert_eq!(endpoint.types.len(), EventType::ALL.len() - 1);
-            assert!(!endpoint.types.contains(&"order.rejected".to_owned()));
+            assert_eq!(endpoint.types.len(), EventType::ALL.len() - 2);
+            for unusual in ["order.rejected", "webhook.disabled"] {
+                assert!(!endpoint.types.contains(&unusual.to_owned()));
+            }
             assert_eq!(endpoint.description, None);
         }
         let text = r#"{"url":"https://a.example/","types":["order.rejected","order.rejected"],"description":"x"}"#;
