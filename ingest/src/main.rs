@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    descriptors::raise();
+    hotrow_shared::descriptors::raise();
     let settings = cli.check()?;
     telemetry::start_log(settings.common.log_format)?;
     settings.common.warn_of_development();

@@ -5,6 +5,7 @@ use std::{num::NonZeroU32, str::FromStr, time::Duration};
 use axum::http::HeaderValue;
 use clap::Parser;
 use hotrow_shared::{
+    descriptors::allowed,
     id::SECRET_LENGTH_MIN,
     settings::{Common, CommonArgs, ListenAddr, Problems},
 };
@@ -255,10 +256,9 @@ impl Cli {
             Some(text) => Some(problems.count("CONNECTIONS_MAX", text, BOUNDS)?),
             None => None,
         };
-        let max =
-            descriptors::connections_max(asked, descriptors::allowed(), database_connections?)
-                .map_err(|why| problems.add(format!("CONNECTIONS_MAX: {why}")))
-                .ok()?;
+        let max = descriptors::connections_max(asked, allowed(), database_connections?)
+            .map_err(|why| problems.add(format!("CONNECTIONS_MAX: {why}")))
+            .ok()?;
         Some(ConnectionLimits {
             max,
             per_address_max: usize::try_from(per_address_max?).ok()?,

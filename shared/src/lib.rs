@@ -8,6 +8,7 @@ pub mod broker;
 pub mod change;
 pub mod clock_offset;
 pub mod database;
+pub mod descriptors;
 pub mod envelope;
 pub mod event;
 pub mod id;

@@ -20,7 +20,7 @@ use hotrow_shared::{
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::{settings::Settings, store::within};
+use crate::{alone::Alone, settings::Settings, store::within};
 
 /// The shortest pause between rounds.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
@@ -53,10 +53,10 @@ pub(crate) async fn run(
 ) {
     let mismatch = INVENTORY_MISMATCH.gauge(&[]);
     let last_success = AUDIT_LAST_SUCCESS.gauge(&[]);
-    let connect = database::options(&connect, "hotrow-worker audit")
-        .options([("statement_timeout", STATEMENT_MAX)]);
+    let connect = connect.options([("statement_timeout", STATEMENT_MAX)]);
+    let mut alone = Alone::under(AUDIT_LOCK, &connect, "hotrow-worker audit");
     let audited = audited(retention_days);
-    let mut audit = None;
+    let mut audit = Audit::new();
     let mut pause = PAUSE_MIN;
     while shutdown
         .run_until_cancelled(tokio::time::sleep(pause))
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     {
         let started = Instant::now();
         let mut pause_max = Duration::MAX;
-        match within(ROUND_MAX, round(&connect, &mut audit, audited)).await {
+        match within(ROUND_MAX, round(&mut alone, &mut audit, audited)).await {
             Ok(Some(broken)) => {
                 mismatch.set(f64::from(u32::try_from(broken).unwrap_or(u32::MAX)));
                 let now = TimeDelta::milliseconds(Utc::now().timestamp_millis());
@@ -74,7 +74,8 @@ pub(crate) async fn run(
             Ok(None) => mismatch.set(0.0),
             Err(error) => {
                 tracing::warn!(%error, "a round of the audit did not finish");
-                audit = None;
+                alone.give_up();
+                audit = Audit::new();
                 pause_max = RETRY_PAUSE_MAX;
             }
         }
@@ -97,10 +98,11 @@ pub async fn run_once(settings: &Settings) -> anyhow::Result<()> {
     database::require_schema(database).await?;
     let connect = database::options(database, "hotrow-worker audit")
         .options([("statement_timeout", STATEMENT_MAX)]);
-    let mut audit = Audit::new(connect.connect().await?);
+    let mut session = connect.connect().await?;
+    let mut audit = Audit::new();
     // A settlement becomes visible a little after the time that it carries, all of it at once.
     let found = audit
-        .check_all(Utc::now(), audited(settings.retention_days))
+        .check_all(&mut session, Utc::now(), audited(settings.retention_days))
         .await?;
     let mut said: BTreeSet<_> = found.into_iter().collect();
     if said.is_empty() {
@@ -116,25 +118,18 @@ pub async fn run_once(settings: &Settings) -> anyhow::Result<()> {
 
 /// One round: the number of SKUs that do not add up, none while another worker audits.
 async fn round(
-    connect: &PgConnectOptions,
-    audit: &mut Option<Audit>,
+    alone: &mut Alone,
+    audit: &mut Audit,
     audited: TimeDelta,
 ) -> Result<Option<usize>, sqlx::Error> {
-    let audit = match audit {
-        Some(audit) => audit,
-        None => audit.insert(Audit::new(connect.connect().await?)),
-    };
-    if !audit.is_mine().await? {
-        return Ok(None);
+    match alone.session().await? {
+        None => Ok(None),
+        Some(session) => audit.round(session, Utc::now(), audited).await.map(Some),
     }
-    audit.round(Utc::now(), audited).await.map(Some)
 }
 
 /// The audit of one worker.
 struct Audit {
-    session: PgConnection,
-    /// Whether the session holds the lock.
-    mine: bool,
     /// Until where the present is checked.
     present: DateTime<Utc>,
     /// Until where the current walk through the past has come; none before its first window.
@@ -149,10 +144,8 @@ struct Audit {
 }
 
 impl Audit {
-    fn new(session: PgConnection) -> Self {
+    fn new() -> Self {
         Self {
-            session,
-            mine: false,
             present: Utc::now() - RECENT_MAX,
             past: None,
             window: WINDOW_MIN,
@@ -162,39 +155,27 @@ impl Audit {
         }
     }
 
-    /// Whether this worker is the one that audits, which it stays as long as its session lives.
-    async fn is_mine(&mut self) -> Result<bool, sqlx::Error> {
-        if !self.mine {
-            self.mine = sqlx::query_scalar!(
-                r#"select pg_try_advisory_lock($1) as "locked!""#,
-                AUDIT_LOCK
-            )
-            .fetch_one(&mut self.session)
-            .await?;
-        }
-        Ok(self.mine)
-    }
-
     async fn round(
         &mut self,
+        session: &mut PgConnection,
         now: DateTime<Utc>,
         audited: TimeDelta,
     ) -> Result<usize, sqlx::Error> {
         // A settlement becomes visible a little after the time that it carries.
         let recently = (self.present - WINDOW_MIN * 2).max(now - RECENT_MAX);
-        self.check_stock().await?;
-        self.check_held().await?;
-        self.check(recently, now).await?;
+        self.check_stock(session).await?;
+        self.check_held(session).await?;
+        self.check(session, recently, now).await?;
         self.present = now;
 
-        let oldest = (now - audited).max(self.first_day().await?);
+        let oldest = (now - audited).max(self.first_day(session).await?);
         let started = Instant::now();
         let mut past = self.past.map_or(oldest, |past| past.max(oldest));
         // Days without an entry cost next to nothing, so that many pass in a round.
         while past < now && started.elapsed() < WINDOW_WORK {
             let to = (past + self.window).min(now);
             let window_started = Instant::now();
-            self.check(past, to).await?;
+            self.check(session, past, to).await?;
             self.window = next_window(self.window, window_started.elapsed());
             past = to;
         }
@@ -211,16 +192,17 @@ impl Audit {
     /// Checks everything that is kept, from end to end. Returns what does not add up, a line each.
     async fn check_all(
         &mut self,
+        session: &mut PgConnection,
         now: DateTime<Utc>,
         audited: TimeDelta,
     ) -> Result<Vec<String>, sqlx::Error> {
-        self.check_stock().await?;
-        self.check_held().await?;
-        let mut from = (now - audited).max(self.first_day().await?);
+        self.check_stock(session).await?;
+        self.check_held(session).await?;
+        let mut from = (now - audited).max(self.first_day(session).await?);
         while from < now {
             let started = Instant::now();
             let to = (from + self.window).min(now);
-            self.check(from, to).await?;
+            self.check(session, from, to).await?;
             self.window = next_window(self.window, started.elapsed());
             from = to;
         }
@@ -228,7 +210,7 @@ impl Audit {
     }
 
     /// Where the first part of the ledger begins: nothing is older.
-    async fn first_day(&mut self) -> Result<DateTime<Utc>, sqlx::Error> {
+    async fn first_day(&self, session: &mut PgConnection) -> Result<DateTime<Utc>, sqlx::Error> {
         let first = sqlx::query_scalar!(
             r#"
             select min(to_date(substring(part.relname from '[0-9]{8}'), 'YYYYMMDD'))::timestamp at time zone 'UTC'
@@ -236,14 +218,16 @@ impl Audit {
             where pg_inherits.inhparent = 'inventory_ledger'::regclass
             "#
         );
-        Ok(first
-            .fetch_one(&mut self.session)
-            .await?
-            .unwrap_or_default())
+        Ok(first.fetch_one(&mut *session).await?.unwrap_or_default())
     }
 
     /// Checks what was settled in a stretch of time.
-    async fn check(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    async fn check(
+        &mut self,
+        session: &mut PgConnection,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<(), sqlx::Error> {
         let found = sqlx::query_scalar!(
             r#"
             with entries as (
@@ -309,14 +293,14 @@ impl Audit {
             from,
             to,
         )
-        .fetch_all(&mut self.session)
+        .fetch_all(&mut *session)
         .await?;
         self.note(found, "ledger and orders do not add up");
         Ok(())
     }
 
     /// The stock is the last balance of the ledger.
-    async fn check_stock(&mut self) -> Result<(), sqlx::Error> {
+    async fn check_stock(&mut self, session: &mut PgConnection) -> Result<(), sqlx::Error> {
         let found = sqlx::query_scalar!(
             r#"
             select inventory.sku
@@ -339,14 +323,14 @@ impl Audit {
             )
             "#,
         )
-        .fetch_all(&mut self.session)
+        .fetch_all(&mut *session)
         .await?;
         self.note(found, "stock and ledger do not add up");
         Ok(())
     }
 
     /// What is held is what reserved orders have.
-    async fn check_held(&mut self) -> Result<(), sqlx::Error> {
+    async fn check_held(&mut self, session: &mut PgConnection) -> Result<(), sqlx::Error> {
         let found = sqlx::query_scalar!(
             r#"
             with reserved as (
@@ -365,7 +349,7 @@ impl Audit {
             where coalesce(inventory.held, 0) <> coalesce(reserved.quantity, 0)
             "#,
         )
-        .fetch_all(&mut self.session)
+        .fetch_all(&mut *session)
         .await?;
         self.note(found, "what is held and reserved orders do not add up");
         Ok(())

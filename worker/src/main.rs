@@ -1,6 +1,6 @@
 //! `hotrow-worker`: settings, telemetry, and the work or the command.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use hotrow_shared::{
@@ -13,6 +13,7 @@ use hotrow_worker::{
     webhooks,
 };
 use mimalloc::MiMalloc;
+use tokio_util::sync::CancellationToken;
 
 /// A batch is allocated by the thread that reads it and freed by another, which the C library's allocator
 /// pays for with locks. What it gives: docs/performance.md.
@@ -30,9 +31,18 @@ async fn run() -> anyhow::Result<()> {
     let settings = cli.settings.check()?;
     telemetry::start_log(settings.common.log_format)?;
     match &cli.command {
-        None => work(&settings).await,
+        None => {
+            let work = async |readiness, shutdown| {
+                hotrow_worker::run(&settings, &readiness, shutdown).await
+            };
+            serve(&settings, &NEEDS, work).await
+        }
         Some(Command::Migrate) => migrate(&settings).await,
-        Some(Command::Webhooks) => deliver(&settings).await,
+        Some(Command::Webhooks) => {
+            let deliver =
+                async |readiness, shutdown| webhooks::run(&settings, &readiness, shutdown).await;
+            serve(&settings, &webhooks::NEEDS, deliver).await
+        }
         Some(Command::Audit) => audit::run_once(&settings).await,
         Some(Command::Events { action }) => events::command::run(action, &settings).await,
         Some(Command::DeadLetters { action }) => {
@@ -41,25 +51,18 @@ async fn run() -> anyhow::Result<()> {
     }
 }
 
-async fn work(settings: &Settings) -> anyhow::Result<()> {
+/// Starts what a process that runs until a signal needs beside its work.
+async fn serve(
+    settings: &Settings,
+    needs: &[&'static str],
+    work: impl AsyncFnOnce(Arc<Readiness>, CancellationToken) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     settings.common.warn_of_development();
     let shutdown = shutdown::on_signal()?;
     let metrics = metrics::install()?;
-    let readiness = Readiness::of(&NEEDS);
+    let readiness = Readiness::of(needs);
     telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
-    let work = Box::pin(hotrow_worker::run(settings, &readiness, shutdown.clone()));
-    shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
-    tracing::info!("drained");
-    Ok(())
-}
-
-async fn deliver(settings: &Settings) -> anyhow::Result<()> {
-    settings.common.warn_of_development();
-    let shutdown = shutdown::on_signal()?;
-    let metrics = metrics::install()?;
-    let readiness = Readiness::of(&webhooks::NEEDS);
-    telemetry::serve(settings.metrics_addr.0, metrics, &readiness).await?;
-    let work = Box::pin(webhooks::run(settings, &readiness, shutdown.clone()));
+    let work = Box::pin(work(readiness, shutdown.clone()));
     shutdown::within(settings.common.shutdown_grace, &shutdown, work).await?;
     tracing::info!("drained");
     Ok(())

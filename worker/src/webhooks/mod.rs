@@ -18,12 +18,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use hotrow_shared::{
     broker::Broker,
-    clock_offset, database, secret,
+    clock_offset, database, descriptors, secret,
     telemetry::Readiness,
     topology::{self, Repairs},
     webhook::{ENDPOINTS_MAX, REQUESTS_MAX},
 };
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -107,14 +106,8 @@ pub async fn run(
 /// Most requests to one endpoint at a time, by the file descriptors that this process may have: however few they are,
 /// every endpoint has its share.
 fn requests_max() -> usize {
-    let allowed = match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if soft < hard => {
-            let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-            raised.map_or(soft, |()| hard)
-        }
-        Ok((soft, _)) => soft,
-        Err(_) => 0,
-    };
+    descriptors::raise();
+    let allowed = descriptors::allowed();
     let share = usize::try_from(allowed.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX)
         / ENDPOINTS_MAX;
     let requests_max = share.clamp(1, REQUESTS_MAX);
@@ -122,8 +115,8 @@ fn requests_max() -> usize {
         tracing::warn!(
             descriptors = allowed,
             requests_max,
-            "few file descriptors, so few requests to an endpoint at a time: raise the limit (LimitNOFILE of systemd, \
-             ulimits of Compose, ulimit -n of a shell)"
+            "few file descriptors, so few requests to an endpoint at a time: {}",
+            descriptors::REMEDY
         );
     }
     requests_max

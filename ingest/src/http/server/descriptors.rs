@@ -1,6 +1,6 @@
 //! File descriptors: every connection is one, and the broker, the database and metrics need theirs.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use hotrow_shared::descriptors::{REMEDY, allowed};
 
 /// What is left free by default for everything that is not a client's connection.
 const RESERVED: u64 = 1_000;
@@ -11,26 +11,6 @@ const NEEDED: u64 = 100;
 const FEW: u64 = 10_000;
 /// More connections than this no process serves, however many descriptors it is given.
 const CONNECTIONS_LIMIT: u64 = 1_000_000;
-/// Where the limit is raised.
-const REMEDY: &str =
-    "raise the limit (LimitNOFILE of systemd, ulimits of Compose, ulimit -n of a shell)";
-
-/// Raises the number of descriptors that this process may have as far as the system allows. Shells
-/// and service managers hand out 1,024 for the sake of programs that use `select`.
-pub fn raise() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        // Some systems name a hard limit that they do not grant; then it stays as it is, and
-        // `warn_of_few` says so.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// How many descriptors this process may have.
-pub(crate) fn allowed() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
-}
 
 /// Says it once if there are fewer descriptors than a crowd needs.
 pub fn warn_of_few(connections_max: usize) {
