@@ -27,6 +27,7 @@ mod standing;
 mod standstill;
 mod stock;
 mod store;
+mod telling;
 pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
@@ -50,7 +51,7 @@ use crate::{
     ownership::Ownership,
     partition::Workshop,
     settings::Settings,
-    settle::{Settler, Telling},
+    settle::Settler,
 };
 
 /// What a worker needs to do its work.
@@ -99,15 +100,13 @@ pub async fn run(
         common.mint.clone(),
         settings.retention_days,
         settings.batch.orders_max,
-        settings.events.as_ref().map(|events| Telling {
-            rejected: events.tells_rejected,
-        }),
+        settings.events,
     );
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
         pool: pool.clone(),
         settler,
-        dead_letters: DeadLetters::new(publishing.clone(), pool.clone(), settings.events.is_some()),
+        dead_letters: DeadLetters::new(publishing.clone(), pool.clone(), settings.source_if_told()),
         announcer,
         publisher,
         limits: settings.batch,
@@ -157,16 +156,15 @@ fn tell(
     repairs: &Repairs,
     shutdown: &CancellationToken,
 ) -> (Publisher, impl Future<Output = ()> + use<>) {
-    let (publisher, task) = match &settings.events {
+    let common = &settings.common;
+    let (publisher, task) = match settings.events {
         None => (Publisher::OFF, None),
-        Some(events) => {
-            let tells_rejected = events.tells_rejected;
-            let sender = || Sender::new(Arc::clone(broker), &events.source);
-            let connect = &settings.common.database;
-            let sweep = Sweep::new(sender(), connect, repairs.clone(), tells_rejected);
+        Some(telling) => {
+            let sender = || Sender::new(Arc::clone(broker), &common.events_source);
+            let sweep = Sweep::new(sender(), &common.database, repairs.clone(), telling);
             tokio::spawn(sweep.run(shutdown.clone()));
             let (publisher, task) =
-                Publisher::new(sender(), pool.clone(), repairs.clone(), tells_rejected);
+                Publisher::new(sender(), pool.clone(), repairs.clone(), telling);
             (publisher, Some(task))
         }
     };

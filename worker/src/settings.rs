@@ -9,6 +9,8 @@ use hotrow_shared::{
     settings::{Common, CommonArgs, ListenAddr, Problems},
 };
 
+use crate::telling::Telling;
+
 /// Settles queued purchases in PostgreSQL, a batch at a time.
 ///
 /// Every flag can be given by the environment variable of the same name. Without a command the worker runs until
@@ -164,16 +166,14 @@ pub struct Settings {
     /// How long after its end a hold expires.
     pub hold_grace: TimeDelta,
     /// What is told of by events, unless they are off.
-    pub events: Option<EventSettings>,
+    pub events: Option<Telling>,
 }
 
-/// How events are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventSettings {
-    /// The name of the installation.
-    pub source: String,
-    /// Whether rejected orders are told of.
-    pub tells_rejected: bool,
+impl Settings {
+    /// The name of the installation in its events, if there are any.
+    pub(crate) fn source_if_told(&self) -> Option<String> {
+        self.events.map(|_| self.common.events_source.clone())
+    }
 }
 
 /// When a batch is closed.
@@ -211,12 +211,11 @@ impl SettingsArgs {
         {
             problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
         }
-        let tells_rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
+        let rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
         let settings = || {
             let common = common?;
-            let events = EventSettings {
-                source: common.events_source.clone(),
-                tells_rejected: tells_rejected?,
+            let telling = Telling {
+                rejected: rejected?,
             };
             let batch = BatchLimits {
                 orders_max: usize::try_from(orders_max?).ok()?,
@@ -224,7 +223,7 @@ impl SettingsArgs {
                 wait: wait?,
             };
             Some(Settings {
-                events: common.plan.events.map(|_| events),
+                events: common.plan.events.map(|_| telling),
                 common,
                 metrics_addr: metrics_addr?,
                 batch,

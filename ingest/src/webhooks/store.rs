@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::bodies::{Description, NewEndpoint, Patch, Replay};
+use crate::outbox::write_event;
 
 /// Deliveries of one step of a replay.
 const STEP_ROWS: i64 = 5_000;
@@ -165,13 +166,7 @@ pub(super) async fn patch(
     if let Some(at) = endpoint.disabled_at {
         let event = endpoint.disabled_event(source, at);
         let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-        sqlx::query!(
-            "insert into event_outbox (at, due_at, event) values ($1, $1, $2::text::json)",
-            at,
-            event
-        )
-        .execute(&mut *transaction)
-        .await?;
+        write_event(&mut transaction, at, &event).await?;
     }
     transaction.commit().await?;
     Ok(Some(endpoint))

@@ -5,18 +5,25 @@ mod documented;
 pub(crate) mod reader;
 mod storm;
 
-use hotrow_tests::{Client, Place, Process, Settings, client::Product};
+use hotrow_tests::{Client, Place, Process, Settings, client::Product, wait};
 use lapin::{
     options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
+use sqlx::Connection;
 use uuid::Uuid;
 
 use self::reader::{Reader, everything_is_out};
-use crate::worker::shop::Shop;
+use crate::worker::shop::{A_WHILE, Shop};
 
 const CHAIR: &str = "chair";
+
+/// No order is settled.
+const TROUBLE: &str = "create function trouble() returns trigger language plpgsql as $$
+         begin raise exception using errcode = '22000'; end $$;
+         create trigger trouble before insert on orders for each row
+         when (new.status <> 'failed') execute function trouble()";
 
 /// Puts up chairs at 49.90 EUR that are held for so long.
 async fn chairs(client: &Client, available: i64, hold_seconds: u32) -> anyhow::Result<()> {
@@ -182,7 +189,7 @@ async fn rejected_orders_are_told_only_where_somebody_wants_them() -> anyhow::Re
     let unknown = async |customer: &str| order_of(&client, customer, "no-such-thing").await;
     unknown("c-1").await?;
     quiet.terminate()?;
-    quiet.ended(crate::worker::shop::A_WHILE).await?;
+    quiet.ended(A_WHILE).await?;
     let named = hasty(&shop).set("EVENTS_SOURCE", "shop-7");
     let telling = named.clone().set("EVENTS_REJECTED", "true");
     let _telling = telling.start().await?;
@@ -268,13 +275,7 @@ async fn a_stream_with_other_limits_is_taken_as_it_is_and_another_queue_of_its_n
 async fn a_dead_letter_is_an_event_and_so_is_what_becomes_of_it_later() -> anyhow::Result<()> {
     let (shop, _ingest, _worker) = open().await?;
     shop.stock(CHAIR, 5).await?;
-    shop.sql(
-        "create function trouble() returns trigger language plpgsql as $$
-         begin raise exception using errcode = '22000'; end $$;
-         create trigger trouble before insert on orders for each row
-         when (new.status <> 'failed') execute function trouble()",
-    )
-    .await?;
+    shop.sql(TROUBLE).await?;
     let order = shop.order("c-1", &[(CHAIR, 1)]);
     shop.publish(std::slice::from_ref(&order)).await?;
     let id = order.id.to_string();
@@ -300,6 +301,46 @@ async fn a_dead_letter_is_an_event_and_so_is_what_becomes_of_it_later() -> anyho
         [&json!("failed"), &json!("dead_lettered"), &json!("c-1")]
     );
     Ok(())
+}
+
+/// The advisory lock of the worker that sweeps the outbox.
+const SWEEP_LOCK: i64 = 0x686f_7472_6f77_0006;
+
+#[tokio::test]
+async fn a_failure_that_is_replayed_before_its_event_is_out_is_told_all_the_same()
+-> anyhow::Result<()> {
+    let shop = Shop::open(2).await?;
+    shop.stock(CHAIR, 5).await?;
+    // Nobody sweeps meanwhile.
+    let mut sweeping = shop.place.database().await?;
+    sqlx::query("select pg_advisory_lock($1)")
+        .bind(SWEEP_LOCK)
+        .execute(&mut sweeping)
+        .await?;
+    let _worker = hasty(&shop).start().await?;
+    shop.sql(TROUBLE).await?;
+    let order = shop.order("c-1", &[(CHAIR, 1)]);
+    shop.publish(std::slice::from_ref(&order)).await?;
+    shop.settled(std::slice::from_ref(&order), A_WHILE).await?;
+    shop.sql("drop trigger trouble on orders").await?;
+    let output = hasty(&shop)
+        .run(&["dead-letters", "replay", "--all"])
+        .await?;
+    assert!(output.status.success());
+    let what = "the order to be confirmed";
+    wait::until(what, A_WHILE, async || {
+        let row = shop.row(&order).await.ok()?;
+        (row.status == "confirmed").then_some(())
+    })
+    .await?;
+    sweeping.close().await?;
+    let mut reader = Reader::from_first(&shop.place).await?;
+    let id = order.id.to_string();
+    reader
+        .until("both", |reader| {
+            reader.types(&id) == ["order.failed", "order.confirmed"]
+        })
+        .await
 }
 
 #[tokio::test]

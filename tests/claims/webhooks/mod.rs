@@ -2,6 +2,7 @@
 
 mod answers;
 mod disabling;
+mod pressure;
 mod receiver;
 mod routes;
 mod secrets;

@@ -63,6 +63,27 @@ async fn pending_deliveries_survive_the_death_of_a_process() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn a_stream_that_lost_its_end_is_read_again_and_new_events_are_not_taken_for_old_ones()
+-> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let endpoint = stage.register("/ok").await?;
+    let first = stage.webhooks().start().await?;
+    stage.publish(&[event("a/1")]).await?;
+    stage.receive("/ok", 1).await?;
+    drop(first);
+    // As if a thousand messages had been copied that the broker has no more.
+    sqlx::query("update webhook_position set next_offset = next_offset + 1000")
+        .execute(&stage.database)
+        .await?;
+    let _second = stage.webhooks().start().await?;
+    stage.publish(&[event("b/1")]).await?;
+    stage.receive("/ok", 2).await?;
+    stage.reach(&endpoint, "delivered", 2).await?;
+    assert_eq!(stage.receiver.received("/ok").len(), 2, "each once");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stop_waits_for_what_is_under_way_and_gives_the_rest_back() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     let endpoint = stage.register("/gate").await?;

@@ -23,10 +23,9 @@ use serde_json::value::RawValue;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER};
+use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER, failed};
 use crate::{
     deliveries,
-    document::{accepted_at, unpriced},
     settings::{DeadLetterAction, Selection, Settings},
     store::{StoreError, orders},
 };
@@ -123,7 +122,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         pool,
         broker,
         partitions: common.plan.partitions,
-        is_told: settings.events.is_some(),
+        source: settings.source_if_told(),
     };
     match action {
         DeadLetterAction::List(_) => desk.list(meant).await,
@@ -144,8 +143,8 @@ struct Desk {
     pool: PgPool,
     broker: Broker,
     partitions: u16,
-    /// Whether failed orders are told by events.
-    is_told: bool,
+    /// The name of the installation in its events, if there are any.
+    source: Option<String>,
 }
 
 impl Desk {
@@ -234,15 +233,7 @@ impl Desk {
             let Command::Place(order) = command else {
                 continue;
             };
-            let items = unpriced(&order.items);
-            let marked = orders::write_failed(
-                &self.pool,
-                order.id.uuid(),
-                order.customer_id.as_str(),
-                &items,
-                accepted_at(order),
-                self.is_told,
-            );
+            let marked = failed::mark(&self.pool, order, self.source.as_deref());
             match marked.await {
                 Err(StoreError::Refused(error) | StoreError::MissingDay(error)) => {
                     tracing::warn!(order_id = %order.id, %error, "cannot be marked as failed");

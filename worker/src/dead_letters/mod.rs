@@ -4,13 +4,14 @@
 //! it again. The broker adds letters of its own: envelopes that came back too often.
 
 pub mod command;
+mod failed;
 
 use std::sync::Arc;
 
 use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
-    envelope::{Command, Order, Unreadable},
+    envelope::{Command, Unreadable},
     id::OrderId,
     metrics as list,
     outcome::{Reason, Status},
@@ -23,11 +24,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use metrics::Counter;
 use sqlx::PgPool;
 
-use crate::{
-    document::{accepted_at, unpriced},
-    metrics::Labelled,
-    store::{RetryCause, StoreError, orders},
-};
+use crate::{metrics::Labelled, store::RetryCause};
 
 /// Header: why the letter is dead.
 pub(crate) const REASON_HEADER: &str = "x-hotrow-reason";
@@ -124,15 +121,15 @@ impl DeadLetter {
 pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
     pool: PgPool,
-    /// Whether failed orders are told by events.
-    is_told: bool,
+    /// The name of the installation in its events, if there are any.
+    source: Option<String>,
     buried: Labelled<DeadReason, Counter>,
     failed: Counter,
 }
 
 impl DeadLetters {
     /// Dead letters go out by a channel of this connection. Creates every series.
-    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool, is_told: bool) -> Self {
+    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool, source: Option<String>) -> Self {
         let failed = [
             ("status", Status::Failed.as_str()),
             ("reason", Reason::DeadLettered.as_str()),
@@ -140,7 +137,7 @@ impl DeadLetters {
         Self {
             broker,
             pool,
-            is_told,
+            source,
             buried: Labelled::new(DeadReason::ALL, |reason| {
                 list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
             }),
@@ -164,7 +161,7 @@ impl DeadLetters {
         let Command::Place(order) = command else {
             return None;
         };
-        let mark = || mark_failed(&self.pool, order, self.is_told);
+        let mark = || failed::mark(&self.pool, order, self.source.as_deref());
         let marked = mark
             .retry(retry::for_ever())
             // The table of a day that is no longer kept is not made again.
@@ -218,19 +215,6 @@ impl DeadLetters {
 /// The beginning of a detail, as much as fits.
 fn cut(detail: &str) -> &str {
     &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]
-}
-
-/// Marks an order as failed, if need be without the parts that the database may have refused.
-async fn mark_failed(pool: &PgPool, order: &Order, is_told: bool) -> Result<(), StoreError> {
-    let (id, accepted_at) = (order.id.uuid(), accepted_at(order));
-    let customer = order.customer_id.as_str();
-    let items = unpriced(&order.items);
-    match orders::write_failed(pool, id, customer, &items, accepted_at, is_told).await {
-        Err(StoreError::Refused(_)) => {
-            orders::write_failed(pool, id, "", "[]", accepted_at, is_told).await
-        }
-        marked => marked,
-    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,12 @@ use sqlx::ConnectOptions;
 
 use super::{
     sender::Sender,
-    tables::{self, Span, TellError},
+    tables::{self, TellError},
 };
-use crate::settings::{EventAction, Replay, Settings};
+use crate::{
+    settings::{EventAction, Replay, Settings},
+    store::told::Span,
+};
 
 /// The span of one step through the tables. Each is published to its end before the next begins.
 const STEP: TimeDelta = TimeDelta::minutes(5);
@@ -32,7 +35,7 @@ pub async fn run(action: &EventAction, settings: &Settings) -> anyhow::Result<()
 }
 
 async fn replay(replay: &Replay, settings: &Settings) -> anyhow::Result<()> {
-    let Some(events) = &settings.events else {
+    let Some(telling) = settings.events else {
         bail!("EVENTS is off: there is no stream to publish to");
     };
     ensure!(
@@ -54,12 +57,12 @@ async fn replay(replay: &Replay, settings: &Settings) -> anyhow::Result<()> {
         .await?;
     let wants = |it: EventType| {
         if replay.types.is_empty() {
-            it != EventType::OrderRejected || events.tells_rejected
+            telling.wants(it)
         } else {
             replay.types.contains(&it)
         }
     };
-    let mut sender = Sender::new(broker, &events.source);
+    let mut sender = Sender::new(broker, &common.events_source);
     // Nothing older is kept, and nothing later has happened.
     let kept = TimeDelta::days(i64::try_from(settings.retention_days)?.saturating_add(8));
     let first = replay.since.max(Utc::now() - kept);

@@ -13,15 +13,17 @@ use tokio::{
 use super::{
     sender::Sender,
     settlement,
-    tables::{self, Span, TellError},
+    tables::{self, TellError},
 };
 use crate::{
     ended::{Ended, Inbox, Waiting},
     settle::{Settlement, Told},
     store::{
         outbox::{self, OWN_FOR},
+        told::Span,
         within,
     },
+    telling::Telling,
 };
 
 /// Batches that may wait for their events to be published. What does not fit stays in the outbox for the sweep.
@@ -54,14 +56,14 @@ impl Publisher {
         sender: Sender,
         pool: PgPool,
         repairs: Repairs,
-        tells_rejected: bool,
+        telling: Telling,
     ) -> (Self, impl Future<Output = ()>) {
         let (inbox, batches) = Inbox::bounded(WAITING_MAX, WAITING_BYTES_MAX);
         let publishing = Publishing {
             sender,
             pool,
             repairs,
-            tells_rejected,
+            telling,
             written: Rows::default(),
             done: Rows::default(),
         };
@@ -82,7 +84,7 @@ struct Publishing {
     sender: Sender,
     pool: PgPool,
     repairs: Repairs,
-    tells_rejected: bool,
+    telling: Telling,
     written: Rows,
     done: Rows,
 }
@@ -155,8 +157,7 @@ impl Publishing {
     }
 
     async fn write_settlement(&mut self, settlement: &Settlement) -> Result<(), TellError> {
-        let has_unmatched =
-            settlement::write(settlement, self.tells_rejected, &mut self.sender).await?;
+        let has_unmatched = settlement::write(settlement, self.telling, &mut self.sender).await?;
         if has_unmatched {
             within(DATABASE_MAX, self.write_unmatched(settlement.at)).await??;
         }

@@ -19,7 +19,7 @@ use lapin::{BasicProperties, Channel};
 use metrics::Counter;
 use serde::Serialize;
 
-use crate::metrics::Labelled;
+use crate::{metrics::Labelled, telling::type_of};
 
 /// Most events in a message, as the contract says.
 const MESSAGE_EVENTS_MAX: usize = 1_000;
@@ -186,18 +186,5 @@ impl Sender {
         }
         let opened = publish::confirming_channel(&self.broker).await;
         opened.map_err(PublishError::NotSent)
-    }
-}
-
-/// What is told of an order that has become this.
-pub(super) fn type_of(status: Status, is_change: bool) -> EventType {
-    match status {
-        Status::Reserved if is_change => EventType::OrderExtended,
-        Status::Reserved => EventType::OrderReserved,
-        Status::Confirmed => EventType::OrderConfirmed,
-        Status::Expired => EventType::OrderExpired,
-        Status::Cancelled => EventType::OrderCancelled,
-        Status::Rejected => EventType::OrderRejected,
-        Status::Failed => EventType::OrderFailed,
     }
 }

@@ -1,17 +1,18 @@
 //! The events of a settlement that is still in memory.
 
-use hotrow_shared::{envelope::Command, outcome::Status, publish::PublishError};
+use hotrow_shared::{envelope::Command, publish::PublishError};
 
 use super::sender::Sender;
 use crate::{
     document::document,
     settle::{Decided, Settlement, decision::Verdict},
+    telling::{Telling, type_of},
 };
 
 /// Writes the events of a settlement, but for those of payments that did not pay. Returns whether it has such.
 pub(super) async fn write(
     settlement: &Settlement,
-    tells_rejected: bool,
+    telling: Telling,
     sender: &mut Sender,
 ) -> Result<bool, PublishError> {
     let mut has_unmatched = false;
@@ -23,9 +24,9 @@ pub(super) async fn write(
     } = settlement;
     for Decided { command, verdict } in decided {
         match (command, verdict) {
-            (Command::Place(_), Verdict::Settled(outcome))
-                if outcome.status == Status::Rejected && !tells_rejected => {}
-            (Command::Place(order), Verdict::Settled(outcome)) => {
+            (Command::Place(order), Verdict::Settled(outcome))
+                if telling.wants(type_of(outcome.status, false)) =>
+            {
                 let document = document(order, *outcome, stock, *at);
                 sender.order(outcome.status, false, document).await?;
             }

@@ -20,11 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     sender::Sender,
-    tables::{self, Span, TellError},
+    tables::{self, TellError},
 };
 use crate::{
     alone::Alone,
-    store::outbox::{self, Waiting},
+    store::{
+        outbox::{self, Waiting},
+        told::Span,
+    },
+    telling::Telling,
 };
 
 /// How often the outbox is looked at while it has nothing that is due.
@@ -45,7 +49,7 @@ pub(crate) struct Sweep {
     alone: Alone,
     sender: Sender,
     repairs: Repairs,
-    tells_rejected: bool,
+    telling: Telling,
     counted_at: Option<Instant>,
     waiting: Gauge,
     oldest: Gauge,
@@ -57,13 +61,13 @@ impl Sweep {
         sender: Sender,
         connect: &PgConnectOptions,
         repairs: Repairs,
-        tells_rejected: bool,
+        telling: Telling,
     ) -> Self {
         Self {
             alone: Alone::under(SWEEP_LOCK, connect, "hotrow-worker events"),
             sender,
             repairs,
-            tells_rejected,
+            telling,
             counted_at: None,
             waiting: EVENTS_WAITING.gauge(&[]),
             oldest: EVENTS_OLDEST.gauge(&[]),
@@ -162,7 +166,7 @@ impl Sweep {
         let moments = rows.iter().filter(|row| row.event.is_none());
         let moments: Vec<_> = moments.map(|row| row.at).collect();
         if !moments.is_empty() {
-            let wants = |it| it != EventType::OrderRejected || self.tells_rejected;
+            let wants = |it| self.telling.wants(it);
             let span = Span::moments(moments);
             tables::write(session, &span, wants, &mut self.sender).await?;
         }

@@ -26,7 +26,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::told::{Telling, Told};
+pub(crate) use self::told::Told;
 use self::{
     candidates::Candidates,
     decision::Verdict,
@@ -40,6 +40,7 @@ use crate::{
     standstill::Grace,
     stock::Stock,
     store::{RetryCause, StoreError},
+    telling::Telling,
 };
 
 /// How long one settle transaction may take before its connection counts as dead.

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use hotrow_shared::{
     event::{Cause, InventoryChanged},
     order::Sku,
-    outcome::Status,
 };
 use tokio::time::Instant;
 
 use super::decision::Verdict;
-use crate::stock::{Moved, Stock};
+use crate::{
+    stock::{Moved, Stock},
+    telling::{Telling, type_of},
+};
 
 /// What a settlement tells by events, besides what became of its orders.
 #[derive(Debug, Clone)]
@@ -23,25 +25,16 @@ pub(crate) struct Told {
     pub(crate) inventory: Vec<InventoryChanged>,
 }
 
-/// What is told by events.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Telling {
-    /// Whether rejected orders are told of.
-    pub(crate) rejected: bool,
-}
-
-impl Telling {
-    /// Whether there is an event of it.
-    pub(super) fn is_told(self, verdict: &Verdict) -> bool {
-        match verdict {
-            Verdict::Settled(outcome) => outcome.status != Status::Rejected || self.rejected,
-            Verdict::Changed(..) | Verdict::Unmatched(_) => true,
-            Verdict::Duplicate
-            | Verdict::Alias(_)
-            | Verdict::Unchanged
-            | Verdict::Conflict
-            | Verdict::UnmatchedBefore => false,
-        }
+/// Whether there is an event of it.
+pub(super) fn is_told(verdict: &Verdict, telling: Telling) -> bool {
+    match verdict {
+        Verdict::Settled(outcome) => telling.wants(type_of(outcome.status, false)),
+        Verdict::Changed(..) | Verdict::Unmatched(_) => true,
+        Verdict::Duplicate
+        | Verdict::Alias(_)
+        | Verdict::Unchanged
+        | Verdict::Conflict
+        | Verdict::UnmatchedBefore => false,
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     candidates::Candidates,
     decision::{Books, Candidate, Decision, GoodsMoved, Verdict, decide},
-    told::{Telling, Told, turned},
+    told::{Told, is_told, turned},
 };
 use crate::{
     deliveries::Arrived,
@@ -29,6 +29,7 @@ use crate::{
         settlement::{self, OrderRows},
         unmatched::{self, PaymentName, UnmatchedRows},
     },
+    telling::Telling,
 };
 
 /// What was committed.
@@ -123,7 +124,7 @@ async fn tell(
     at: DateTime<Utc>,
 ) -> Result<Option<Told>, StoreError> {
     let inventory = turned(&decision.moved, stock);
-    if inventory.is_empty() && !decision.verdicts.iter().any(|it| telling.is_told(it)) {
+    if inventory.is_empty() && !decision.verdicts.iter().any(|it| is_told(it, telling)) {
         return Ok(None);
     }
     let since = Instant::now();

@@ -1,4 +1,5 @@
-//! Every statement of the worker that settles orders and stock or reads them for it, one file a table.
+//! Every statement of the worker about orders and stock, a file for each table that it writes; `told` reads what events
+//! tell.
 //!
 //! The sequence of a settlement matters and is the same for everybody: rows are locked in SKU order,
 //! and what is settled already is read *after* the lock, in a statement of its own. Whoever held the
@@ -11,6 +12,7 @@ pub(crate) mod inventory;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod settlement;
+pub(crate) mod told;
 pub(crate) mod unmatched;
 
 use std::{io, time::Duration};

@@ -92,28 +92,23 @@ pub(crate) async fn write_aliases(
     }
 }
 
-/// Notes that an order is in the dead-letter queue, unless it is settled; and that there is an event of it, if it is
-/// told by one.
+/// Notes that an order is in the dead-letter queue, unless it is settled. Returns its revision and the time if that is
+/// new: a second letter of the same failure is not.
 pub(crate) async fn write_failed(
     executor: impl PgExecutor<'_>,
     id: Uuid,
     customer: &str,
     items: &str,
     accepted_at: DateTime<Utc>,
-    is_told: bool,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+) -> Result<Option<(i32, DateTime<Utc>)>, StoreError> {
+    let failed = sqlx::query!(
         r#"
-        with failed as (
-            insert into orders (order_id, status, reason, customer_id, items, accepted_at)
-            values ($1, $2, $3, $4, $5::text::json, $6)
-            on conflict on constraint orders_pkey do update
-            -- To fail again is something new to tell. A second letter of the same failure is not.
-            set reason = excluded.reason, revision = orders.revision + 1, settled_at = excluded.settled_at
-            where orders.status = 'failed' and orders.reason is distinct from excluded.reason
-            returning settled_at
-        )
-        insert into event_outbox (at, due_at) select settled_at, settled_at from failed where $7
+        insert into orders (order_id, status, reason, customer_id, items, accepted_at)
+        values ($1, $2, $3, $4, $5::text::json, $6)
+        on conflict on constraint orders_pkey do update
+        set reason = excluded.reason, revision = orders.revision + 1, settled_at = excluded.settled_at
+        where orders.status = 'failed' and orders.reason is distinct from excluded.reason
+        returning revision, settled_at
         "#,
         id,
         Status::Failed.as_str(),
@@ -121,11 +116,10 @@ pub(crate) async fn write_failed(
         customer,
         items,
         accepted_at,
-        is_told,
     )
-    .execute(executor)
+    .fetch_optional(executor)
     .await?;
-    Ok(())
+    Ok(failed.map(|row| (row.revision, row.settled_at)))
 }
 
 /// Notes that a failed order is queued again. Its row stays until it is settled, because later names

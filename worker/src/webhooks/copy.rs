@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    stream::{self, CopiedEvent, Message, Reading},
+    stream::{self, CopiedEvent, Message, Reading, Start},
     upkeep::Upkeep,
 };
 use crate::{alone::Alone, store::within};
@@ -180,7 +180,12 @@ async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, Cop
         // No delivery was ever removed.
         None => (None, None),
     };
-    let reading = Reading::from(broker, next_offset).await?;
+    let (next_offset, catching_up_since) = match next_offset {
+        Some(next) if lost_its_end(broker, next).await? => (None, Some(stored.now)),
+        _ => (next_offset, catching_up_since),
+    };
+    let start = next_offset.map_or(Start::First, Start::At);
+    let reading = Reading::from(broker, start).await?;
     if generation(session).await? != stored.generation {
         return Err(CopyError::Moved);
     }
@@ -192,6 +197,21 @@ async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, Cop
         next_offset,
         catching_up_since,
     })
+}
+
+/// Whether the stream ends before the message that would be next. A power cut of a broker that is alone can lose the last
+/// messages that it confirmed, and whoever restores one from a backup loses more. New messages then get offsets that were
+/// copied before, so reading begins again at the first one; what was copied finds its delivery.
+async fn lost_its_end(broker: &Broker, next_offset: i64) -> Result<bool, BrokerError> {
+    let end = stream::end(broker).await?.unwrap_or_default();
+    if end < next_offset {
+        tracing::warn!(
+            end,
+            next_offset,
+            "the stream of events ends before what was copied last: it is read again from its first message"
+        );
+    }
+    Ok(end < next_offset)
 }
 
 async fn generation(session: &mut PgConnection) -> Result<i64, sqlx::Error> {

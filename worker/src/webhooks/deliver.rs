@@ -34,7 +34,10 @@ use super::{
     sign::{SignError, Signer},
     store::{self, Claimed, Effect, Ended},
 };
-use crate::{metrics::Labelled, store::within};
+use crate::{
+    metrics::Labelled,
+    store::{outbox, within},
+};
 
 /// How often it is asked who has something due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -296,7 +299,7 @@ impl Round {
             let at = endpoint.disabled_at.unwrap_or_else(Utc::now);
             let event = endpoint.disabled_event(source, at);
             let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-            store::tell(&mut transaction, at, &event).await?;
+            outbox::write_event(&mut transaction, at, &event).await?;
         }
         transaction.commit().await?;
         self.is_failing = !effect.has_delivered;

@@ -237,22 +237,6 @@ pub(super) async fn note(
     .await
 }
 
-/// Puts an event into the outbox, from where the sweep publishes it.
-pub(super) async fn tell(
-    connection: &mut PgConnection,
-    at: DateTime<Utc>,
-    event: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into event_outbox (at, due_at, event) values ($1, $1, $2::text::json)",
-        at,
-        event
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Gives back what was claimed and not sent, or not heard of, so that others need not wait for the leases.
 pub(super) async fn release(
     pool: &PgPool,

@@ -1,5 +1,7 @@
 //! The stream of events as one reads it: from an offset on, message by message.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt};
 use hotrow_shared::{
@@ -15,6 +17,7 @@ use lapin::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 /// Messages that the broker may hand out ahead. Each has up to 1,000 events in about 512 KiB.
 const PREFETCH: u16 = 8;
@@ -23,6 +26,21 @@ const ID_LENGTH_MAX: usize = 512;
 /// The same for its type.
 const TYPE_LENGTH_MAX: usize = 128;
 const OFFSET: &str = "x-stream-offset";
+
+/// How long the broker may take to hand out the first message of the last chunk, and each that follows.
+const LAST_MAX: Duration = Duration::from_secs(5);
+const NEXT_MAX: Duration = Duration::from_millis(500);
+
+/// Where a consumer begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start {
+    /// At the first message that there is.
+    First,
+    /// At the last chunk of messages.
+    Last,
+    /// At this offset.
+    At(i64),
+}
 
 /// A consumer of the stream.
 pub(super) struct Reading {
@@ -38,15 +56,16 @@ pub(super) struct Message {
 }
 
 impl Reading {
-    /// Reads from this offset on, or from the first message that there is.
-    pub(super) async fn from(broker: &Broker, offset: Option<i64>) -> Result<Self, BrokerError> {
+    /// Reads from there on.
+    pub(super) async fn from(broker: &Broker, start: Start) -> Result<Self, BrokerError> {
         let channel = broker.channel().await?;
         channel
             .basic_qos(PREFETCH, BasicQosOptions::default())
             .await?;
-        let start = match offset {
-            Some(offset) => AMQPValue::LongLongInt(offset),
-            None => AMQPValue::LongString("first".into()),
+        let start = match start {
+            Start::First => AMQPValue::LongString("first".into()),
+            Start::Last => AMQPValue::LongString("last".into()),
+            Start::At(offset) => AMQPValue::LongLongInt(offset),
         };
         let mut arguments = FieldTable::default();
         arguments.insert(OFFSET.into(), start);
@@ -87,6 +106,21 @@ impl Reading {
     pub(super) async fn close(self) {
         drop(self.channel.close(200, "done".into()).await);
     }
+}
+
+/// The offset behind the last message, or none if the stream seems to be empty.
+pub(super) async fn end(broker: &Broker) -> Result<Option<i64>, BrokerError> {
+    let mut reading = Reading::from(broker, Start::Last).await?;
+    let mut end = None;
+    let mut patience = LAST_MAX;
+    while let Ok(message) = timeout(patience, reading.next()).await {
+        let message = message?;
+        end = Some(message.offset + 1);
+        reading.acknowledge(&message).await?;
+        patience = NEXT_MAX;
+    }
+    reading.close().await;
+    Ok(end)
 }
 
 fn offset(delivery: &Delivery) -> Option<i64> {

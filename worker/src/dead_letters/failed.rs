@@ -1,0 +1,83 @@
+//! Marks orders as failed, and has that told.
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::{
+    envelope::Order,
+    event::{Event, EventType, order_event_id},
+    outcome::{OrderDocument, Reason, Status},
+};
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+
+use crate::{
+    document::{accepted_at, unpriced},
+    store::{StoreError, orders, outbox},
+};
+
+/// Notes that an order is in the dead-letter queue, unless it is settled. `source` is the name of the installation in
+/// its events, if there are any.
+///
+/// What is refused may be in the order itself; then its row has neither customer nor items.
+pub(super) async fn mark(
+    pool: &PgPool,
+    order: &Order,
+    source: Option<&str>,
+) -> Result<(), StoreError> {
+    let items = unpriced(&order.items);
+    match write(pool, order, order.customer_id.as_str(), &items, source).await {
+        Err(StoreError::Refused(_)) => write(pool, order, "", "[]", source).await,
+        marked => marked,
+    }
+}
+
+async fn write(
+    pool: &PgPool,
+    order: &Order,
+    customer: &str,
+    items: &str,
+    source: Option<&str>,
+) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let accepted_at = accepted_at(order);
+    let id = order.id.uuid();
+    let failed = orders::write_failed(&mut *transaction, id, customer, items, accepted_at).await?;
+    if let (Some(source), Some((revision, at))) = (source, failed) {
+        // The event itself and not only its time: a replay replaces the row that it would be made from.
+        let event = event(source, order, customer, items, revision, at);
+        let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
+        outbox::write_event(&mut transaction, at, &event).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn event(
+    source: &str,
+    order: &Order,
+    customer: &str,
+    items: &str,
+    revision: i32,
+    at: DateTime<Utc>,
+) -> Result<String, serde_json::Error> {
+    let document = OrderDocument {
+        order_id: order.id,
+        alias_of: None,
+        status: Status::Failed.as_str(),
+        revision,
+        reason: Some(Reason::DeadLettered.as_str()),
+        customer_id: customer,
+        items: serde_json::from_str::<&RawValue>(items)?,
+        total_minor: None,
+        currency: None,
+        accepted_at: accepted_at(order),
+        settled_at: at,
+        updated_at: at,
+        expires_at: None,
+        payment_reference: None,
+        restocked: None,
+    };
+    let id = order_event_id(order.id, revision);
+    let subject = order.id.to_string();
+    let event = Event::new(EventType::OrderFailed, id, source, &subject, at, document);
+    serde_json::to_string(&event)
+}
