@@ -69,7 +69,7 @@ async fn a_stream_that_lost_its_end_is_read_again_and_new_events_are_not_taken_f
     let endpoint = stage.register("/ok").await?;
     let first = stage.webhooks().start().await?;
     stage.publish(&[event("a/1")]).await?;
-    stage.receive("/ok", 1).await?;
+    stage.reach(&endpoint, "delivered", 1).await?;
     drop(first);
     // As if a thousand messages had been copied that the broker has no more.
     sqlx::query("update webhook_position set next_offset = next_offset + 1000")

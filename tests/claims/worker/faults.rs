@@ -283,6 +283,14 @@ async fn a_day_that_is_missing_is_made_and_no_order_suffers() -> anyhow::Result<
     let shop = Shop::open(1).await?;
     shop.stock("chair", 100).await?;
     let worker = shop.worker().start().await?;
+    // The look at the days that every start takes would make what is dropped below.
+    wait::until("the first look to be over", A_WHILE, async || {
+        let ahead = worker.metrics().await.ok()?;
+        ahead
+            .value("hotrow_days_ahead", &[])
+            .filter(|days| *days > 0.0)
+    })
+    .await?;
     let today = chrono::Utc::now();
     let run = async |statement: String| {
         let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));

@@ -129,18 +129,11 @@ impl Copier {
             if let Some(place) = self.reading.take() {
                 place.reading.close().await;
             }
-            if !self.broker.connected() {
-                let channel = self.broker.channel().await?;
-                drop(channel.close(200, "seen".into()).await);
-            }
-            self.readiness.set("broker", true);
-            sleep(PAUSE).await;
-            return Ok(());
+            return self.rest().await;
         };
         self.upkeep.look(session).await?;
         if self.upkeep.is_too_much_waiting() {
-            sleep(PAUSE).await;
-            return Ok(());
+            return self.rest().await;
         }
         let place = match &mut self.reading {
             Some(place) => place,
@@ -156,6 +149,17 @@ impl Copier {
         };
         let copied = copy(place, first?, session, self.upkeep.overflowing()).await?;
         self.copied.increment(copied);
+        Ok(())
+    }
+
+    /// Pauses where there is nothing to copy, and sees that the broker is there.
+    async fn rest(&mut self) -> Result<(), CopyError> {
+        if !self.broker.connected() {
+            let channel = self.broker.channel().await?;
+            drop(channel.close(200, "seen".into()).await);
+        }
+        self.readiness.set("broker", true);
+        sleep(PAUSE).await;
         Ok(())
     }
 }
