@@ -1,4 +1,5 @@
-//! The clock that names the day of an order, as an argument, so that midnight can be tested.
+//! The clocks: this machine's names the day of an order, and is an argument, so that midnight can be tested. The
+//! database's, by which sales open and close, is this machine's less how far it is ahead.
 
 use std::{
     sync::{
@@ -7,6 +8,9 @@ use std::{
     },
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hotrow_shared::clock_offset::ClockOffset;
 
 /// Tells the time.
 #[derive(Debug, Clone, Default)]
@@ -30,5 +34,28 @@ impl Clock {
                 }),
             Self::Set(ms) => ms.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// Tells the database's time.
+#[derive(Debug, Clone)]
+pub(crate) struct DatabaseClock {
+    pub(crate) clock: Clock,
+    pub(crate) offset: ClockOffset,
+}
+
+impl DatabaseClock {
+    /// The database's time, as this process knows it, to the millisecond.
+    #[must_use]
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        let ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
+        let here = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+        here - TimeDelta::milliseconds(self.offset.ms())
+    }
+
+    /// The same in milliseconds since 1970: the time of acceptance of what enters a lane now.
+    #[must_use]
+    pub(crate) fn accepted_ms(&self) -> i64 {
+        self.now().timestamp_millis()
     }
 }

@@ -6,6 +6,7 @@
 //! and extends settled orders by the same lanes. `payments` hears of payments from Stripe, and lists what did not pay. `inventory`
 //! shows the stock and lets administrators change it, and `webhooks` registers endpoints for events.
 
+mod audit;
 mod auth;
 mod backlog;
 mod board;
@@ -21,8 +22,10 @@ mod outbox;
 mod page;
 mod payments;
 mod routes;
+mod sale;
 pub mod settings;
 mod status;
+mod teller;
 mod webhooks;
 
 use std::sync::Arc;
@@ -30,7 +33,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use hotrow_shared::{
     broker::Broker,
-    clock_offset, database, secret,
+    clock_offset::{self, ClockOffset},
+    database, secret,
     settings::Common,
     telemetry::Readiness,
     topology::{self, Repairs},
@@ -40,11 +44,12 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::AuditDesk,
     auth::AdminToken,
     backlog::Backlog,
     board::Board,
     changes::{ChangesDesk, tickets::Tickets},
-    clock::Clock,
+    clock::{Clock, DatabaseClock},
     http::{access_log::AccessLog, peer::TrustedProxies, server},
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
@@ -57,11 +62,13 @@ use crate::{
         stripe::{StripeDesk, StripeMetrics},
     },
     routes::Desks,
+    sale::{KnownSwitch, SaleDesk},
     settings::Settings,
     status::{
         Finder, Lately, StatusDesk,
         reader::{Expected, Reader},
     },
+    teller::Teller,
     webhooks::WebhooksDesk,
 };
 
@@ -106,7 +113,14 @@ async fn work(
         publishing,
         listening,
         repairs,
+        offset,
     } = servers;
+    let database_clock = DatabaseClock {
+        clock: clock.clone(),
+        offset: offset.clone(),
+    };
+    let switch = KnownSwitch::read(&pools.orders, database_clock.clone()).await?;
+    let switch = Arc::new(switch);
     let backlog = Arc::new(Backlog::new(
         common.plan.partitions,
         settings.queued_orders_max,
@@ -131,6 +145,7 @@ async fn work(
         lately: Arc::clone(&lately),
         tickets: Arc::clone(&tickets),
         board: Arc::clone(&board),
+        switch: Arc::clone(&switch),
         backlog: Arc::clone(&backlog),
     };
     let broker_answers = note_broker(readiness, lanes.open(), common.plan.partitions);
@@ -157,8 +172,11 @@ async fn work(
     tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
     tokio::spawn(clock_offset::measure(
         pools.orders.clone(),
+        offset,
         shutdown.clone(),
     ));
+    let look = Arc::clone(&switch).look_forever(pools.orders.clone(), shutdown.clone());
+    tokio::spawn(look);
 
     let status = Arc::new(StatusDesk {
         mint: common.mint.clone(),
@@ -173,7 +191,7 @@ async fn work(
     let lanes = Arc::new(lanes);
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
-        clock: clock.clone(),
+        clock: database_clock.clone(),
         partitions: common.plan.partitions,
         admin_token: admin_token.clone(),
         finder: Finder {
@@ -202,23 +220,41 @@ async fn work(
         ))
     });
     let webhooks = WebhooksDesk::new(pools.changes.clone(), admin_token.clone(), common);
+    let teller = Teller::new(Arc::clone(&publishing));
+    let rooms = inventory::Rooms {
+        board: Arc::clone(&board),
+        switch: Arc::clone(&switch),
+        clock: database_clock.clone(),
+        teller: teller.clone(),
+    };
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
-        admin_token,
-        Arc::clone(&board),
-        Arc::clone(&publishing),
+        admin_token.clone(),
+        rooms,
         outbox,
         common.development,
     );
+    let sale = SaleDesk {
+        pool: pools.changes.clone(),
+        admin_token: admin_token.clone(),
+        switch: Arc::clone(&switch),
+        teller,
+    };
+    let audit = AuditDesk {
+        pool: pools.changes.clone(),
+        admin_token,
+    };
     let proxies = TrustedProxies(settings.trusted_proxies);
     let log = AccessLog::new(proxies.clone(), settings.log_sample);
     let intake = Intake {
         mint: common.mint.clone(),
         clock,
+        database_clock,
         partitions: common.plan.partitions,
         proxies: proxies.clone(),
         limits,
+        switch,
         board,
         backlog,
         repeats: Repeats::new(),
@@ -234,6 +270,8 @@ async fn work(
         inventory: Arc::new(inventory),
         changes,
         payments: Arc::new(payments),
+        sale: Arc::new(sale),
+        audit: Arc::new(audit),
         stripe,
         webhooks: webhooks.map(Arc::new),
     };
@@ -242,6 +280,7 @@ async fn work(
         &desks,
         readiness,
         &settings.cors_origins,
+        proxies.clone(),
         log,
     );
     // The routes hold the lanes from here on, and nobody else may.
@@ -279,6 +318,8 @@ struct Servers {
     publishing: Arc<Broker>,
     listening: Arc<Broker>,
     repairs: Repairs,
+    /// How far this machine's clock is ahead of the database's.
+    offset: ClockOffset,
 }
 
 impl Servers {
@@ -287,6 +328,7 @@ impl Servers {
         let pools = Pools::new(common);
         database::require_schema(&common.database).await?;
         secret::require_secret(&common.database, &common.mint).await?;
+        let offset = ClockOffset::measured(&pools.changes).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
         topology::ensure(&listening, &pools.changes, &common.plan).await?;
@@ -296,6 +338,7 @@ impl Servers {
             publishing,
             listening,
             repairs,
+            offset,
         })
     }
 }

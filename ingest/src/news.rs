@@ -21,6 +21,7 @@ use crate::{
     backlog::Backlog,
     board::Board,
     changes::tickets::Tickets,
+    sale::KnownSwitch,
     status::{Lately, outcomes::Outcome},
 };
 
@@ -37,8 +38,10 @@ pub(crate) struct Listeners {
     pub(crate) lately: Arc<Lately>,
     /// Knows who waits for a change of an order.
     pub(crate) tickets: Arc<Tickets>,
-    /// Knows the stock of every SKU.
+    /// Knows the stock and the rules of every SKU.
     pub(crate) board: Arc<Board>,
+    /// Stops all purchases.
+    pub(crate) switch: Arc<KnownSwitch>,
     /// Knows what the workers took off their queues.
     pub(crate) backlog: Arc<Backlog>,
 }
@@ -94,6 +97,12 @@ impl Listeners {
         };
         for stock in &news.stock {
             self.board.hear(stock);
+        }
+        for (sku, rules) in news.ruled {
+            self.board.hear_rules(&sku, rules);
+        }
+        if let Some(switch) = news.switch {
+            self.switch.learn(switch);
         }
         // The documents stay where they are: the cache holds slices of the message.
         let known_at = Instant::now();

@@ -67,13 +67,27 @@ pub(crate) async fn in_time<T>(
     what: &'static str,
     read: impl Future<Output = Result<T, impl Display>>,
 ) -> Result<T, Problem> {
-    let detail = match timeout(READ_TIME_MAX, read).await {
-        Ok(Ok(read)) => return Ok(read),
+    let away = || Problem::Unavailable("the database");
+    done_in_time(READ_TIME_MAX, what, away, read).await
+}
+
+/// Bounds the time of a change, whose outcome is unknown without an answer. `what` is for the log.
+///
+/// # Errors
+/// What `unknown` says, without an answer of the database.
+pub(crate) async fn done_in_time<T>(
+    limit: Duration,
+    what: &'static str,
+    unknown: impl FnOnce() -> Problem,
+    asked: impl Future<Output = Result<T, impl Display>>,
+) -> Result<T, Problem> {
+    let detail = match timeout(limit, asked).await {
+        Ok(Ok(done)) => return Ok(done),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {READ_TIME_MAX:?}"),
+        Err(_) => format!("no answer within {limit:?}"),
     };
-    tracing::warn!(what, detail, "the database cannot be asked");
-    Err(Problem::Unavailable("the database"))
+    tracing::warn!(what, detail, "the database did not answer");
+    Err(unknown())
 }
 
 #[cfg(test)]

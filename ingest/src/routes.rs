@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     http::{HeaderName, Method, header},
     middleware,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -12,15 +12,18 @@ use hotrow_shared::telemetry::{Readiness, probes};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
+    audit::{self, AuditDesk},
     changes::{self, ChangesDesk},
     http::{
         access_log::AccessLog,
         observe::{CountedRoute, Observer, REQUEST_ID, observe},
+        peer::TrustedProxies,
         problem::Problem,
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
+    sale::{self, SaleDesk},
     settings::Origins,
     status::{self, StatusDesk},
     webhooks::{self, WebhooksDesk},
@@ -32,6 +35,8 @@ pub(crate) struct Desks {
     pub(crate) inventory: Arc<InventoryDesk>,
     pub(crate) changes: Arc<ChangesDesk>,
     pub(crate) payments: Arc<PaymentsDesk>,
+    pub(crate) sale: Arc<SaleDesk>,
+    pub(crate) audit: Arc<AuditDesk>,
     /// None where Stripe does not tell of payments: there is no such path then.
     pub(crate) stripe: Option<Arc<StripeDesk>>,
     /// None without events.
@@ -132,13 +137,13 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PUT,
-            answers: &[200, 201, 400, 401, 422, 503],
+            answers: &[200, 201, 400, 401, 412, 422, 503],
             handler: put(inventory::handler::put).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PATCH,
-            answers: &[200, 400, 401, 404, 415, 422, 503],
+            answers: &[200, 400, 401, 404, 412, 415, 422, 503],
             handler: patch(inventory::handler::patch).with_state(inventory()),
         },
         Route {
@@ -146,6 +151,24 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             method: Method::POST,
             answers: &[200, 400, 401, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
+        },
+        Route {
+            path: "/v1/sale",
+            method: Method::GET,
+            answers: &[200, 400, 503],
+            handler: get(sale::handler::show).with_state(Arc::clone(&desks.sale)),
+        },
+        Route {
+            path: "/v1/sale",
+            method: Method::PUT,
+            answers: &[200, 400, 401, 415, 422, 503],
+            handler: put(sale::handler::turn).with_state(Arc::clone(&desks.sale)),
+        },
+        Route {
+            path: "/v1/audit",
+            method: Method::GET,
+            answers: &[200, 400, 401, 422, 503],
+            handler: get(audit::handler::page).with_state(Arc::clone(&desks.audit)),
         },
     ];
     table.extend(stripe);
@@ -225,6 +248,7 @@ pub(crate) fn router(
     desks: &Desks,
     readiness: &Arc<Readiness>,
     origins: &Origins,
+    proxies: TrustedProxies,
     log: AccessLog,
 ) -> Router {
     let mut routes = probes(readiness);
@@ -237,6 +261,8 @@ pub(crate) fn router(
     let routes = routes
         .fallback(async || Problem::NotFound("there is no such path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed);
+    // Whoever records a change has to know from where it came.
+    let routes = routes.layer(Extension(proxies));
     // Every answer passes these two, so that a browser can read refusals, too; the limits are
     // further in, so that a preflight never counts.
     let routes = match cors(origins) {
@@ -267,6 +293,7 @@ fn cors(origins: &Origins) -> Option<CorsLayer> {
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,
+            header::IF_MATCH,
             header::IF_NONE_MATCH,
             header("idempotency-key"),
             header("prefer"),

@@ -1,6 +1,12 @@
 //! How far this machine's clock is from the database's, by which orders are settled and days begin.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
@@ -16,13 +22,40 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// More than this is worth a warning.
 const TOLERATED: TimeDelta = TimeDelta::seconds(1);
 
+/// How far this machine's clock is ahead of the database's, as it was measured last.
+#[derive(Debug, Clone, Default)]
+pub struct ClockOffset(Arc<AtomicI64>);
+
+impl ClockOffset {
+    /// Measures it once.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub async fn measured(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let known = Self::default();
+        known.set(offset(pool).await?);
+        Ok(known)
+    }
+
+    /// In milliseconds; negative behind.
+    #[must_use]
+    pub fn ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, offset: TimeDelta) {
+        self.0.store(offset.num_milliseconds(), Ordering::Relaxed);
+    }
+}
+
 /// Measures the offset until `shutdown`, exports it, and warns when it becomes more than a second.
-pub async fn measure(pool: PgPool, shutdown: CancellationToken) {
+pub async fn measure(pool: PgPool, known: ClockOffset, shutdown: CancellationToken) {
     let exported = CLOCK_OFFSET.gauge(&[]);
     let mut was_off = false;
     loop {
         // Who cannot reach the database says so elsewhere.
         if let Ok(offset) = offset(&pool).await {
+            known.set(offset);
             exported.set(offset.as_seconds_f64());
             let is_off = offset.abs() > TOLERATED;
             let offset_seconds = offset.as_seconds_f64();

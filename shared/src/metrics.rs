@@ -239,6 +239,11 @@ pub const PARTITIONS_OWNED: Metric = gauge(
     "hotrow_partitions_owned",
     "Partitions that this worker consumes",
 );
+/// 1 while all purchases are stopped.
+pub const SALE_PAUSED: Metric = gauge(
+    "hotrow_sale_paused",
+    "Whether the switch stops all purchases, as this process knows: 1 or 0",
+);
 /// SKUs that break the law.
 pub const INVENTORY_MISMATCH: Metric = gauge(
     "hotrow_inventory_mismatch",
@@ -306,6 +311,7 @@ const ALL: &[&Metric] = &[
     &DEAD_LETTERS,
     &SETTLE_RETRIES,
     &PARTITIONS_OWNED,
+    &SALE_PAUSED,
     &INVENTORY_MISMATCH,
     &AUDIT_LAST_SUCCESS,
     &DAYS_AHEAD,

@@ -10,6 +10,7 @@ use crate::{
     change::{Answer, Ticket},
     id::OrderId,
     order::Sku,
+    sale::{Rules, Switch},
 };
 
 /// The most orders in one message of news, so that a large batch stays a few hundred kilobytes.
@@ -31,6 +32,26 @@ pub struct News<Document> {
     /// Changes that somebody waits for, and how they were settled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<(Ticket, Answer)>,
+    /// What an administrator just said of SKUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ruled: Vec<(Sku, Rules)>,
+    /// The switch for all purchases, if it was just changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<Switch>,
+}
+
+impl<Document> Default for News<Document> {
+    fn default() -> Self {
+        Self {
+            queue: None,
+            stock: Vec::new(),
+            settled: Vec::new(),
+            found: Vec::new(),
+            answers: Vec::new(),
+            ruled: Vec::new(),
+            switch: None,
+        }
+    }
 }
 
 /// News as it is received: the documents stay text.

@@ -16,6 +16,9 @@ pub const CUSTOMER_ID_LENGTH_MAX: usize = 128;
 pub const ITEMS_MAX: usize = 20;
 /// How long goods are held at most with all extensions, in seconds from settling, unless a product says otherwise.
 const HOLD_SECONDS_MAX: i32 = 3_600;
+/// The highest price of one piece, in the currency's smallest unit: with it, a full order's total still is a number
+/// that JavaScript holds exactly.
+pub const PRICE_MAX: i64 = 100_000_000_000;
 /// The largest quantity of one item.
 pub const QUANTITY_MAX: u32 = 1_000;
 
@@ -31,6 +34,9 @@ pub enum OutOfBounds {
     /// A quantity of nothing, or of too much.
     #[error("must be 1 to {QUANTITY_MAX}")]
     Quantity,
+    /// A price below nothing, or above all.
+    #[error("must be 0 to {PRICE_MAX}")]
+    Price,
     /// An order of nothing, or of too many items.
     #[error("must hold 1 to {ITEMS_MAX} items")]
     ItemCount,
@@ -136,6 +142,38 @@ impl From<Quantity> for i64 {
     }
 }
 
+/// The price of one piece, in the currency's smallest unit: 0 to 100,000,000,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Price(i64);
+
+impl Price {
+    /// Reads a price that is there. A member that is null is none of the contract's.
+    fn deserialize_some<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
+        Self::deserialize(deserializer).map(Some)
+    }
+}
+
+impl TryFrom<i64> for Price {
+    type Error = OutOfBounds;
+
+    fn try_from(price: i64) -> Result<Self, OutOfBounds> {
+        if (0..=PRICE_MAX).contains(&price) {
+            Ok(Self(price))
+        } else {
+            Err(OutOfBounds::Price)
+        }
+    }
+}
+
+impl From<Price> for i64 {
+    fn from(price: Price) -> i64 {
+        price.0
+    }
+}
+
 /// One SKU and how many of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
@@ -143,6 +181,9 @@ pub struct Item {
     pub sku: Sku,
     /// How many of it.
     pub quantity: Quantity,
+    /// The price of one that the buyer saw, in the currency's smallest unit, if the buyer names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit_price_minor: Option<Price>,
 }
 
 impl<'de> Deserialize<'de> for Item {
@@ -158,7 +199,7 @@ impl<'de> de::Visitor<'de> for ItemVisitor {
     type Value = Item;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of sku and quantity")
+        f.write_str("an object of sku, quantity and perhaps unit_price_minor")
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
@@ -167,10 +208,21 @@ impl<'de> de::Visitor<'de> for ItemVisitor {
         struct Fields {
             sku: Sku,
             quantity: Quantity,
+            // Null is no price.
+            #[serde(default, deserialize_with = "Price::deserialize_some")]
+            unit_price_minor: Option<Price>,
         }
         let map = de::value::MapAccessDeserializer::new(map);
-        let Fields { sku, quantity } = Fields::deserialize(map)?;
-        Ok(Item { sku, quantity })
+        let Fields {
+            sku,
+            quantity,
+            unit_price_minor,
+        } = Fields::deserialize(map)?;
+        Ok(Item {
+            sku,
+            quantity,
+            unit_price_minor,
+        })
     }
 }
 
@@ -269,6 +321,21 @@ mod tests {
             parse(r#"[{"sku":"a","quantity":1},{"sku":"a","quantity":2}]"#)
                 .is_err_and(|e| e.contains("twice"))
         );
+    }
+
+    #[test]
+    fn a_price_is_written_only_where_the_buyer_named_one() {
+        for json in [
+            r#"{"sku":"a","quantity":1}"#,
+            r#"{"sku":"a","quantity":1,"unit_price_minor":0}"#,
+        ] {
+            let item: Item = serde_json::from_str(json).expect("an item");
+            assert_eq!(serde_json::to_string(&item).expect("JSON"), json);
+        }
+        for wrong in ["null", "-1", "100000000001", "1.0", "\"1\""] {
+            let json = format!(r#"{{"sku":"a","quantity":1,"unit_price_minor":{wrong}}}"#);
+            assert!(serde_json::from_str::<Item>(&json).is_err(), "{wrong}");
+        }
     }
 
     #[test]

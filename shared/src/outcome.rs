@@ -36,6 +36,14 @@ pub enum Reason {
     UnknownSku,
     /// Its items are priced in different currencies.
     CurrencyMismatch,
+    /// A price is not the one that the buyer saw.
+    PriceChanged,
+    /// It was accepted after the sale.
+    Closed,
+    /// It was accepted before the sale.
+    NotOpen,
+    /// It is more than one order, or its customer, may have.
+    LimitReached,
     /// It is in the dead-letter queue.
     DeadLettered,
     /// Its hold was over before a payment came.
@@ -97,6 +105,10 @@ impl Reason {
             Self::SoldOut => "sold_out",
             Self::UnknownSku => "unknown_sku",
             Self::CurrencyMismatch => "currency_mismatch",
+            Self::PriceChanged => "price_changed",
+            Self::Closed => "closed",
+            Self::NotOpen => "not_open",
+            Self::LimitReached => "limit_reached",
             Self::DeadLettered => "dead_lettered",
             Self::NotPaid => "not_paid",
             Self::ByCustomer => "by_customer",

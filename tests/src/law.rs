@@ -59,6 +59,34 @@ const ACCOUNTS: &str = "
     from inventory full join confirmed using (sku) full join moved using (sku)
     order by sku";
 
+/// Customers whose count of a limited SKU is not what their orders hold or have bought since the limit began, or is more
+/// than the limit.
+const MISCOUNTED: &str = "
+    with latest as (
+        select distinct on (order_id) * from order_changes order by order_id, revision desc
+    ),
+    owned as (
+        select item ->> 'sku' as sku, customer_id, sum((item ->> 'quantity')::bigint) as quantity
+        from orders
+        left join latest using (order_id)
+        cross join lateral jsonb_array_elements(items::jsonb) as item
+        join inventory on inventory.sku = item ->> 'sku'
+        where alias_of is null and coalesce(latest.status, orders.status) in ('confirmed', 'reserved')
+          and coalesce((select max(late.at) from order_changes as late
+                        where late.order_id = orders.order_id and late.goods = 'taken'), orders.settled_at)
+              >= inventory.limited_since
+        group by 1, 2
+    ),
+    counted as (
+        select sku, customer_id, quantity
+        from customer_goods join inventory using (sku)
+        where customer_goods.since = inventory.limited_since
+    )
+    select count(*)
+    from owned full join counted using (sku, customer_id) join inventory using (sku)
+    where coalesce(owned.quantity, 0) <> coalesce(counted.quantity, 0)
+       or coalesce(owned.quantity, 0) > inventory.max_per_customer";
+
 /// All statements within it see the books as the first of them does, whatever is settled meanwhile.
 const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
@@ -176,6 +204,8 @@ pub struct Verdict {
     pub lost: Vec<Uuid>,
     /// Ids that were given to more than one accepted order.
     pub shared_ids: u64,
+    /// Customers who have more than a limit allows, or another number than is counted.
+    pub miscounted: i64,
 }
 
 impl Verdict {
@@ -197,6 +227,9 @@ impl Verdict {
                 .fetch_all(&mut *moment)
                 .await?,
             shared_ids: (accepted.len() - distinct.len()) as u64,
+            miscounted: sqlx::query_scalar(MISCOUNTED)
+                .fetch_one(&mut *moment)
+                .await?,
         };
         moment.commit().await?;
         Ok(verdict)
@@ -230,6 +263,7 @@ impl Verdict {
         self.lost() == 0
             && self.doubled() == 0
             && self.oversold() == 0
+            && self.miscounted == 0
             && self.accounts.iter().all(Account::balances)
     }
 }
@@ -241,6 +275,9 @@ impl fmt::Display for Verdict {
             formatter,
             "{lost} orders lost, {doubled} doubled, {oversold} units oversold; "
         )?;
+        if self.miscounted > 0 {
+            write!(formatter, "{} limits are not kept; ", self.miscounted)?;
+        }
         let mut unbalanced = self
             .accounts
             .iter()

@@ -84,11 +84,8 @@ fn messages(ended: &Ended) -> impl Iterator<Item = Vec<u8>> {
     // There is something to read of an order that went to the dead letters. Its document is not
     // told, because it is not the last word: the order may be replayed.
     let of_failed = (!ended.failed.is_empty()).then(|| News::<()> {
-        queue: None,
-        stock: Vec::new(),
-        settled: Vec::new(),
         found: ended.failed.clone(),
-        answers: Vec::new(),
+        ..News::default()
     });
     of_settlements.chain(of_failed.as_ref().and_then(json))
 }
@@ -116,8 +113,7 @@ fn settlement_messages(
                 Vec::new()
             },
             settled: Vec::with_capacity(chunk.len()),
-            found: Vec::new(),
-            answers: Vec::new(),
+            ..News::default()
         };
         for Decided { command, verdict } in chunk {
             match (command, verdict) {

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     alone::Alone,
-    store::{holds, within},
+    store::{holds, switch, within},
 };
 
 /// How often holds are looked at.
@@ -164,6 +164,10 @@ impl Expiry {
             self.overdue.set(held.oldest_due_seconds.max(0.0));
             self.unmatched.set(count(held.unmatched));
             self.counted_at = Some(Instant::now());
+        }
+        if within(LOOK_MAX, switch::keeps_holds(&mut *session)).await? {
+            self.overdue.set(0.0);
+            return Ok(());
         }
         let due = within(LOOK_MAX, holds::due(session, self.grace, DUE_MAX)).await?;
         let now = Instant::now();

@@ -35,7 +35,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use hotrow_shared::{
     broker::Broker,
-    clock_offset, database, secret,
+    clock_offset::{self, ClockOffset},
+    database, secret,
     telemetry::Readiness,
     topology::{self, Repairs},
 };
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announce::Announcer,
     batch::{BatchMetrics, Turns},
+    days::Kept,
     dead_letters::DeadLetters,
     events::{Publisher, Sender, Sweep},
     expiry::Expiry,
@@ -120,7 +122,11 @@ pub async fn run(
     });
 
     let retention_days = settings.retention_days;
-    tokio::spawn(days::run(pool.clone(), retention_days, shutdown.clone()));
+    let kept = Kept {
+        orders_days: retention_days,
+        audit_days: settings.audit_retention_days,
+    };
+    tokio::spawn(days::run(pool.clone(), kept, shutdown.clone()));
     tokio::spawn(audit::run(
         common.database.clone(),
         retention_days,
@@ -133,7 +139,11 @@ pub async fn run(
         settings.hold_grace,
     );
     tokio::spawn(expiry.run(shutdown.clone()));
-    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
+    tokio::spawn(clock_offset::measure(
+        pool.clone(),
+        ClockOffset::default(),
+        shutdown.clone(),
+    ));
     tracing::info!("working");
     Ownership::new(workshop, &common.database, Arc::clone(readiness))
         .run(shutdown)

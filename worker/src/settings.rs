@@ -123,6 +123,10 @@ pub struct SettingsArgs {
     #[arg(long, env, global = true, default_value = "30", value_name = "DAYS")]
     retention_days: String,
 
+    /// Days that the record of what people changed is kept
+    #[arg(long, env, global = true, default_value = "365", value_name = "DAYS")]
+    audit_retention_days: String,
+
     /// How long after its end a hold expires: a payment that was accepted in time has reached its queue by then.
     /// Another time than 8s needs `DEVELOPMENT=true`
     #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
@@ -163,6 +167,8 @@ pub struct Settings {
     pub batch: BatchLimits,
     /// Days that orders are kept.
     pub retention_days: u64,
+    /// Days that the audit log is kept.
+    pub audit_retention_days: u64,
     /// How long after its end a hold expires.
     pub hold_grace: TimeDelta,
     /// What is told of by events, unless they are off.
@@ -202,6 +208,11 @@ impl SettingsArgs {
             problems.add(format!("BATCH_WAIT: must be at most {BATCH_WAIT_MAX:?}"));
         }
         let retention_days = problems.count("RETENTION_DAYS", &self.retention_days, 2..=36_500);
+        let audit_retention_days = problems.count(
+            "AUDIT_RETENTION_DAYS",
+            &self.audit_retention_days,
+            1..=36_500,
+        );
         let hold_grace = problems.duration("HOLD_GRACE", &self.hold_grace);
         if hold_grace.is_some_and(|grace| grace > HOLD_GRACE_MAX) {
             problems.add(format!("HOLD_GRACE: must be at most {HOLD_GRACE_MAX:?}"));
@@ -228,6 +239,7 @@ impl SettingsArgs {
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,
+                audit_retention_days: audit_retention_days?,
                 hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
             })
         };

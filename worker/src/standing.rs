@@ -40,6 +40,8 @@ pub(crate) struct Standing {
     pub(crate) extend_max_at: Option<DateTime<Utc>>,
     pub(crate) payment_reference: Option<String>,
     pub(crate) restocked: Option<bool>,
+    /// When an order that has goods took them: at settling, or when it was paid late.
+    pub(crate) taken_at: DateTime<Utc>,
 }
 
 /// How many of a SKU an order has.
@@ -96,6 +98,7 @@ impl Standing {
             extend_max_at: ends.map(|(_, extend_max_at)| extend_max_at),
             payment_reference: None,
             restocked: None,
+            taken_at: settled_at,
         }
     }
 

@@ -1,4 +1,8 @@
-//! The stock of a SKU, as its locked row says: what a decision rests on, and documents and news show.
+//! The stock of a SKU and the rules of its sale, as its locked row says: what a decision rests on, and documents and
+//! news show.
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::sale::Window;
 
 /// The locked inventory row of one SKU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +17,30 @@ pub(crate) struct Stock {
     pub(crate) currency: String,
     /// How long an order of it is held; none confirms at once.
     pub(crate) hold: Option<Hold>,
+    /// Who may buy it, when, and how much.
+    pub(crate) rules: Rules,
     /// Counts the writes of the row.
     pub(crate) version: i64,
+}
+
+/// The rules of a sale; without any, everybody may buy everything at any time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// When orders have to be accepted.
+    pub(crate) window: Window,
+    /// Pieces that one order may have.
+    pub(crate) max_per_order: Option<i32>,
+    /// Pieces that one customer may have.
+    pub(crate) limit: Option<CustomerLimit>,
+}
+
+/// How much one customer may hold and have bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CustomerLimit {
+    /// Pieces.
+    pub(crate) pieces: i32,
+    /// Orders that took their goods earlier do not count.
+    pub(crate) since: DateTime<Utc>,
 }
 
 /// How long goods are held, in seconds from settling.

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
+use hotrow_shared::sale::Rules;
 
 use super::{stock::Stock, store::Row};
 
@@ -17,6 +18,8 @@ pub(super) struct Known {
     stock: Stock,
     /// When the stock was taken in.
     since: Instant,
+    /// What administrators said, and when it was taken in. None, while only news of its stock has named the SKU.
+    rules: Option<(Rules, Instant)>,
     /// None, while only news has named the SKU.
     read: Option<Read>,
 }
@@ -60,7 +63,16 @@ impl Known {
         Self {
             stock,
             since: now,
+            rules: None,
             read: None,
+        }
+    }
+
+    /// Takes in what an administrator said.
+    pub(super) fn hear_rules(&mut self, rules: Rules, now: Instant) {
+        let is_later = |(before, _): &(Rules, _)| rules.edition >= before.edition;
+        if self.rules.as_ref().is_none_or(is_later) {
+            self.rules = Some((rules, now));
         }
     }
 
@@ -79,6 +91,12 @@ impl Known {
         if asked.prevails(row.version, self.stock.version, self.since) {
             self.stock = row.stock();
             self.since = now;
+        }
+        let rules = row.rules();
+        let prevails =
+            |(before, since): &(Rules, _)| asked.prevails(rules.edition, before.edition, *since);
+        if self.rules.as_ref().is_none_or(prevails) {
+            self.rules = Some((rules, now));
         }
         if let Some(read) = &self.read
             && !asked.prevails(row.version, read.row.version, read.since)
@@ -112,6 +130,11 @@ impl Known {
         self.stock
     }
 
+    /// What is known of the rules.
+    pub(super) fn rules(&self) -> Option<&Rules> {
+        self.rules.as_ref().map(|(rules, _)| rules)
+    }
+
     /// The stock as it was read last.
     pub(super) fn as_read(&self) -> Option<Stock> {
         self.read.as_ref().map(|read| read.row.stock())
@@ -120,7 +143,9 @@ impl Known {
     /// The row with the latest stock, if the database confirmed it lately enough.
     pub(super) fn row(&self, age_max: Duration, now: Instant) -> Option<Row> {
         let read = self.read.as_ref()?;
-        if now.saturating_duration_since(read.confirmed) >= age_max {
+        // News of rules that is newer than the row knows no title, so the row is read again.
+        let is_outdated = self.rules()?.edition > read.row.edition;
+        if is_outdated || now.saturating_duration_since(read.confirmed) >= age_max {
             return None;
         }
         let Stock {

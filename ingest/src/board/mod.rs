@@ -4,8 +4,10 @@
 //! News fills it, and `refresh` reads what news may have missed. It holds [`SKUS_MAX`] SKUs. Beyond, a SKU is not
 //! known: the door lets its orders pass and the worker decides, and whoever looks at it is told by the database.
 //!
-//! The door shares one lock with everybody but those who add or remove a SKU, and reads an atomic of the SKU.
+//! The door shares one lock with everybody but those who add or remove a SKU, and reads an atomic of the SKU. Only of
+//! one that has rules, or whose price is asked for, it reads more.
 
+mod absent;
 mod known;
 pub(crate) mod refresh;
 pub(crate) mod stock;
@@ -20,17 +22,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::{
     news::StockNews,
-    order::{Items, Sku},
+    order::{Item, Items, Sku},
+    sale::{Refusal, Rules},
 };
 
 pub(crate) use self::known::Asked;
 use self::{
+    absent::Absent,
     known::Known,
     stock::{State, Stock},
     store::Row,
 };
+use crate::http::not_sold::{NotSold, Why};
 
 /// SKUs that are known, at a few hundred bytes each.
 const SKUS_MAX: usize = 100_000;
@@ -44,12 +50,15 @@ const SILENT_MAX: usize = 500;
 #[derive(Default)]
 pub(crate) struct Board {
     entries: RwLock<HashMap<Sku, Entry>>,
+    absent: Absent,
 }
 
 /// A SKU: what the door reads of it, beside what it comes from.
 struct Entry {
-    /// A [`State`].
+    /// The [`State`] of its stock.
     state: AtomicU8,
+    /// Whether its rules refuse anybody.
+    has_rules: AtomicBool,
     /// Whether somebody wanted to buy it since anything was taken in.
     is_wanted: AtomicBool,
     /// Boxed, so that the table is small to walk through and to grow.
@@ -60,6 +69,7 @@ impl Entry {
     fn new(known: Known) -> Self {
         Self {
             state: AtomicU8::new(known.stock().state() as u8),
+            has_rules: AtomicBool::new(false),
             is_wanted: AtomicBool::new(false),
             known: Mutex::new(Box::new(known)),
         }
@@ -82,10 +92,16 @@ impl Entry {
                 known.unchanged(asked, now);
                 true
             }
+            Word::Rules(rules, now) => {
+                known.hear_rules(rules, now);
+                false
+            }
         };
         // Behind the lock, so that the state is that of the last word.
         let state = known.stock().state() as u8;
         self.state.store(state, Ordering::Relaxed);
+        let has_rules = known.rules().is_some_and(refuse_anybody);
+        self.has_rules.store(has_rules, Ordering::Relaxed);
         if is_believed {
             self.is_wanted.store(false, Ordering::Relaxed);
         }
@@ -98,6 +114,32 @@ impl Entry {
         known.unwrap_or(State::Open)
     }
 
+    /// Why this item is not sold, if so. `currency` is that of the items before it.
+    fn refusal(
+        &self,
+        item: &Item,
+        currency: &mut Option<String>,
+        is_cart: bool,
+        now: DateTime<Utc>,
+    ) -> Option<Why> {
+        let asks_more = is_cart || item.unit_price_minor.is_some();
+        if asks_more || self.has_rules.load(Ordering::Relaxed) {
+            let known = self.known();
+            // Without rules the worker decides.
+            let refused = known
+                .rules()
+                .and_then(|rules| refused_by(rules, item, currency, now));
+            if refused.is_some() {
+                return refused;
+            }
+        }
+        match self.state() {
+            State::SoldOut => Some(Why::SoldOut { is_held: false }),
+            State::AllHeld => Some(Why::SoldOut { is_held: true }),
+            _ => None,
+        }
+    }
+
     fn want(&self) {
         // Reading first leaves the line shared between the cores that sell a hot SKU.
         if !self.is_wanted.load(Ordering::Relaxed) {
@@ -106,36 +148,89 @@ impl Entry {
     }
 }
 
+/// Whether there is anything in these rules that refuses a buyer who names no price.
+fn refuse_anybody(rules: &Rules) -> bool {
+    rules.is_paused
+        || rules.window != hotrow_shared::sale::Window::default()
+        || rules.max_per_order.is_some()
+        || rules.max_per_customer.is_some()
+}
+
+/// Why these rules refuse an item, if so.
+fn refused_by(
+    rules: &Rules,
+    item: &Item,
+    currency: &mut Option<String>,
+    now: DateTime<Utc>,
+) -> Option<Why> {
+    let first = currency.get_or_insert_with(|| rules.currency.clone());
+    if *first != rules.currency {
+        return Some(Why::CurrencyMismatch);
+    }
+    let unit_price_minor = rules.unit_price_minor;
+    let seen = item.unit_price_minor.map(i64::from);
+    if seen.is_some_and(|seen| seen != unit_price_minor) {
+        return Some(Why::PriceChanged { unit_price_minor });
+    }
+    match (rules.window.refusal(now), rules.window.opens_at) {
+        (Some(Refusal::NotOpen), Some(opens_at)) => {
+            let wait = (opens_at - now).to_std().unwrap_or_default();
+            return Some(Why::NotOpen { opens_at, wait });
+        }
+        (Some(_), _) => return Some(Why::Closed),
+        (None, _) => {}
+    }
+    if rules.is_paused {
+        return Some(Why::Paused);
+    }
+    // What the customer has already only the worker knows.
+    let limits = [rules.max_per_order, rules.max_per_customer];
+    let limit = limits.into_iter().flatten().min()?;
+    (i64::from(item.quantity) > i64::from(limit)).then_some(Why::LimitReached { limit })
+}
+
 /// A word of a SKU: what it says, when it was asked for, and when it came.
 enum Word {
     News(Stock, Instant),
     Answer(Row, Asked, Instant),
     /// The row is as it was read last.
     Unchanged(Instant, Instant),
+    /// What an administrator said.
+    Rules(Rules, Instant),
 }
 
 /// SKUs to look up, each with its stock as it was read last.
 type Questions = Vec<(Sku, Option<Stock>)>;
 
 impl Board {
-    /// The item that keeps the others from being sold, if there is one. One that is sold out comes before one of
-    /// which everything is held: waiting helps the latter alone.
+    /// The item that keeps the others from being sold, if there is one. Of several the first in the sequence of the
+    /// contract counts. `now` is the time of acceptance.
     #[must_use]
-    pub(crate) fn closed<'a>(&self, items: &'a Items) -> Option<(&'a Sku, State)> {
+    pub(crate) fn refusal(&self, items: &Items, now: DateTime<Utc>) -> Option<NotSold> {
         let entries = self.entries();
-        let mut held = None;
-        for sku in items.as_slice().iter().map(|item| &item.sku) {
-            let Some(entry) = entries.get(sku) else {
-                continue;
+        let items = items.as_slice();
+        let mut currency = None;
+        let mut first: Option<(&Sku, Why)> = None;
+        for item in items {
+            let why = match entries.get(&item.sku) {
+                Some(entry) => {
+                    entry.want();
+                    entry.refusal(item, &mut currency, items.len() > 1, now)
+                }
+                None => self.absent.is_known(&item.sku).then_some(Why::UnknownSku),
             };
-            entry.want();
-            match entry.state() {
-                State::Open => {}
-                State::AllHeld => held = held.or(Some((sku, State::AllHeld))),
-                State::SoldOut => return Some((sku, State::SoldOut)),
+            let Some(why) = why else { continue };
+            if first
+                .as_ref()
+                .is_none_or(|(_, first)| why.rank() < first.rank())
+            {
+                first = Some((&item.sku, why));
             }
         }
-        held
+        first.map(|(sku, why)| NotSold {
+            sku: sku.to_string(),
+            why,
+        })
     }
 
     /// Takes in news of a SKU.
@@ -143,11 +238,21 @@ impl Board {
         self.learn(&news.sku, Word::News(Stock::from(news), Instant::now()));
     }
 
+    /// Takes in news of what an administrator said of a SKU.
+    pub(crate) fn hear_rules(&self, sku: &Sku, rules: Rules) {
+        self.learn(sku, Word::Rules(rules, Instant::now()));
+    }
+
     /// Takes in the row that the database has of a SKU, or that it has none.
     pub(crate) fn answer(&self, sku: &Sku, row: Option<Row>, asked: Asked) {
         match (row, asked) {
             (Some(row), _) => self.learn(sku, Word::Answer(row, asked, Instant::now())),
-            (None, Asked::At(asked)) => self.forget([sku], asked),
+            (None, Asked::At(asked)) => {
+                self.forget([sku], asked);
+                if !self.entries().contains_key(sku) {
+                    self.absent.learn(sku);
+                }
+            }
             // Who changes a row has one.
             (None, Asked::Changing(_)) => {}
         }
@@ -168,8 +273,10 @@ impl Board {
         let (stock, now) = match &word {
             Word::News(stock, now) => (*stock, *now),
             Word::Answer(row, _, now) => (row.stock(), *now),
-            Word::Unchanged(..) => return,
+            // News of the stock comes with it.
+            Word::Unchanged(..) | Word::Rules(..) => return,
         };
+        self.absent.forget(sku);
         let mut entries = self.entries_to_change();
         if entries.len() < SKUS_MAX || entries.contains_key(sku) {
             let entry = entries.entry(sku.clone());
@@ -201,6 +308,20 @@ impl Board {
         }
         let chosen = [foremost(closed, CLOSED_MAX), foremost(silent, SILENT_MAX)];
         chosen.into_iter().flatten().collect()
+    }
+
+    /// The same for SKUs that administrators changed lately, and for those that somebody wants and that are not known.
+    fn questions_about(&self, skus: impl IntoIterator<Item = Sku>) -> Questions {
+        let entries = self.entries();
+        let mut skus: Vec<_> = skus.into_iter().chain(self.absent.take_wanted()).collect();
+        skus.sort_unstable();
+        skus.dedup();
+        skus.into_iter()
+            .map(|sku| {
+                let as_read = entries.get(&sku).and_then(|entry| entry.known().as_read());
+                (sku, as_read)
+            })
+            .collect()
     }
 
     /// Forgets SKUs of which nothing was taken in since the database did not have them.
@@ -288,7 +409,7 @@ mod tests {
     #[test]
     fn late_news_of_selling_out_does_not_close_a_restocked_sku() {
         let (items, board) = (cart(), Board::default());
-        let is_open = || board.closed(&items).is_none();
+        let is_open = || board.refusal(&items, DateTime::UNIX_EPOCH).is_none();
         board.hear(&news("hot", 4, 10, 0));
         assert!(is_open());
         board.hear(&news("hot", 5, 0, 0));
@@ -308,14 +429,15 @@ mod tests {
     fn what_is_gone_for_good_comes_before_what_is_held() {
         let (items, board) = (cart(), Board::default());
         let closed = || {
-            board
-                .closed(&items)
-                .map(|(sku, state)| (sku.as_str(), state))
+            let not_sold = board.refusal(&items, DateTime::UNIX_EPOCH)?;
+            Some((not_sold.sku, not_sold.why))
         };
         board.hear(&news("warm", 1, 0, 3));
-        assert_eq!(closed(), Some(("warm", State::AllHeld)));
+        let all_held = Why::SoldOut { is_held: true };
+        assert_eq!(closed(), Some(("warm".to_owned(), all_held)));
         board.hear(&news("hot", 1, 0, 0));
-        assert_eq!(closed(), Some(("hot", State::SoldOut)));
+        let sold_out = Why::SoldOut { is_held: false };
+        assert_eq!(closed(), Some(("hot".to_owned(), sold_out)));
     }
 
     #[test]
@@ -325,7 +447,7 @@ mod tests {
             board.hear(&news(sku, 1, available, 0));
         }
         assert_eq!(asked(&board, Duration::ZERO), ["closed"]);
-        assert!(board.closed(&cart()).is_none());
+        assert!(board.refusal(&cart(), DateTime::UNIX_EPOCH).is_none());
         assert_eq!(asked(&board, Duration::ZERO), ["closed", "cold"]);
         assert_eq!(asked(&board, Duration::MAX), ["closed"], "news comes");
         board.hear(&news("cold", 1, 5, 0));
@@ -357,11 +479,16 @@ mod tests {
         let early = Instant::now();
         board.hear(&news("hot", 1, 0, 0));
         board.answer(&sku_of("hot"), None, Asked::At(early));
-        assert!(board.closed(&items).is_some());
+        let refusal = || {
+            let not_sold = board.refusal(&items, DateTime::UNIX_EPOCH)?;
+            Some(not_sold.why)
+        };
+        assert_eq!(refusal(), Some(Why::SoldOut { is_held: false }));
         let late = Instant::now() + Duration::from_millis(1);
         board.answer(&sku_of("hot"), None, Asked::At(late));
-        assert!(board.closed(&items).is_none());
-        board.hear(&news("hot", 1, 0, 0));
+        assert_eq!(refusal(), Some(Why::UnknownSku), "the database said so");
+        board.hear(&news("hot", 1, 5, 0));
+        assert_eq!(refusal(), None, "it is there again");
         board.forget_older_than(Instant::now() + Duration::from_millis(1));
         assert!(board.entries().is_empty());
     }

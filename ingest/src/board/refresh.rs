@@ -5,6 +5,8 @@
 //!   one look at the primary key for each, and an answer only for those that changed. So the door hears of a change
 //!   within a second. Of more than 5,000 closed SKUs those go first that somebody was refused for; the others take
 //!   turns.
+//! - With them go those that administrators changed within the last seconds, and those that somebody wants to buy and
+//!   that are not known: an unknown product is refused only when the database said so.
 //! - Beside it a walk through the whole table reads a page at a time. So whatever happens, a change of any of
 //!   100,000 SKUs is known after 100 seconds, and of 500 after half a second.
 //!
@@ -60,7 +62,12 @@ async fn in_time(work: impl Future<Output = Result<(), sqlx::Error>>) -> Result<
 
 /// Looks up the SKUs that matter at the door.
 async fn look(board: &Board, pool: &PgPool) -> Result<(), sqlx::Error> {
-    let questions = board.questions(SILENCE);
+    let mut questions = board.questions(SILENCE);
+    let ruled = store::changed_by_administrators(pool).await?;
+    let ruled = ruled
+        .iter()
+        .filter_map(|sku| Sku::try_from(sku.as_str()).ok());
+    questions.extend(board.questions_about(ruled));
     if questions.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,10 @@
 //! The stock of a SKU at a moment, and whether it is for sale.
 
-use hotrow_shared::news::StockNews;
+use chrono::{DateTime, Utc};
+use hotrow_shared::{
+    news::StockNews,
+    sale::{Refusal, Window},
+};
 
 /// The stock of one SKU at one version of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,12 @@ pub(crate) enum State {
     SoldOut,
     /// Nothing is left to sell, but held goods may come back.
     AllHeld,
+    /// The sale has not begun.
+    NotOpen,
+    /// The sale is over.
+    Closed,
+    /// It is not sold for the moment.
+    Paused,
 }
 
 impl State {
@@ -55,6 +65,20 @@ impl State {
             Self::Open => "open",
             Self::SoldOut => "sold_out",
             Self::AllHeld => "all_held",
+            Self::NotOpen => "not_open",
+            Self::Closed => "closed",
+            Self::Paused => "paused",
+        }
+    }
+
+    /// The state of a product that has this stock.
+    #[must_use]
+    pub(crate) fn of(stock: Stock, window: Window, is_paused: bool, now: DateTime<Utc>) -> Self {
+        match window.refusal(now) {
+            Some(Refusal::Closed) => Self::Closed,
+            Some(_) => Self::NotOpen,
+            None if is_paused => Self::Paused,
+            None => stock.state(),
         }
     }
 }

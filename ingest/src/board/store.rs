@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::order::Sku;
+use hotrow_shared::{
+    order::Sku,
+    sale::{Rules, Window},
+};
 use sqlx::{PgExecutor, PgPool};
 
 use super::stock::Stock;
@@ -27,6 +30,18 @@ pub(crate) struct Row {
     pub(crate) hold_seconds: Option<i32>,
     /// The end of all extensions of a hold, from its beginning.
     pub(crate) hold_seconds_max: Option<i32>,
+    /// Pieces that one order may have.
+    pub(crate) max_per_order: Option<i32>,
+    /// Pieces that one customer may hold and have bought.
+    pub(crate) max_per_customer: Option<i32>,
+    /// The first moment of the sale.
+    pub(crate) opens_at: Option<DateTime<Utc>>,
+    /// The first moment after it.
+    pub(crate) closes_at: Option<DateTime<Utc>>,
+    /// Whether it is not sold for the moment.
+    pub(crate) paused: bool,
+    /// Counts the changes by administrators.
+    pub(crate) edition: i64,
     /// Counts the writes of the row.
     pub(crate) version: i64,
     /// When it was read.
@@ -43,6 +58,23 @@ impl Row {
             held: self.held,
         }
     }
+
+    /// What an administrator said of it.
+    #[must_use]
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            edition: self.edition,
+            unit_price_minor: self.unit_price_minor,
+            currency: self.currency.clone(),
+            max_per_order: self.max_per_order,
+            max_per_customer: self.max_per_customer,
+            window: Window {
+                opens_at: self.opens_at,
+                closes_at: self.closes_at,
+            },
+            is_paused: self.paused,
+        }
+    }
 }
 
 /// Reads one row.
@@ -56,7 +88,8 @@ pub(crate) async fn read(
     sqlx::query_as!(
         Row,
         r#"
-        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max,
+               max_per_order, max_per_customer, opens_at, closes_at, paused, edition, version,
                clock_timestamp() as "as_of!"
         from inventory
         where sku = $1
@@ -75,7 +108,8 @@ pub(crate) async fn page(pool: &PgPool, after: &str, limit: i64) -> Result<Vec<R
     sqlx::query_as!(
         Row,
         r#"
-        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max, version,
+        select sku, title, unit_price_minor, currency, available, held, hold_seconds, hold_seconds_max,
+               max_per_order, max_per_customer, opens_at, closes_at, paused, edition, version,
                clock_timestamp() as "as_of!"
         from inventory
         where sku > $1
@@ -128,6 +162,8 @@ pub(super) async fn changed(
         select as_read.sku as "sku!", title as "title?", unit_price_minor as "unit_price_minor?",
                currency as "currency?", inventory.available as "available?", inventory.held as "held?",
                hold_seconds as "hold_seconds?", hold_seconds_max as "hold_seconds_max?",
+               max_per_order as "max_per_order?", max_per_customer as "max_per_customer?", opens_at as "opens_at?",
+               closes_at as "closes_at?", paused as "paused?", edition as "edition?",
                inventory.version as "version?", clock_timestamp() as "as_of!"
         from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) as as_read (sku, version, available, held)
         left join inventory on inventory.sku = as_read.sku
@@ -152,6 +188,12 @@ pub(super) async fn changed(
                 held: found.held?,
                 hold_seconds: found.hold_seconds,
                 hold_seconds_max: found.hold_seconds_max,
+                max_per_order: found.max_per_order,
+                max_per_customer: found.max_per_customer,
+                opens_at: found.opens_at,
+                closes_at: found.closes_at,
+                paused: found.paused?,
+                edition: found.edition?,
                 version: found.version?,
                 as_of: found.as_of,
             })
@@ -160,6 +202,25 @@ pub(super) async fn changed(
         (found.sku, row)
     });
     Ok(changed.collect())
+}
+
+/// SKUs that administrators changed lately, the latest first: news of it may be lost. A change of a few seconds may
+/// come to an end only now.
+///
+/// # Errors
+/// The database is out of reach.
+pub(super) async fn changed_by_administrators(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select distinct subject
+        from (
+            select subject, at, action from audit_log order by id desc limit 5000
+        ) as latest
+        where at > clock_timestamp() - interval '20 seconds' and action like 'inventory.%'
+        "#
+    )
+    .fetch_all(pool)
+    .await
 }
 
 #[cfg(test)]
@@ -175,6 +236,12 @@ impl Row {
             held: 0,
             hold_seconds: None,
             hold_seconds_max: None,
+            max_per_order: None,
+            max_per_customer: None,
+            opens_at: None,
+            closes_at: None,
+            paused: false,
+            edition: version,
             version,
             as_of: DateTime::UNIX_EPOCH,
         }

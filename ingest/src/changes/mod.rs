@@ -27,7 +27,7 @@ use crate::{
     auth::AdminToken,
     backlog::Backlog,
     changes::tickets::Tickets,
-    clock::Clock,
+    clock::DatabaseClock,
     http::problem::Problem,
     lanes::{Lanes, NotAccepted},
     status::{
@@ -42,7 +42,7 @@ use crate::{
 pub(crate) struct ChangesDesk {
     /// Tells our ids from made-up ones.
     pub(crate) mint: IdMint,
-    pub(crate) clock: Clock,
+    pub(crate) clock: DatabaseClock,
     /// Number of intake queues.
     pub(crate) partitions: u16,
     pub(crate) admin_token: AdminToken,
@@ -97,7 +97,7 @@ impl ChangesDesk {
             order_id: order.parts.first_id(),
             skus: order.parts.skus(),
             // Now, and not before the look above, which may have taken a while.
-            accepted_ms: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX),
+            accepted_ms: self.clock.accepted_ms(),
             by,
             request_id,
             ticket: ticket.as_ref().map(TicketWaiter::number),

@@ -6,12 +6,17 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use chrono::{DateTime, Datelike, SubsecRound, Utc};
+use hotrow_shared::order::PRICE_MAX;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Faults that are listed. A body of 16 KiB has room for thousands, and nobody fixes more at once.
 const FAULTS_MAX: usize = 100;
 /// From here on (2^63) a number is out of all bounds, however it is written.
 const WHOLE_FROM: f64 = 9_223_372_036_854_775_808.0;
+
+/// The years of which a time may be.
+const YEARS: RangeInclusive<i32> = 1970..=9999;
 
 /// A JSON value. Unlike `serde_json::Value` it keeps a name that is given twice, which is a fault.
 #[derive(Debug)]
@@ -227,6 +232,28 @@ impl Faults {
         let fits = |text: &str| text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase());
         let detail = "must be three capital letters of ISO 4217, such as EUR";
         self.fitting_text(place, value, fits, detail)
+    }
+
+    /// The price of one piece.
+    pub(crate) fn price(&mut self, place: &Place<'_>, value: &Value) -> Option<i64> {
+        if let Value::Decimal = value {
+            let detail = "must be a whole number of the currency's smallest unit: 4990 for 49.90";
+            self.add(place, detail);
+            return None;
+        }
+        self.integer(place, value, 0..=PRICE_MAX)
+    }
+
+    /// A time, as RFC 3339 writes it. What is finer than a millisecond is cut off.
+    pub(crate) fn time(&mut self, place: &Place<'_>, value: &Value) -> Option<DateTime<Utc>> {
+        let text = self.text(place, value)?;
+        let time = DateTime::parse_from_rfc3339(text).ok();
+        let time = time.filter(|time| YEARS.contains(&time.to_utc().year()));
+        if time.is_none() {
+            let detail = "must be a time of RFC 3339 with its offset, such as 2026-12-01T10:00:00Z";
+            self.add(place, detail);
+        }
+        Some(time?.to_utc().trunc_subsecs(3))
     }
 
     /// True or false.

@@ -11,11 +11,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use hotrow_shared::{id::OrderId, webhook::ENDPOINTS_MAX};
+use chrono::{DateTime, Utc};
+use hotrow_shared::{id::OrderId, outcome::timestamp_if_any, webhook::ENDPOINTS_MAX};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{exceeded::Exceeded, json::Faults};
+use super::{
+    exceeded::Exceeded,
+    json::Faults,
+    not_sold::{NotSold, Why},
+};
 
 /// Why a request is refused, named for what the client can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,14 +49,22 @@ pub(crate) enum Problem {
     /// The key was used for something else.
     #[error("this idempotency key was used with a different body: use a new key for a new request")]
     IdempotencyMismatch,
-    /// Nothing is left.
-    #[error("{sku} is sold out{}", if *.is_held { ", and some of it is held for orders that may not be paid" } else { "" })]
-    SoldOut {
-        /// The first such product.
-        sku: String,
-        /// Whether held goods may come back.
-        is_held: bool,
+    /// A product is not sold, or not so.
+    #[error("{0}")]
+    NotSold(NotSold),
+    /// All purchases are stopped.
+    #[error("all purchases are stopped for the moment: try again later")]
+    Stopped {
+        /// When they go on by themselves, if that is known.
+        until: Option<DateTime<Utc>>,
+        /// How long that is.
+        wait: Option<Duration>,
     },
+    /// What is to be changed is not as the caller has seen it.
+    #[error(
+        "the product was changed by somebody else: read it again, and repeat the change with its new ETag"
+    )]
+    PreconditionFailed,
     /// Too many purchases.
     #[error("too many purchases {}: wait before the next one", .0.whose)]
     RateLimited(Exceeded),
@@ -116,8 +129,8 @@ pub(crate) enum Problem {
     CommandUnknown(Option<OrderId>),
 }
 
-/// How long a client should wait for goods that are held: some buyers pay at once, and some never.
-const HELD_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long a client should wait while purchases are stopped and nobody has said for how long.
+const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a client should wait after a 503 that says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -142,17 +155,42 @@ struct Body<'a> {
     /// Of a product that is sold out, while some of it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a str>,
+    /// Of a sale that has not begun: when it does.
+    #[serde(
+        serialize_with = "timestamp_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
+    opens_at: Option<DateTime<Utc>>,
+    /// Of a limit: how many pieces it allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i32>,
+    /// Of a price that is not the one that the buyer saw: what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_price_minor: Option<i64>,
+    /// Of purchases that are stopped: when they go on by themselves.
+    #[serde(
+        serialize_with = "timestamp_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
+    until: Option<DateTime<Utc>>,
 }
 
 impl Problem {
     /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
-    pub(crate) const PURCHASE_CODES: [&'static str; 11] = [
+    pub(crate) const PURCHASE_CODES: [&'static str; 18] = [
         "malformed",
         "too_large",
         "request_timeout",
         "unsupported_media_type",
         "invalid",
         "idempotency_mismatch",
+        "unknown_sku",
+        "currency_mismatch",
+        "price_changed",
+        "closed",
+        "not_open",
+        "paused",
+        "limit_reached",
         "sold_out",
         "rate_limited",
         "overloaded",
@@ -186,7 +224,23 @@ impl Problem {
                 "idempotency_mismatch",
                 "Idempotency key reused",
             ),
-            Self::SoldOut { .. } => (StatusCode::CONFLICT, "sold_out", "Sold out"),
+            Self::NotSold(NotSold { why, .. }) => {
+                let status = match why {
+                    Why::UnknownSku => StatusCode::UNPROCESSABLE_ENTITY,
+                    _ => StatusCode::CONFLICT,
+                };
+                (status, why.refusal().as_str(), why.title())
+            }
+            Self::Stopped { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "paused",
+                "Purchases stopped",
+            ),
+            Self::PreconditionFailed => (
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "Changed meanwhile",
+            ),
             Self::RateLimited(_) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limited",
@@ -261,6 +315,10 @@ impl Problem {
             Self::Conflict { order, unmatched } => (serde_json::from_slice(order).ok(), *unmatched),
             _ => (None, false),
         };
+        let why = match self {
+            Self::NotSold(NotSold { why, .. }) => Some(why),
+            _ => None,
+        };
         let body = Body {
             r#type: format!("urn:hotrow:problem:{code}"),
             title,
@@ -276,7 +334,23 @@ impl Problem {
             errors,
             order,
             unmatched,
-            state: matches!(self, Self::SoldOut { is_held: true, .. }).then_some("all_held"),
+            state: (why == Some(&Why::SoldOut { is_held: true })).then_some("all_held"),
+            opens_at: match why {
+                Some(Why::NotOpen { opens_at, .. }) => Some(*opens_at),
+                _ => None,
+            },
+            limit: match why {
+                Some(Why::LimitReached { limit }) => Some(*limit),
+                _ => None,
+            },
+            unit_price_minor: match why {
+                Some(Why::PriceChanged { unit_price_minor }) => Some(*unit_price_minor),
+                _ => None,
+            },
+            until: match self {
+                Self::Stopped { until, .. } => *until,
+                _ => None,
+            },
         };
         serde_json::to_vec(&body).unwrap_or_default()
     }
@@ -289,7 +363,8 @@ impl Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
-            Self::SoldOut { is_held: true, .. } => Some(HELD_RETRY_AFTER),
+            Self::NotSold(NotSold { why, .. }) => why.retry_after(),
+            Self::Stopped { wait, .. } => Some(wait.unwrap_or(STOPPED_RETRY_AFTER)),
             Self::Overloaded(wait) | Self::NotSettled(wait) | Self::EventTooEarly(wait) => {
                 Some((*wait).max(RETRY_AFTER))
             }

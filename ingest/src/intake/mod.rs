@@ -10,18 +10,19 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotrow_shared::{
     envelope::{Command, Order},
     id::{IdMint, IdempotencyKey, OrderId},
-    order::CustomerId,
+    order::{CustomerId, Items},
     request_id::RequestId,
 };
 
 use self::{metrics::IntakeMetrics, purchase::Purchase, repeats::Repeats};
 use crate::{
     backlog::Backlog,
-    board::{Board, stock::State},
-    clock::Clock,
+    board::Board,
+    clock::{Clock, DatabaseClock},
     http::{peer::TrustedProxies, problem::Problem},
     lanes::{Lanes, NotAccepted},
     limits::Limits,
+    sale::{KnownSwitch, Stop},
     status::{
         Finder,
         reader::{Found, NoAnswer},
@@ -31,12 +32,17 @@ use crate::{
 /// Everything that stands between a purchase and its lane.
 pub(crate) struct Intake {
     pub(crate) mint: IdMint,
+    /// Names the day of an order.
     pub(crate) clock: Clock,
+    /// By which sales open and close.
+    pub(crate) database_clock: DatabaseClock,
     /// Number of intake queues.
     pub(crate) partitions: u16,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) proxies: TrustedProxies,
     pub(crate) limits: Arc<Limits>,
+    /// Stops all purchases.
+    pub(crate) switch: Arc<KnownSwitch>,
     pub(crate) board: Arc<Board>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) repeats: Repeats,
@@ -89,13 +95,11 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        if let Some((sku, state)) = self.board.closed(&items)
-            && !self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?
+        if let Some(refusal) = self.refusal(&items)
+            && !(lets_repeats_pass(&refusal)
+                && self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?)
         {
-            return Err(Problem::SoldOut {
-                sku: sku.to_string(),
-                is_held: state == State::AllHeld,
-            });
+            return Err(refusal);
         }
         let wait = self.backlog.wait(partition);
         if self.backlog.is_full() {
@@ -106,7 +110,7 @@ impl Intake {
             customer_id,
             items,
             // Now, and not before the looks above, which may have taken a while.
-            accepted_ms: i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX),
+            accepted_ms: self.database_clock.accepted_ms(),
             key,
             request_id,
         });
@@ -122,10 +126,19 @@ impl Intake {
         }
     }
 
+    /// Why nothing like this is sold now, if so. The switch for all purchases comes before the rules of each product.
+    fn refusal(&self, items: &Items) -> Option<Problem> {
+        if let Some(Stop { until, wait }) = self.switch.stop() {
+            return Some(Problem::Stopped { until, wait });
+        }
+        let not_sold = self.board.refusal(items, self.database_clock.now())?;
+        Some(Problem::NotSold(not_sold))
+    }
+
     /// Returns whether an order may have come in before.
     ///
     /// A buyer who got the last one and repeats the request must not hear `sold_out`. So a keyed order
-    /// passes a sold-out SKU if it, or the same purchase of the day before, is known; the worker then
+    /// passes a closed door if it, or the same purchase of the day before, is known; the worker then
     /// finds the first one. All names of the purchase are one look-up.
     ///
     /// # Errors
@@ -148,5 +161,13 @@ impl Intake {
         Ok(found
             .iter()
             .any(|found| !matches!(found, Found::Queued | Found::Replayed | Found::Dropped)))
+    }
+}
+
+/// Whether an order of before may be asked for again although nothing new is sold. Before the sale there was none.
+fn lets_repeats_pass(refusal: &Problem) -> bool {
+    match refusal {
+        Problem::NotSold(not_sold) => not_sold.why.lets_repeats_pass(),
+        _ => true,
     }
 }

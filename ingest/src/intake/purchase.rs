@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hotrow_shared::order::{
-    CustomerId, ITEMS_MAX, Item, Items, OutOfBounds, QUANTITY_MAX, Quantity, Sku,
+    CustomerId, ITEMS_MAX, Item, Items, OutOfBounds, Price, QUANTITY_MAX, Quantity, Sku,
 };
 use serde::Deserialize;
 
@@ -45,9 +45,15 @@ fn examine_items(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Optio
     let (mut items, mut skus) = (Vec::new(), HashSet::new());
     for (at, value) in elements.iter().enumerate() {
         let place = Place::Element(place, at);
-        let Some([sku, quantity]) = faults.members(&place, value, ["sku", "quantity"]) else {
+        let names = ["sku", "quantity", "unit_price_minor"];
+        let Some([sku, quantity, price]) = faults.optional_members(&place, value, names) else {
             continue;
         };
+        for (name, member) in names.iter().zip([sku, quantity]) {
+            if member.is_none() {
+                faults.add(&Place::Member(&place, name), "is missing");
+            }
+        }
         let sku = sku.and_then(|value| {
             let place = Place::Member(&place, "sku");
             let sku = name::<Sku>(&place, value, faults)?;
@@ -61,8 +67,17 @@ fn examine_items(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Optio
             let quantity = faults.integer(&place, value, 1..=i64::from(QUANTITY_MAX))?;
             Quantity::try_from(u32::try_from(quantity).ok()?).ok()
         });
+        let unit_price_minor = price.and_then(|value| {
+            let place = Place::Member(&place, "unit_price_minor");
+            let price = faults.price(&place, value)?;
+            Price::try_from(price).ok()
+        });
         if let (Some(sku), Some(quantity)) = (sku, quantity) {
-            items.push(Item { sku, quantity });
+            items.push(Item {
+                sku,
+                quantity,
+                unit_price_minor,
+            });
         }
     }
     Items::try_from(items).ok()
@@ -109,7 +124,9 @@ mod tests {
     fn a_purchase_is_read_alike_at_once_and_by_hand() {
         for body in [
             order(ITEM),
-            order(r#"[{"quantity":1000,"sku":"a"},{"sku":"b","quantity":1}]"#),
+            order(
+                r#"[{"quantity":1000,"sku":"a"},{"sku":"b","quantity":1,"unit_price_minor":4900}]"#,
+            ),
             format!(" \n{}\t", order(ITEM)),
         ] {
             let at_once = parse(&body).expect("a purchase");
@@ -288,7 +305,7 @@ mod tests {
         refused(
             order(&ITEM.replace('}', r#","price":1}"#)),
             "invalid",
-            "items[0].price: is not known: the members are sku, quantity",
+            "items[0].price: is not known: the members are sku, quantity, unit_price_minor",
         );
         refused(order("[]"), "invalid", "items: must hold 1 to 20");
         refused(
@@ -315,6 +332,11 @@ mod tests {
             item("\"a\"", "\"1\""),
             "invalid",
             "items[0].quantity: must be a number, and is a string: leave out the quotes",
+        );
+        refused(
+            item("\"a\"", "1,\"unit_price_minor\":49.9"),
+            "invalid",
+            "items[0].unit_price_minor: must be a whole number of the currency's smallest unit",
         );
         refused(
             item("7", "1"),

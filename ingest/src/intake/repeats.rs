@@ -25,6 +25,10 @@ pub(crate) fn fingerprint(items: &Items) -> Fingerprint {
             .update(item.sku.as_str().as_bytes())
             .update(&[0])
             .update(&u32::from(item.quantity).to_le_bytes());
+        if let Some(price) = item.unit_price_minor {
+            hasher.update(&i64::from(price).to_le_bytes());
+        }
+        hasher.update(&[u8::from(item.unit_price_minor.is_some())]);
     }
     let mut head = [0; 8];
     head.copy_from_slice(&hasher.finalize().as_bytes()[..8]);

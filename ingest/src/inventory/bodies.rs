@@ -1,14 +1,10 @@
 //! The bodies of changes: what an administrator may say of a product.
 
-use hotrow_shared::change::EXTENDED_HOLD_SECONDS_MAX;
-
+use super::rules::{Sale, SaleChange};
 use crate::http::json::{Faults, Place, Value};
 
 /// The longest title, in characters.
 const TITLE_LENGTH_MAX: usize = 200;
-/// The highest price of one piece, in the currency's smallest unit: with it, a full order's total still is a number
-/// that JavaScript holds exactly.
-const PRICE_MAX: i64 = 100_000_000_000;
 /// The largest stock of one product.
 pub(crate) const AVAILABLE_MAX: i64 = 1_000_000_000_000;
 
@@ -34,7 +30,10 @@ pub(crate) enum Change<T> {
 
 impl<T> Change<T> {
     /// Reads a member: one that is absent stays, and null removes.
-    fn read(value: Option<&Value>, read: impl FnOnce(&Value) -> Option<T>) -> Option<Self> {
+    pub(super) fn read(
+        value: Option<&Value>,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<Self> {
         match value {
             None => Some(Self::Keep),
             Some(Value::Null) => Some(Self::Remove),
@@ -52,73 +51,6 @@ impl<T> Change<T> {
     }
 }
 
-/// The rules of a sale: those that are not there are off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sale {
-    /// How long orders are held until they are paid.
-    pub(crate) hold_seconds: Option<i32>,
-    /// The end of all extensions, counted from settling.
-    pub(crate) hold_seconds_max: Option<i32>,
-}
-
-impl Sale {
-    /// Why the rules contradict each other, if they do.
-    pub(crate) fn contradiction(self) -> Option<&'static str> {
-        match (self.hold_seconds, self.hold_seconds_max) {
-            (None, Some(_)) => Some("needs hold_seconds"),
-            (Some(seconds), Some(most)) if most < seconds => {
-                Some("must not be less than hold_seconds")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What is to become of the rules of a sale, rule by rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SaleChange {
-    hold_seconds: Change<i32>,
-    hold_seconds_max: Change<i32>,
-}
-
-impl SaleChange {
-    /// The rules afterwards.
-    pub(crate) fn applied_to(self, before: Sale) -> Sale {
-        Sale {
-            hold_seconds: self.hold_seconds.applied_to(before.hold_seconds),
-            hold_seconds_max: self.hold_seconds_max.applied_to(before.hold_seconds_max),
-        }
-    }
-
-    fn examine(value: &Value, shortest_hold: i64, faults: &mut Faults) -> Option<Self> {
-        let names = ["hold_seconds", "hold_seconds_max"];
-        let places = names.map(|name| Place::Member(&SALE, name));
-        let [seconds, most] = faults.optional_members(&SALE, value, names)?;
-        let mut read = |value, place, bounds| {
-            Change::read(value, |value| {
-                i32::try_from(faults.integer(place, value, bounds)?).ok()
-            })
-        };
-        let hold_seconds = read(seconds, &places[0], shortest_hold..=HOLD_MAX);
-        let hold_seconds_max = read(most, &places[1], shortest_hold..=EXTENDED_HOLD_MAX);
-        Some(Self {
-            hold_seconds: hold_seconds?,
-            hold_seconds_max: hold_seconds_max?,
-        })
-    }
-}
-
-/// Where the rules of a sale are.
-const SALE: Place<'_> = Place::Member(&Place::Body, "sale");
-/// Where a contradiction between them is told.
-pub(crate) const SALE_HOLD_MAX: Place<'_> = Place::Member(&SALE, "hold_seconds_max");
-/// The shortest hold, in seconds: a buyer needs a moment to pay.
-pub(crate) const HOLD_MIN: i64 = 30;
-/// The longest hold, in seconds: a day.
-const HOLD_MAX: i64 = 86_400;
-/// The longest that a hold can be extended to, in seconds: a week.
-const EXTENDED_HOLD_MAX: i64 = EXTENDED_HOLD_SECONDS_MAX as i64;
-
 /// What of a product is to change.
 pub(crate) struct PatchBody {
     pub(crate) title: Option<String>,
@@ -133,7 +65,7 @@ impl PatchBody {
         let places = names.map(|name| Place::Member(&Place::Body, name));
         let [title, price, sale] = faults.optional_members(&Place::Body, body, names)?;
         let title = title.map(|value| examine_title(&places[0], value, faults));
-        let price = price.map(|value| examine_price(&places[1], value, faults));
+        let price = price.map(|value| faults.price(&places[1], value));
         let sale = Change::read(sale, |value| {
             SaleChange::examine(value, shortest_hold, faults)
         });
@@ -162,12 +94,12 @@ impl PutBody {
             // A replacement names all rules: those that it does not name are off.
             let sale = sale.applied_to(Sale::default());
             if let Some(contradiction) = sale.contradiction() {
-                faults.add(&SALE_HOLD_MAX, contradiction);
+                faults.add(&contradiction.place(), contradiction.detail);
             }
             Some(sale)
         });
         let title = title.and_then(|value| examine_title(&places[0], value, faults));
-        let price = price.and_then(|value| examine_price(&places[1], value, faults));
+        let price = price.and_then(|value| faults.price(&places[1], value));
         let currency = currency.and_then(|value| faults.currency(&places[2], value));
         let available =
             available.and_then(|value| faults.integer(&places[3], value, 0..=AVAILABLE_MAX));
@@ -193,15 +125,6 @@ fn examine_title(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Optio
         faults.add(place, "must not hold control characters");
     }
     Some(title.to_owned())
-}
-
-fn examine_price(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<i64> {
-    if let Value::Decimal = value {
-        let detail = "must be a whole number of the currency's smallest unit: 4990 for 49.90";
-        faults.add(place, detail);
-        return None;
-    }
-    faults.integer(place, value, 0..=PRICE_MAX)
 }
 
 /// Where a restock says by how much.

@@ -10,72 +10,27 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use hotrow_shared::{
-    order::{Sku, longest_hold},
-    outcome::timestamp,
-};
+use hotrow_shared::order::Sku;
 use serde::Serialize;
 
 use super::{
     InventoryDesk, SHOWN_FOR,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
-    store::{self, ChangeError, Patched, Restocked},
+    shown::Shown,
+    store::{ChangeError, Changed, Restocked},
 };
 use crate::{
-    board::store::{self as rows, Row},
-    http::{body, json::Faults, problem::Problem, query},
+    audit::By,
+    board::store as rows,
+    http::{
+        body,
+        json::Faults,
+        precondition::{IfMatch, etag},
+        problem::Problem,
+        query,
+    },
     page::{self, in_time},
 };
-
-#[derive(Serialize)]
-struct Shown<'a> {
-    sku: &'a str,
-    title: &'a str,
-    unit_price_minor: i64,
-    currency: &'a str,
-    available: i64,
-    held: i64,
-    sold_out: bool,
-    state: &'static str,
-    sale: Option<ShownSale>,
-    #[serde(serialize_with = "timestamp")]
-    as_of: DateTime<Utc>,
-}
-
-/// The rules of a sale, as they work.
-#[derive(Serialize)]
-struct ShownSale {
-    hold_seconds: i32,
-    hold_seconds_max: i32,
-}
-
-impl ShownSale {
-    fn of(row: &Row) -> Option<Self> {
-        let hold_seconds = row.hold_seconds?;
-        Some(Self {
-            hold_seconds,
-            hold_seconds_max: longest_hold(hold_seconds, row.hold_seconds_max),
-        })
-    }
-}
-
-impl<'a> From<&'a Row> for Shown<'a> {
-    fn from(row: &'a Row) -> Self {
-        Self {
-            sku: &row.sku,
-            title: &row.title,
-            unit_price_minor: row.unit_price_minor,
-            currency: &row.currency,
-            available: row.available,
-            held: row.held,
-            sold_out: row.available == 0,
-            state: row.stock().state().as_str(),
-            sale: ShownSale::of(row),
-            as_of: row.as_of,
-        }
-    }
-}
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -97,7 +52,8 @@ pub(crate) async fn show(
     let sku = sku_of(path)?;
     let row = in_time("a product", desk.show(&sku)).await?;
     let row = row.ok_or(UNKNOWN_SKU)?;
-    Ok((public(), Json(Shown::from(&row))).into_response())
+    let edition = [etag(row.edition)];
+    Ok((public(), edition, Json(desk.shown(&row))).into_response())
 }
 
 /// `GET /v1/inventory?limit=&after=`.
@@ -122,7 +78,7 @@ pub(crate) async fn page(
     let mut rows = in_time("a page of the inventory", rows).await?;
     let next_after = page::cut(&mut rows, limit, |row| row.sku.clone());
     let page = Page {
-        inventory: rows.iter().map(Shown::from).collect(),
+        inventory: rows.iter().map(|row| desk.shown(row)).collect(),
         next_after,
     };
     Ok((public(), Json(page)).into_response())
@@ -131,10 +87,12 @@ pub(crate) async fn page(
 /// `PUT /v1/inventory/{sku}`: 201 for a new product, 200 for a replaced one.
 ///
 /// # Errors
-/// 401 without the token, 422 for what a product cannot be, 503 without a database.
+/// 401 without the token, 412 for a product that is not as the caller has seen it, 422 for what a product cannot be, 503
+/// without a database.
 pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -144,35 +102,22 @@ pub(crate) async fn put(
             PutBody::examine(body, desk.shortest_hold, faults)
         })
     };
-    let (sku, product) = admit(
-        &desk,
-        path,
-        &uri,
-        &headers,
-        body::read(&headers, content),
-        read,
-    )
-    .await?;
+    let content = body::read(&headers, content);
+    let (sku, product) = admit(&desk, path, &uri, &headers, content, read).await?;
+    let changes = desk.changes(&by, IfMatch::read(&headers)?);
     let began = Instant::now();
-    let (row, created) = store::put(&desk.changes, desk.outbox, &sku, &product)
-        .await
-        .map_err(|error| unchanged(&error))?;
-    desk.tell(&sku, &row, began).await;
-    let status = if created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    Ok((status, Json(Shown::from(&row))).into_response())
+    answer(&desk, &sku, changes.put(&sku, &product).await, began).await
 }
 
 /// `PATCH /v1/inventory/{sku}`: a merge patch (RFC 7396) of title, price and the rules of the sale.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown SKU, 422 for what a product cannot be, 503 without a database.
+/// 401 without the token, 404 for an unknown SKU, 412 for a product that is not as the caller has seen it, 422 for what a
+/// product cannot be, 503 without a database.
 pub(crate) async fn patch(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -184,21 +129,31 @@ pub(crate) async fn patch(
     };
     let content = body::read_patch(&headers, content);
     let (sku, change) = admit(&desk, path, &uri, &headers, content, read).await?;
+    let changes = desk.changes(&by, IfMatch::read(&headers)?);
     let began = Instant::now();
-    let patched = store::patch(&desk.changes, desk.outbox, &sku, &change)
-        .await
-        .map_err(|error| unchanged(&error))?;
-    match patched {
-        Patched::Done(row) => {
-            desk.tell(&sku, &row, began).await;
-            Ok(Json(Shown::from(&row)).into_response())
+    answer(&desk, &sku, changes.patch(&sku, &change).await, began).await
+}
+
+/// Makes a change that began then known, and answers who asked for it.
+async fn answer(
+    desk: &InventoryDesk,
+    sku: &Sku,
+    changed: Result<Changed, ChangeError>,
+    began: Instant,
+) -> Result<Response, Problem> {
+    let (status, row) = match changed.map_err(|error| unchanged(&error))? {
+        Changed::Done(row) => (StatusCode::OK, row),
+        Changed::Created(row) => (StatusCode::CREATED, row),
+        Changed::UnknownSku => return Err(UNKNOWN_SKU),
+        Changed::Outdated => return Err(Problem::PreconditionFailed),
+        Changed::Contradiction(contradiction) => {
+            let faults = Faults::one(&contradiction.place(), contradiction.detail);
+            return Err(Problem::InvalidBody(faults));
         }
-        Patched::UnknownSku => Err(UNKNOWN_SKU),
-        Patched::Contradiction(detail) => Err(Problem::InvalidBody(Faults::one(
-            &bodies::SALE_HOLD_MAX,
-            detail,
-        ))),
-    }
+    };
+    desk.tell(sku, &row, began).await;
+    let edition = [etag(row.edition)];
+    Ok((status, edition, Json(desk.shown(&row))).into_response())
 }
 
 /// `POST /v1/inventory/{sku}/restock`.
@@ -209,6 +164,7 @@ pub(crate) async fn patch(
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -218,22 +174,11 @@ pub(crate) async fn restock(
     let (sku, quantity) = admit(&desk, path, &uri, &headers, content, read).await?;
     let key = body::idempotency_key(&headers)?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
+    let changes = desk.changes(&by, IfMatch::Anything);
     let began = Instant::now();
-    let restocked = store::restock(
-        &desk.changes,
-        desk.outbox,
-        &sku,
-        quantity,
-        key,
-        AVAILABLE_MAX,
-    )
-    .await
-    .map_err(|error| unchanged(&error))?;
-    match restocked {
-        Restocked::Done(row) => {
-            desk.tell(&sku, &row, began).await;
-            Ok(Json(Shown::from(&row)).into_response())
-        }
+    let restocked = changes.restock(&sku, quantity, key).await;
+    match restocked.map_err(|error| unchanged(&error))? {
+        Restocked::Done(row) => answer(&desk, &sku, Ok(Changed::Done(row)), began).await,
         Restocked::UnknownSku => Err(UNKNOWN_SKU),
         Restocked::OutOfBounds(available) => Err(Problem::InvalidBody(Faults::one(
             &bodies::QUANTITY,

@@ -2,6 +2,8 @@
 
 mod bodies;
 pub(crate) mod handler;
+mod rules;
+mod shown;
 mod store;
 
 use std::{
@@ -10,32 +12,31 @@ use std::{
 };
 
 use hotrow_shared::{
-    broker::{Broker, BrokerError},
     news::{News, StockNews},
     order::Sku,
-    publish,
-    topology::SETTLED_EXCHANGE,
 };
 use moka::future::Cache;
 use sqlx::PgPool;
-use tokio::time::timeout;
 
-use self::bodies::HOLD_MIN;
+use self::{rules::HOLD_MIN, shown::Shown, store::Changes};
 use crate::{
+    audit::By,
     auth::AdminToken,
     board::{
         Asked, Board,
         store::{self as rows, Row},
     },
+    clock::DatabaseClock,
+    http::precondition::IfMatch,
     outbox::Outbox,
+    sale::KnownSwitch,
+    teller::Teller,
 };
 
 /// How old a shown stock may be, the `max-age` of the contract.
 pub(crate) const SHOWN_FOR: Duration = Duration::from_secs(1);
 /// Reads that are remembered for that long: of products that the board has no room for, and of what is none.
 const READS_MAX: u64 = 10_000;
-/// How long telling the others of a change may hold up the answer to an administrator.
-const TELL_MAX: Duration = Duration::from_secs(1);
 
 /// Reads and changes the inventory.
 pub(crate) struct InventoryDesk {
@@ -47,11 +48,20 @@ pub(crate) struct InventoryDesk {
     /// asks the database.
     lately_read: Cache<Sku, Option<Row>>,
     admin_token: AdminToken,
-    board: Arc<Board>,
-    broker: Arc<Broker>,
+    rooms: Rooms,
     outbox: Outbox,
     /// The shortest hold that a sale may have, in seconds.
     shortest_hold: i64,
+}
+
+/// What the inventory is shown with, and changes are told by.
+pub(crate) struct Rooms {
+    pub(crate) board: Arc<Board>,
+    /// Stops all purchases.
+    pub(crate) switch: Arc<KnownSwitch>,
+    /// By which sales open and close.
+    pub(crate) clock: DatabaseClock,
+    pub(crate) teller: Teller,
 }
 
 impl InventoryDesk {
@@ -61,8 +71,7 @@ impl InventoryDesk {
         reads: PgPool,
         changes: PgPool,
         admin_token: AdminToken,
-        board: Arc<Board>,
-        broker: Arc<Broker>,
+        rooms: Rooms,
         outbox: Outbox,
         is_development: bool,
     ) -> Self {
@@ -75,58 +84,60 @@ impl InventoryDesk {
             changes,
             lately_read,
             admin_token,
-            board,
-            broker,
+            rooms,
             outbox,
             shortest_hold: if is_development { 1 } else { HOLD_MIN },
         }
     }
 
+    /// What a change by somebody is made with.
+    fn changes<'a>(&'a self, by: &'a By, if_match: IfMatch) -> Changes<'a> {
+        Changes {
+            pool: &self.changes,
+            outbox: self.outbox,
+            by,
+            if_match,
+        }
+    }
+
+    /// A product as it is shown now.
+    fn shown<'a>(&self, row: &'a Row) -> Shown<'a> {
+        let is_stopped = self.rooms.switch.stop().is_some();
+        Shown::of(row, is_stopped, self.rooms.clock.now())
+    }
+
     async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
-        if let Some(row) = self.board.row(sku, SHOWN_FOR) {
+        if let Some(row) = self.rooms.board.row(sku, SHOWN_FOR) {
             return Ok(Some(row));
         }
         let read = async {
             let asked = Instant::now();
             let row = rows::read(&self.reads, sku).await?;
-            self.board.answer(sku, row.clone(), Asked::At(asked));
+            self.rooms.board.answer(sku, row.clone(), Asked::At(asked));
             Ok(row)
         };
         let row = self.lately_read.try_get_with_by_ref(sku, read).await?;
         // The board may have heard of a change while the row was read.
-        Ok(self.board.row(sku, SHOWN_FOR).or(row))
+        Ok(self.rooms.board.row(sku, SHOWN_FOR).or(row))
     }
 
     /// Makes a change that began then known, here at once and elsewhere by the news. A process that misses the news
     /// reads the database soon.
     async fn tell(&self, sku: &Sku, row: &Row, began: Instant) {
         self.lately_read.invalidate(sku).await;
+        let asked = Asked::Changing(began);
+        self.rooms.board.answer(sku, Some(row.clone()), asked);
         let stock = StockNews {
             sku: sku.clone(),
             version: row.version,
             available: row.available,
             held: row.held,
         };
-        let asked = Asked::Changing(began);
-        self.board.answer(sku, Some(row.clone()), asked);
-        let told = timeout(TELL_MAX, self.publish(stock)).await;
-        if !matches!(told, Ok(Ok(()))) {
-            tracing::debug!("the news of an inventory change is lost: others read the database");
-        }
-    }
-
-    async fn publish(&self, stock: StockNews) -> Result<(), BrokerError> {
-        let news = News::<()> {
-            queue: None,
+        let news = News {
             stock: vec![stock],
-            settled: Vec::new(),
-            found: Vec::new(),
-            answers: Vec::new(),
+            ruled: vec![(sku.clone(), row.rules())],
+            ..News::default()
         };
-        let body = serde_json::to_vec(&news).unwrap_or_default();
-        let channel = self.broker.channel().await?;
-        publish::unconfirmed(&channel, SETTLED_EXCHANGE, &body).await?;
-        channel.close(200, "told".into()).await?;
-        Ok(())
+        self.rooms.teller.tell(&news).await;
     }
 }

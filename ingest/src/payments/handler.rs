@@ -10,7 +10,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::{PaymentsDesk, store};
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
         problem::Problem,
         query,
     },
-    page::{self, in_time},
+    page::{self, done_in_time, in_time},
 };
 
 /// The longest note, in characters.
@@ -80,14 +79,10 @@ pub(crate) async fn resolve(
     let id = id.parse().map_err(|_| UNKNOWN_PAYMENT)?;
     let by = auth::administrator().name;
     let resolved = store::resolve(&desk.pool, id, by.as_deref(), &note);
-    let detail = match timeout(RESOLVE_TIME_MAX, resolved).await {
-        Ok(Ok(Some(resolved))) => return Ok(([NO_STORE], Json(resolved)).into_response()),
-        Ok(Ok(None)) => return Err(UNKNOWN_PAYMENT),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {RESOLVE_TIME_MAX:?}"),
-    };
-    tracing::warn!(detail, "an unmatched payment cannot be resolved");
-    Err(Problem::CommandUnknown(None))
+    let unknown = || Problem::CommandUnknown(None);
+    let resolved = done_in_time(RESOLVE_TIME_MAX, "an unmatched payment", unknown, resolved);
+    let resolved = resolved.await?.ok_or(UNKNOWN_PAYMENT)?;
+    Ok(([NO_STORE], Json(resolved)).into_response())
 }
 
 /// Reads what was done about a payment.

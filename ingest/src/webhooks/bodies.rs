@@ -2,7 +2,12 @@
 
 use axum::http::Uri;
 use chrono::{DateTime, Utc};
-use hotrow_shared::{event::EventType, webhook::Scheme};
+use hotrow_shared::{
+    event::EventType,
+    outcome::{timestamp, timestamp_if_any},
+    webhook::Scheme,
+};
+use serde::Serialize;
 use url::Url;
 
 use crate::http::json::{Faults, Place, Value};
@@ -56,10 +61,13 @@ pub(super) struct Patch {
 }
 
 /// Which deliveries are sent again.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct Replay {
+    #[serde(serialize_with = "timestamp")]
     pub(super) since: DateTime<Utc>,
+    #[serde(serialize_with = "timestamp_if_any")]
     pub(super) until: Option<DateTime<Utc>>,
+    #[serde(rename = "only_failed")]
     pub(super) is_of_failed_only: bool,
 }
 
@@ -113,8 +121,8 @@ impl Replay {
         if since.is_none() {
             faults.add(&SINCE, "is missing");
         }
-        let since = since.and_then(|value| examine_time(&SINCE, value, faults));
-        let until = given(until).map(|value| examine_time(&UNTIL, value, faults));
+        let since = since.and_then(|value| faults.time(&SINCE, value));
+        let until = given(until).map(|value| faults.time(&UNTIL, value));
         let only_failed =
             given(only_failed).map_or(Some(false), |value| faults.boolean(&ONLY_FAILED, value));
         let (since, until) = (since?, until.map_or(Some(None), |until| until.map(Some))?);
@@ -177,17 +185,6 @@ fn examine_description(value: &Value, faults: &mut Faults) -> Option<String> {
         format_args!("must be 1 to {DESCRIPTION_LENGTH_MAX} characters without control characters");
     let text = faults.fitting_text(&DESCRIPTION, value, fits, detail)?;
     Some(text.to_owned())
-}
-
-fn examine_time(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<DateTime<Utc>> {
-    let text = faults.text(place, value)?;
-    let time = DateTime::parse_from_rfc3339(text).ok();
-    // What the database can hold, with room to spare.
-    let time = time.filter(|time| (1970..=9999).contains(&chrono::Datelike::year(time)));
-    if time.is_none() {
-        faults.add(place, "must be a time such as 2026-12-01T10:00:00Z");
-    }
-    time.map(|time| time.to_utc())
 }
 
 fn examine_url(value: &Value, faults: &mut Faults) -> Option<Target> {

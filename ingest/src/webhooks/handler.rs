@@ -16,7 +16,6 @@ use hotrow_shared::{
     webhook::{Endpoint, SECRET_PREFIX},
 };
 use serde::Serialize;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
@@ -25,8 +24,9 @@ use super::{
     reach, store,
 };
 use crate::{
+    audit::By,
     http::{NO_STORE, body, json::Faults, problem::Problem, query},
-    page::{self, in_time},
+    page::{self, done_in_time, in_time},
 };
 
 /// How long a change may take.
@@ -70,6 +70,7 @@ struct Replayed {
 /// 401 without the token, 409 if there are too many, 422 for what an endpoint cannot be, 503 without a database.
 pub(crate) async fn create(
     State(desk): State<Arc<WebhooksDesk>>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -81,7 +82,7 @@ pub(crate) async fn create(
     require_reach(&desk, &endpoint.target).await?;
     let id = Uuid::new_v4();
     let (secret, sealed) = new_secret(&desk, id)?;
-    let created = store::create(&desk.pool, id, &endpoint, &sealed);
+    let created = store::create(&desk.pool, &by, id, &endpoint, &sealed);
     let created = changed(CHANGE_TIME_MAX, created).await?;
     let endpoint = created.ok_or(Problem::TooManyEndpoints)?;
     let location = [(header::LOCATION, format!("/v1/webhooks/{id}"))];
@@ -138,6 +139,7 @@ pub(crate) async fn show(
 pub(crate) async fn patch(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -148,7 +150,7 @@ pub(crate) async fn patch(
     if let Some(target) = &change.target {
         require_reach(&desk, target).await?;
     }
-    let patched = store::patch(&desk.pool, id, &change, &desk.source);
+    let patched = store::patch(&desk.pool, &by, id, &change, &desk.source);
     let endpoint = changed(CHANGE_TIME_MAX, patched).await?;
     let endpoint = endpoint.ok_or(UNKNOWN_ENDPOINT)?;
     Ok(([NO_STORE], Json(endpoint)).into_response())
@@ -161,11 +163,12 @@ pub(crate) async fn patch(
 pub(crate) async fn delete(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = admit(&desk, path, &uri, &headers)?;
-    if changed(CHANGE_TIME_MAX, store::delete(&desk.pool, id)).await? {
+    if changed(CHANGE_TIME_MAX, store::delete(&desk.pool, &by, id)).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(UNKNOWN_ENDPOINT)
@@ -202,12 +205,13 @@ pub(crate) async fn test(
 pub(crate) async fn rotate_secret(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let id = admit(&desk, path, &uri, &headers)?;
     let (secret, sealed) = new_secret(&desk, id)?;
-    let rotated = changed(CHANGE_TIME_MAX, store::rotate(&desk.pool, id, &sealed)).await?;
+    let rotated = changed(CHANGE_TIME_MAX, store::rotate(&desk.pool, &by, id, &sealed)).await?;
     let endpoint = rotated.ok_or(UNKNOWN_ENDPOINT)?;
     Ok(([NO_STORE], Json(WithSecret { endpoint, secret })).into_response())
 }
@@ -251,6 +255,7 @@ pub(crate) async fn deliveries(
 pub(crate) async fn replay(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
+    by: By,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
@@ -261,7 +266,7 @@ pub(crate) async fn replay(
     if !known(&desk, id).await?.enabled {
         return Err(Problem::EndpointDisabled);
     }
-    let queued = store::replay(&desk.pool, id, &replay);
+    let queued = store::replay(&desk.pool, &by, id, &replay);
     let queued = changed(REPLAY_TIME_MAX, queued).await?;
     Ok((StatusCode::ACCEPTED, [NO_STORE], Json(Replayed { queued })).into_response())
 }
@@ -305,16 +310,11 @@ fn new_secret(desk: &WebhooksDesk, endpoint: Uuid) -> Result<(String, Vec<u8>), 
     Ok((told, sealed))
 }
 
-/// Bounds the time of a change, whose outcome is unknown without an answer.
+/// Bounds the time of a change.
 async fn changed<T>(
     limit: Duration,
     change: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, Problem> {
-    let detail = match timeout(limit, change).await {
-        Ok(Ok(changed)) => return Ok(changed),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {limit:?}"),
-    };
-    tracing::warn!(detail, "an endpoint of webhooks cannot be changed");
-    Err(Problem::EndpointUnknown)
+    let what = "a change of an endpoint of webhooks";
+    done_in_time(limit, what, || Problem::EndpointUnknown, change).await
 }

@@ -6,11 +6,14 @@ use hotrow_shared::{
     webhook::{DisabledReason, ENDPOINTS_MAX, Endpoint, ROTATION, TEST_EVENT, webhook_id},
 };
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::bodies::{Description, NewEndpoint, Patch, Replay};
-use crate::outbox::write_event;
+use crate::{
+    audit::{self, By},
+    outbox::write_event,
+};
 
 /// Deliveries of one step of a replay.
 const STEP_ROWS: i64 = 5_000;
@@ -21,12 +24,14 @@ const STEP_ROWS: i64 = 5_000;
 /// The database is out of reach, or did not say whether it is done.
 pub(super) async fn create(
     pool: &PgPool,
+    by: &By,
     id: Uuid,
     endpoint: &NewEndpoint,
     secret: &[u8],
 ) -> Result<Option<Endpoint>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
     // Events carry milliseconds: one of this very millisecond is not older.
-    sqlx::query_as!(
+    let created = sqlx::query_as!(
         Endpoint,
         r#"
         insert into webhooks (id, url, types, description, secret, events_since, created_at, updated_at)
@@ -42,8 +47,39 @@ pub(super) async fn create(
         secret,
         i64::try_from(ENDPOINTS_MAX).unwrap_or(i64::MAX),
     )
-    .fetch_optional(pool)
-    .await
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if let Some(endpoint) = &created {
+        record(
+            &mut transaction,
+            by,
+            "webhook.create",
+            id,
+            None,
+            Some(endpoint),
+        )
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(created)
+}
+
+/// Records a change of an endpoint, in its transaction. Its secret is in neither state.
+async fn record(
+    connection: &mut PgConnection,
+    by: &By,
+    action: &'static str,
+    id: Uuid,
+    before: Option<&Endpoint>,
+    after: Option<&Endpoint>,
+) -> Result<(), sqlx::Error> {
+    let entry = audit::Entry {
+        action,
+        subject: &id.to_string(),
+        before: before.and_then(audit::json),
+        after: after.and_then(audit::json),
+    };
+    audit::record(connection, by, entry).await
 }
 
 /// Reads up to `limit` endpoints behind an id, by id.
@@ -77,7 +113,10 @@ pub(super) async fn page(
 ///
 /// # Errors
 /// The database is out of reach.
-pub(super) async fn read(pool: &PgPool, id: Uuid) -> Result<Option<Endpoint>, sqlx::Error> {
+pub(super) async fn read(
+    executor: impl PgExecutor<'_>,
+    id: Uuid,
+) -> Result<Option<Endpoint>, sqlx::Error> {
     sqlx::query_as!(
         Endpoint,
         r#"
@@ -89,8 +128,16 @@ pub(super) async fn read(pool: &PgPool, id: Uuid) -> Result<Option<Endpoint>, sq
         "#,
         id,
     )
-    .fetch_optional(pool)
+    .fetch_optional(executor)
     .await
+}
+
+/// Locks an endpoint and reads it.
+async fn lock(connection: &mut PgConnection, id: Uuid) -> Result<Option<Endpoint>, sqlx::Error> {
+    sqlx::query!("select from webhooks where id = $1 for no key update", id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    read(connection, id).await
 }
 
 /// Changes what is named. Enabling forgets failures and what happened while it was disabled; disabling is told of by an
@@ -100,24 +147,16 @@ pub(super) async fn read(pool: &PgPool, id: Uuid) -> Result<Option<Endpoint>, sq
 /// The database is out of reach, or did not say whether it is done.
 pub(super) async fn patch(
     pool: &PgPool,
+    by: &By,
     id: Uuid,
     change: &Patch,
     source: &str,
 ) -> Result<Option<Endpoint>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let was_enabled = sqlx::query_scalar!(
-        r#"
-        select state = 'enabled' as "was_enabled!" from webhooks where id = $1 and state <> 'deleted'
-        for no key update
-        "#,
-        id
-    )
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let Some(was_enabled) = was_enabled else {
+    let Some(before) = lock(&mut transaction, id).await? else {
         return Ok(None);
     };
-    let is_enabled = change.is_enabled.unwrap_or(was_enabled);
+    let is_enabled = change.is_enabled.unwrap_or(before.enabled);
     let description = match &change.description {
         Description::Set(text) => Some(text.as_str()),
         Description::Keep | Description::Remove => None,
@@ -139,11 +178,31 @@ pub(super) async fn patch(
         change.description != Description::Keep,
         description,
     );
-    let endpoint = endpoint.fetch_one(&mut *transaction).await?;
-    if is_enabled == was_enabled {
-        transaction.commit().await?;
-        return Ok(Some(endpoint));
+    let mut endpoint = endpoint.fetch_one(&mut *transaction).await?;
+    if is_enabled != before.enabled {
+        endpoint = turn(&mut transaction, id, is_enabled, source).await?;
     }
+    let action = "webhook.patch";
+    record(
+        &mut transaction,
+        by,
+        action,
+        id,
+        Some(&before),
+        Some(&endpoint),
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Some(endpoint))
+}
+
+/// Enables or disables an endpoint.
+async fn turn(
+    connection: &mut PgConnection,
+    id: Uuid,
+    is_enabled: bool,
+    source: &str,
+) -> Result<Endpoint, sqlx::Error> {
     let endpoint = sqlx::query_as!(
         Endpoint,
         r#"
@@ -161,23 +220,26 @@ pub(super) async fn patch(
         is_enabled,
         DisabledReason::ByAdmin.as_str(),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *connection)
     .await?;
     if let Some(at) = endpoint.disabled_at {
         let event = endpoint.disabled_event(source, at);
         let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-        write_event(&mut transaction, at, &event).await?;
+        write_event(connection, at, &event).await?;
     }
-    transaction.commit().await?;
-    Ok(Some(endpoint))
+    Ok(endpoint)
 }
 
 /// Removes an endpoint from sight. Its deliveries, which may be many, go a few at a time. Returns whether there was one.
 ///
 /// # Errors
 /// The database is out of reach, or did not say whether it is done.
-pub(super) async fn delete(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
-    let deleted = sqlx::query!(
+pub(super) async fn delete(pool: &PgPool, by: &By, id: Uuid) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let Some(before) = lock(&mut transaction, id).await? else {
+        return Ok(false);
+    };
+    sqlx::query!(
         r#"
         update webhooks
         set state = 'deleted', disabled_at = null, disabled_reason = null, updated_at = now()
@@ -185,9 +247,19 @@ pub(super) async fn delete(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error>
         "#,
         id
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(deleted.rows_affected() == 1)
+    record(
+        &mut transaction,
+        by,
+        "webhook.delete",
+        id,
+        Some(&before),
+        None,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// Gives an endpoint another secret. The one before signs, too, for as long as a rotation lasts.
@@ -196,10 +268,12 @@ pub(super) async fn delete(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error>
 /// The database is out of reach, or did not say whether it is done.
 pub(super) async fn rotate(
     pool: &PgPool,
+    by: &By,
     id: Uuid,
     secret: &[u8],
 ) -> Result<Option<Endpoint>, sqlx::Error> {
-    sqlx::query_as!(
+    let mut transaction = pool.begin().await?;
+    let rotated = sqlx::query_as!(
         Endpoint,
         r#"
         update webhooks
@@ -213,8 +287,14 @@ pub(super) async fn rotate(
         secret,
         ROTATION.as_seconds_f64(),
     )
-    .fetch_optional(pool)
-    .await
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if let Some(endpoint) = &rotated {
+        let action = "webhook.rotate_secret";
+        record(&mut transaction, by, action, id, None, Some(endpoint)).await?;
+    }
+    transaction.commit().await?;
+    Ok(rotated)
 }
 
 /// What became of an event at one endpoint.
@@ -325,9 +405,18 @@ pub(super) async fn queue_test(
 /// The database is out of reach: some may be queued.
 pub(super) async fn replay(
     pool: &PgPool,
+    by: &By,
     endpoint: Uuid,
     replay: &Replay,
 ) -> Result<i64, sqlx::Error> {
+    // First, because it may be cut off: some are queued then.
+    let entry = audit::Entry {
+        action: "webhook.replay",
+        subject: &endpoint.to_string(),
+        before: None,
+        after: audit::json(replay),
+    };
+    audit::record(&mut *pool.acquire().await?, by, entry).await?;
     let mut queued = 0;
     let mut after = 0;
     loop {

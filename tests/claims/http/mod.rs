@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod audit_log;
 mod board;
 mod bodies;
 mod broker_away;
@@ -27,9 +28,11 @@ mod raw;
 mod refusals;
 mod restarts;
 mod restocks;
+mod rules;
 mod sale;
 mod settings;
 mod stripe;
+mod switch;
 mod topology;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -181,6 +184,14 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     // Only of goods that are held, which may come back.
     let is_held = code == "sold_out" && body["state"] == "all_held";
     members.extend(is_held.then_some("state"));
+    members.extend(match code {
+        "not_open" => Some("opens_at"),
+        "limit_reached" => Some("limit"),
+        "price_changed" => Some("unit_price_minor"),
+        // Only where somebody has said until when.
+        "paused" => body.get("until").map(|_| "until"),
+        _ => None,
+    });
     let errors = body["errors"].as_array();
     if code == "invalid" && errors.is_some() {
         members.insert("errors");
@@ -211,8 +222,14 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(request_id, body["request_id"].as_str(), "{body}");
 
     let retry_after = answer.header("retry-after").map(str::parse::<u32>);
-    let waits =
-        ["rate_limited", "overloaded", "unavailable", "not_settled"].contains(&code) || is_held;
+    let waits = [
+        "not_open",
+        "rate_limited",
+        "overloaded",
+        "unavailable",
+        "not_settled",
+    ];
+    let waits = waits.contains(&code) || is_held || (status, code) == (503, "paused");
     assert!(
         match retry_after {
             Some(seconds) => seconds.is_ok_and(|seconds| seconds > 0) && (status >= 429 || waits),

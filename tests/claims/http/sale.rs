@@ -24,6 +24,23 @@ fn product(sale: Option<Value>) -> Value {
     product
 }
 
+/// The rules of a sale as they are shown: those that are not named are off.
+pub fn rules(named: Value) -> Value {
+    let mut rules = json!({
+        "hold_seconds": null,
+        "hold_seconds_max": null,
+        "max_per_order": null,
+        "max_per_customer": null,
+        "opens_at": null,
+        "closes_at": null,
+        "paused": false,
+    });
+    if let (Some(rules), Value::Object(named)) = (rules.as_object_mut(), named) {
+        rules.extend(named);
+    }
+    rules
+}
+
 #[tokio::test]
 async fn a_stock_feed_keeps_the_rules_of_a_sale_and_null_removes_them() -> anyhow::Result<()> {
     let place = place().await?;
@@ -34,7 +51,7 @@ async fn a_stock_feed_keeps_the_rules_of_a_sale_and_null_removes_them() -> anyho
         anyhow::Ok(answer.expect_success()?.json()?["sale"].clone())
     };
     assert_eq!(put(None).await?, Value::Null);
-    let rules = json!({ "hold_seconds": 600, "hold_seconds_max": 3600 });
+    let rules = rules(json!({ "hold_seconds": 600, "hold_seconds_max": 3600 }));
     assert_eq!(put(Some(json!({ "hold_seconds": 600 }))).await?, rules);
     assert_eq!(put(None).await?, rules, "kept");
     let long = json!({ "hold_seconds": 7200 });
@@ -58,7 +75,7 @@ async fn a_patch_changes_what_it_names_and_leaves_the_stock_alone() -> anyhow::R
     );
     patch(&client, json!({ "sale": { "hold_seconds": 60 } })).await?;
     let patched = patch(&client, json!({ "sale": { "hold_seconds_max": 90 } })).await?;
-    let rules = json!({ "hold_seconds": 60, "hold_seconds_max": 90 });
+    let rules = rules(json!({ "hold_seconds": 60, "hold_seconds_max": 90 }));
     assert_eq!(patched["sale"], rules, "rule by rule");
     let contradiction = json!({ "sale": { "hold_seconds": 91 } });
     let answer = patch_chairs(&client, contradiction).await?;
@@ -99,7 +116,10 @@ async fn all_faults_of_the_rules_of_a_sale_are_listed_at_once() -> anyhow::Resul
         .start()
         .await?;
     let client = ingest.client()?;
-    let sale = json!({ "hold_seconds": 29, "hold_seconds_max": "90", "opens": true });
+    let sale = json!({
+        "hold_seconds": 29, "hold_seconds_max": "90", "max_per_order": 0, "max_per_customer": 1_000_001,
+        "opens_at": "2026-12-01 10:00", "closes_at": 7, "paused": "yes", "opens": true,
+    });
     for body in [
         product(Some(sale.clone())),
         json!({ "sale": sale, "available": 3, "title": null }),
@@ -118,6 +138,11 @@ async fn all_faults_of_the_rules_of_a_sale_are_listed_at_once() -> anyhow::Resul
         for pointer in [
             "/sale/hold_seconds",
             "/sale/hold_seconds_max",
+            "/sale/max_per_order",
+            "/sale/max_per_customer",
+            "/sale/opens_at",
+            "/sale/closes_at",
+            "/sale/paused",
             "/sale/opens",
         ] {
             assert!(pointers.contains(&pointer), "{problem}");

@@ -200,6 +200,7 @@ fn order(mint: &IdMint, product: usize, number: usize) -> anyhow::Result<Order> 
     let item = Item {
         sku: Sku::try_from(format!("scarce-{product}").as_str())?,
         quantity: Quantity::try_from(1 + rand::random_range(0..u32::try_from(QUANTITY_MAX)?))?,
+        unit_price_minor: None,
     };
     Ok(Order {
         id: mint.mint(now_ms.unsigned_abs()),

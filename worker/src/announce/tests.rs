@@ -9,7 +9,7 @@ use hotrow_shared::{
 };
 
 use super::*;
-use crate::document::Outcome;
+use crate::{document::Outcome, stock::Rules};
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -34,6 +34,7 @@ fn ended(decided: Vec<Decided>) -> Ended {
         available: 3,
         held: 0,
         hold: None,
+        rules: Rules::default(),
         unit_price_minor: 500,
         currency: "EUR".to_owned(),
         version: 7,

@@ -6,6 +6,7 @@
 //!
 //! Days are dated by the database's clock. Nothing is dropped before it is old by this machine's, too.
 
+mod forgotten;
 mod ledger;
 mod parts;
 
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    forgotten::Forgotten,
     ledger::sum_up,
     parts::{
         Part, Table, attached, covers, date_of, detach, drop_part, execute, make_missing, parts,
@@ -44,17 +46,23 @@ const STATEMENT_MAX: &str = "30s";
 const MAKE_MAX: Duration = Duration::from_mins(2);
 /// The same for dropping all old days.
 const DROP_MAX: Duration = Duration::from_mins(30);
-/// Most keys of restocks that one statement deletes.
-const KEYS_AT_ONCE: i64 = 10_000;
 /// One process at a time drops them, which takes longer.
 const DROP_LOCK: i64 = 0x686f_7472_6f77_0004;
 
+/// For how many days things are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) orders_days: u64,
+    /// The audit log.
+    pub(crate) audit_days: u64,
+}
+
 /// Looks after the days until `shutdown`.
-pub(crate) async fn run(pool: PgPool, retention_days: u64, shutdown: CancellationToken) {
+pub(crate) async fn run(pool: PgPool, kept: Kept, shutdown: CancellationToken) {
     let ahead = DAYS_AHEAD.gauge(&[]);
     let mut covered = None;
     loop {
-        let looked = look(&pool, retention_days, &ahead, &mut covered).await;
+        let looked = look(&pool, kept, &ahead, &mut covered).await;
         let pause = if looked.is_ok() {
             INTERVAL
         } else {
@@ -71,11 +79,11 @@ pub(crate) async fn run(pool: PgPool, retention_days: u64, shutdown: Cancellatio
 
 async fn look(
     pool: &PgPool,
-    retention_days: u64,
+    kept: Kept,
     ahead: &Gauge,
     covered: &mut Option<Day>,
 ) -> Result<(), sqlx::Error> {
-    let made = make_coming(pool, retention_days).await;
+    let made = make_coming(pool, kept.orders_days).await;
     if let Ok(last) = &made {
         *covered = Some(*last);
     }
@@ -85,7 +93,7 @@ async fn look(
         ahead.set(f64::from(u32::try_from(days).unwrap_or(u32::MAX)));
     }
     made?;
-    within(DROP_MAX, drop_old(pool, retention_days)).await
+    within(DROP_MAX, drop_old(pool, kept)).await
 }
 
 /// Makes the coming days, and those that are missing since the last one: after a long pause
@@ -159,8 +167,8 @@ async fn make_all_for(pool: &PgPool, days: &BTreeSet<Day>) -> Result<(), sqlx::E
     Ok(())
 }
 
-/// Drops what is older than `retention_days` by the database's clock and by this machine's.
-async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error> {
+/// Drops what is kept no longer by the database's clock and by this machine's.
+async fn drop_old(pool: &PgPool, kept: Kept) -> Result<(), sqlx::Error> {
     let mut connection = session(pool).await?;
     let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, DROP_LOCK);
     if !locked.fetch_one(&mut *connection).await? {
@@ -174,7 +182,7 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
         return Ok(());
     }
     let today = today(&mut connection).await?.min(Day::today());
-    let oldest = Day(today.0.saturating_sub(retention_days));
+    let oldest = Day(today.0.saturating_sub(kept.orders_days));
     sum_up(&mut connection, oldest).await?;
     let held = held_days(&mut connection, oldest).await?;
     for table in Table::ALL {
@@ -192,13 +200,11 @@ async fn drop_old(pool: &PgPool, retention_days: u64) -> Result<(), sqlx::Error>
             }
         }
     }
-    let forgotten = sqlx::query!(
-        "delete from dropped_changes where at < $1",
-        start_of(oldest)
-    );
-    forgotten.execute(&mut *connection).await?;
-    forget_inventory_changes(&mut connection, oldest).await?;
-    forget_keys(&mut connection, oldest).await
+    let forgotten = Forgotten {
+        orders_before: start_of(oldest),
+        audit_before: start_of(Day(today.0.saturating_sub(kept.audit_days))),
+    };
+    forgotten.forget(&mut connection).await
 }
 
 /// A session that is given up with its value, and its locks with it.
@@ -266,45 +272,4 @@ async fn today(connection: &mut PgConnection) -> Result<Day, sqlx::Error> {
     .fetch_one(connection)
     .await?;
     Ok(Day::of_ms(u64::try_from(ms).unwrap_or_default()))
-}
-
-/// Deletes what was told of the stock and is older than every order.
-async fn forget_inventory_changes(
-    connection: &mut PgConnection,
-    oldest: Day,
-) -> Result<(), sqlx::Error> {
-    loop {
-        let deleted = sqlx::query!(
-            r#"
-            delete from inventory_changes
-            where ctid = any(array(select ctid from inventory_changes where at < $1 limit $2))
-            "#,
-            start_of(oldest),
-            KEYS_AT_ONCE,
-        );
-        let deleted = deleted.execute(&mut *connection).await?.rows_affected();
-        if deleted < KEYS_AT_ONCE.unsigned_abs() {
-            return Ok(());
-        }
-    }
-}
-
-/// Deletes the keys of restocks that are older than every order.
-async fn forget_keys(connection: &mut PgConnection, oldest: Day) -> Result<(), sqlx::Error> {
-    loop {
-        let deleted = sqlx::query!(
-            r#"
-            delete from restock_keys
-            where (sku, idempotency_key) in (
-                select sku, idempotency_key from restock_keys where at < $1 limit $2
-            )
-            "#,
-            start_of(oldest),
-            KEYS_AT_ONCE,
-        );
-        let deleted = deleted.execute(&mut *connection).await?.rows_affected();
-        if deleted < KEYS_AT_ONCE.unsigned_abs() {
-            return Ok(());
-        }
-    }
 }

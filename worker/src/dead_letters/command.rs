@@ -18,8 +18,9 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions},
     types::{AMQPValue, FieldTable},
 };
+use nix::unistd::{Uid, User};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER, failed};
 use crate::{
     deliveries,
     settings::{DeadLetterAction, Selection, Settings},
-    store::{StoreError, orders},
+    store::{StoreError, audit_log, orders},
 };
 
 /// The reason of a letter that does not say one.
@@ -127,14 +128,14 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
     match action {
         DeadLetterAction::List(_) => desk.list(meant).await,
         DeadLetterAction::Replay(_) => {
-            desk.each(meant, "replayed", async |letter| desk.replay(letter).await)
+            let replay = async |letter: &Letter| desk.replay(letter).await;
+            desk.each(meant, "replayed", "dead_letter.replay", replay)
                 .await
         }
         DeadLetterAction::Discard(_) => {
-            desk.each(meant, "discarded", async |letter| {
-                desk.discard(letter).await
-            })
-            .await
+            let discard = async |letter: &Letter| desk.discard(letter).await;
+            desk.each(meant, "discarded", "dead_letter.discard", discard)
+                .await
         }
     }
 }
@@ -170,6 +171,7 @@ impl Desk {
         &self,
         meant: &Meant,
         done: &str,
+        action: &str,
         deal: impl AsyncFn(&Letter) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut pile = Pile::on(self.broker.channel().await?);
@@ -177,6 +179,7 @@ impl Desk {
         while let Some(letter) = pile.next().await? {
             if letter.is_meant(meant) {
                 deal(&letter).await?;
+                self.record(action, &letter).await?;
                 letter
                     .delivery
                     .acker
@@ -195,6 +198,19 @@ impl Desk {
             count > 0 || meant.order.is_none(),
             "there is no dead letter of this order"
         );
+        Ok(())
+    }
+
+    /// Records what is done with a letter, before it leaves the queue.
+    async fn record(&self, action: &str, letter: &Letter) -> anyhow::Result<()> {
+        let first = letter.order_ids.first().map(ToString::to_string);
+        let subject = first.unwrap_or_else(|| DEAD_QUEUE.to_owned());
+        let before = json!({
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "order_ids": letter.order_ids,
+        });
+        audit_log::record(&self.pool, &operator(), action, &subject, &before).await?;
         Ok(())
     }
 
@@ -243,6 +259,12 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// The account of the person at this machine.
+fn operator() -> String {
+    let user = User::from_uid(Uid::current()).ok().flatten();
+    user.map_or_else(|| Uid::current().to_string(), |user| user.name)
 }
 
 fn say_if_none(count: usize) {

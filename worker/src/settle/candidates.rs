@@ -61,6 +61,14 @@ impl<'a> Candidates<'a> {
         })
     }
 
+    /// New orders.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = &'a Order> {
+        self.0.iter().filter_map(|candidate| match candidate {
+            Candidate::Place { order, .. } => Some(*order),
+            Candidate::Change(_) => None,
+        })
+    }
+
     /// What is asked of settled orders.
     pub(crate) fn changes(&self) -> impl Iterator<Item = &'a Change> {
         self.0.iter().filter_map(|candidate| match candidate {

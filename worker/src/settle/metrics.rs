@@ -14,12 +14,16 @@ use crate::{deliveries::Arrived, metrics::Labelled, store::RetryCause};
 
 type StatusAndReason = (Status, Option<Reason>);
 
-const OUTCOMES: [StatusAndReason; 5] = [
+const OUTCOMES: [StatusAndReason; 9] = [
     (Status::Confirmed, None),
     (Status::Reserved, None),
     (Status::Rejected, Some(Reason::SoldOut)),
     (Status::Rejected, Some(Reason::UnknownSku)),
     (Status::Rejected, Some(Reason::CurrencyMismatch)),
+    (Status::Rejected, Some(Reason::PriceChanged)),
+    (Status::Rejected, Some(Reason::Closed)),
+    (Status::Rejected, Some(Reason::NotOpen)),
+    (Status::Rejected, Some(Reason::LimitReached)),
 ];
 
 /// What was asked, and what came of it.

@@ -65,6 +65,7 @@ pub(super) fn turned(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stock::Rules;
 
     #[test]
     fn stock_is_told_when_it_turns_and_with_what_is_there_afterwards() {
@@ -74,6 +75,7 @@ mod tests {
                 available,
                 held: 5,
                 hold: None,
+                rules: Rules::default(),
                 unit_price_minor: 100,
                 currency: "EUR".to_owned(),
                 version: 7,

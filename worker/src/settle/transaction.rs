@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     candidates::Candidates,
-    decision::{Books, Candidate, Decision, GoodsMoved, Verdict, decide},
+    decision::{Books, Candidate, Counted, Decision, GoodsMoved, Verdict, decide},
     told::{Told, is_told, turned},
 };
 use crate::{
@@ -22,11 +22,13 @@ use crate::{
     store::{
         StoreError,
         changes::{self, ChangeRows},
+        customers::{self, Counts, CustomerRows},
         holds,
         inventory::{self, Locked},
         orders::{self, Known},
         outbox,
         settlement::{self, OrderRows},
+        switch,
         unmatched::{self, PaymentName, UnmatchedRows},
     },
     telling::Telling,
@@ -74,11 +76,12 @@ pub(crate) async fn settle(
     let books = Books {
         known: &known.first,
         replayed: &known.replayed,
+        counts: counts(&mut transaction, candidates, &standings, &stock).await?,
         standings,
         unmatched,
         stock: &stock,
         at,
-        grace,
+        grace: unless_kept(&mut transaction, candidates, grace).await?,
     };
     let decision = decide(&candidates.0, books);
     let verdicts = &decision.verdicts;
@@ -91,6 +94,7 @@ pub(crate) async fn settle(
         settlement::write(&mut transaction, at, &decision.moved, &rows).await?;
     }
     write_what_is_rare(&mut transaction, candidates, verdicts, &known, at).await?;
+    write_counts(&mut transaction, &decision.counted).await?;
     let told = match telling {
         Some(telling) => tell(&mut transaction, telling, &decision, &stock, at).await?,
         None => None,
@@ -183,6 +187,67 @@ async fn asked(
         standings,
         unmatched,
     })
+}
+
+/// What the customers of these commands have of SKUs with a limit per customer.
+async fn counts(
+    connection: &mut PgConnection,
+    candidates: &Candidates<'_>,
+    standings: &HashMap<OrderId, Standing>,
+    stock: &BTreeMap<Sku, Stock>,
+) -> Result<Counts, StoreError> {
+    let since = |sku: &Sku| stock.get(sku)?.rules.limit.map(|limit| limit.since);
+    if stock.values().all(|row| row.rules.limit.is_none()) {
+        return Ok(Counts::new());
+    }
+    let ordered = candidates.orders().flat_map(|order| {
+        let items = order.items.as_slice().iter();
+        items.map(|item| (&item.sku, order.customer_id.as_str()))
+    });
+    let standing = standings.values().flat_map(|standing| {
+        let goods = standing.goods.iter();
+        goods.map(|goods| (&goods.sku, standing.customer_id.as_str()))
+    });
+    let asked: BTreeSet<_> = ordered.chain(standing).collect();
+    let mut rows = CustomerRows::default();
+    for (sku, customer) in asked {
+        if let Some(since) = since(sku) {
+            rows.skus.push(sku.as_str());
+            rows.customers.push(customer);
+            rows.since.push(since);
+        }
+    }
+    customers::counts(connection, &rows).await
+}
+
+async fn write_counts(
+    connection: &mut PgConnection,
+    counted: &[Counted<'_>],
+) -> Result<(), StoreError> {
+    if counted.is_empty() {
+        return Ok(());
+    }
+    let rows = CustomerRows {
+        skus: counted.iter().map(|it| it.sku.as_str()).collect(),
+        customers: counted.iter().map(|it| it.customer.as_str()).collect(),
+        since: counted.iter().map(|it| it.since).collect(),
+    };
+    let pieces: Vec<_> = counted.iter().map(|it| it.pieces).collect();
+    customers::write(connection, &rows, &pieces).await
+}
+
+/// The grace of holds, unless the switch for all purchases keeps them.
+async fn unless_kept(
+    connection: &mut PgConnection,
+    candidates: &Candidates<'_>,
+    grace: Option<TimeDelta>,
+) -> Result<Option<TimeDelta>, StoreError> {
+    let mut changes = candidates.changes();
+    let expires = changes.any(|change| matches!(change.ask, Ask::Expire(_)));
+    if expires && grace.is_some() && switch::keeps_holds(connection).await? {
+        return Ok(None);
+    }
+    Ok(grace)
 }
 
 /// Writes what most settlements have none of: second names, holds, changes, unmatched payments.

@@ -22,7 +22,7 @@ pub(crate) async fn standings(
         select now.order_id as "order_id!", now.status as "status!", now.reason, now.revision as "revision!",
                now.customer_id as "customer_id!", now.items::text as "items!", now.total_minor, now.currency,
                now.accepted_at as "accepted_at!", now.settled_at as "settled_at!", now.updated_at as "updated_at!",
-               now.expires_at, now.extend_max_at, now.payment_reference, now.restocked
+               now.expires_at, now.extend_max_at, now.payment_reference, now.restocked, now.goods
         from unnest($1::uuid[]) as asked (order_id)
         cross join lateral (
             select * from orders_now
@@ -55,6 +55,10 @@ pub(crate) async fn standings(
             extend_max_at: row.extend_max_at,
             payment_reference: row.payment_reference,
             restocked: row.restocked,
+            taken_at: match row.goods.as_deref() {
+                Some("taken") => row.updated_at,
+                _ => row.settled_at,
+            },
         };
         standings.insert(id, standing);
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::order::{Sku, longest_hold};
+use hotrow_shared::{
+    order::{Sku, longest_hold},
+    sale::Window,
+};
 use sqlx::PgConnection;
 
 use super::StoreError;
-use crate::stock::{Hold, Stock};
+use crate::stock::{CustomerLimit, Hold, Rules, Stock};
 
 /// Rows that are locked until the end of the transaction.
 pub(crate) struct Locked {
@@ -26,14 +29,16 @@ pub(crate) async fn lock(
     let rows = sqlx::query!(
         r#"
         with locked as (
-            select sku, available, held, unit_price_minor, currency, hold_seconds, hold_seconds_max, version
+            select sku, available, held, unit_price_minor, currency, hold_seconds, hold_seconds_max, max_per_order,
+                   max_per_customer, limited_since, opens_at, closes_at, version
             from inventory
             where sku = any($1)
             order by sku
             for no key update
         )
         select sku as "sku?", available as "available?", held as "held?", unit_price_minor as "unit_price_minor?",
-               currency as "currency?", hold_seconds, hold_seconds_max, version as "version?", clock_timestamp() as "at!"
+               currency as "currency?", hold_seconds, hold_seconds_max, max_per_order, max_per_customer,
+               limited_since, opens_at, closes_at, version as "version?", clock_timestamp() as "at!"
         from (values (1)) as always (one)
         left join locked on true
         "#,
@@ -78,6 +83,17 @@ pub(crate) async fn lock(
                 seconds,
                 seconds_max: longest_hold(seconds, row.hold_seconds_max),
             }),
+            rules: Rules {
+                window: Window {
+                    opens_at: row.opens_at,
+                    closes_at: row.closes_at,
+                },
+                max_per_order: row.max_per_order,
+                limit: row
+                    .max_per_customer
+                    .zip(row.limited_since)
+                    .map(|(pieces, since)| CustomerLimit { pieces, since }),
+            },
             version,
         };
         locked.stock.insert(sku, stock);

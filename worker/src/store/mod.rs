@@ -5,13 +5,16 @@
 //! and what is settled already is read *after* the lock, in a statement of its own. Whoever held the
 //! lock before us has committed by then, so two workers with the same envelope cannot both miss it.
 
+pub(crate) mod audit_log;
 pub(crate) mod changes;
+pub(crate) mod customers;
 pub(crate) mod error;
 pub(crate) mod holds;
 pub(crate) mod inventory;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod settlement;
+pub(crate) mod switch;
 pub(crate) mod told;
 pub(crate) mod unmatched;
 

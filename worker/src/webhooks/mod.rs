@@ -18,7 +18,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use hotrow_shared::{
     broker::Broker,
-    clock_offset, database, descriptors, secret,
+    clock_offset::{self, ClockOffset},
+    database, descriptors, secret,
     telemetry::Readiness,
     topology::{self, Repairs},
     webhook::{ENDPOINTS_MAX, REQUESTS_MAX},
@@ -82,7 +83,11 @@ pub async fn run(
         Upkeep::new(common.sealing.clone()),
     );
     let copying = tokio::spawn(copier.run(shutdown.clone()));
-    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
+    tokio::spawn(clock_offset::measure(
+        pool.clone(),
+        ClockOffset::default(),
+        shutdown.clone(),
+    ));
     let deliverer = Deliverer {
         pool: pool.clone(),
         client,

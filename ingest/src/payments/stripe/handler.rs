@@ -57,7 +57,7 @@ pub(crate) async fn receive(
 
 /// Reads the event of a request. What is wrong with the header alone is said before the body is read.
 async fn read(desk: &StripeDesk, headers: &HeaderMap, content: Body) -> Result<Meaning, Refused> {
-    let signature = Signature::read(signed(headers)?, desk.changes.clock.now_ms())?;
+    let signature = Signature::read(signed(headers)?, desk.changes.clock.clock.now_ms())?;
     let size_max = content.size_hint().upper();
     let is_small = size_max.is_some_and(|size| size <= BODY_MAX as u64);
     let _place = if is_small {

@@ -14,7 +14,7 @@ use hotrow_shared::{
     change::{Actor, Ask, Role},
     request_id::RequestId,
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 pub(crate) use self::outcome::StripeMetrics;
 use self::{
@@ -24,7 +24,8 @@ use self::{
 };
 use super::store;
 use crate::{
-    changes::ChangesDesk, http::problem::Problem, outbox::Outbox, settings::StripeSettings,
+    changes::ChangesDesk, http::problem::Problem, outbox::Outbox, page::done_in_time,
+    settings::StripeSettings,
 };
 
 /// Events of more bytes than other bodies may have that are read at the same time: 32 MiB altogether. Whoever can
@@ -173,14 +174,16 @@ impl StripeDesk {
         let order = kept(order);
         let pool = &self.changes.pool;
         let noted = store::insert_of_unknown_order(pool, self.outbox, &order, payment);
-        let detail = match timeout(NOTE_TIME_MAX, noted).await {
-            Ok(Ok(())) => return Ok(Outcome::UnknownOrder),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {NOTE_TIME_MAX:?}"),
-        };
-        tracing::warn!(detail, "an unmatched payment cannot be noted");
-        let problem = Problem::CommandUnknown(None);
-        Err(Refused::because(Outcome::Unavailable, problem))
+        let unknown = || Problem::CommandUnknown(None);
+        done_in_time(
+            NOTE_TIME_MAX,
+            "a payment for an unknown order",
+            unknown,
+            noted,
+        )
+        .await
+        .map_err(|problem| Refused::because(Outcome::Unavailable, problem))?;
+        Ok(Outcome::UnknownOrder)
     }
 }
 

@@ -82,8 +82,11 @@ fn confirm(
         Status::Expired if !is_there(&standing.goods, shelf) => {
             return Verdict::Unmatched(Why::Expired);
         }
+        Status::Expired if !is_allowed(standing, shelf) => {
+            return Verdict::Unmatched(Why::LimitReached);
+        }
         Status::Expired => {
-            take(&standing.goods, shelf);
+            take(standing, at, shelf);
             Some(GoodsMoved::Taken)
         }
         Status::Reserved => {
@@ -94,6 +97,9 @@ fn confirm(
     };
     let mut standing = standing.clone();
     standing.become_now(Status::Confirmed, None, at);
+    if moved.is_some() {
+        standing.taken_at = at;
+    }
     standing.payment_reference = Some(payment.reference.clone());
     Verdict::Changed(Box::new(standing), moved)
 }
@@ -120,6 +126,7 @@ fn cancel(
     if is_back {
         release(&standing.goods, shelf);
     }
+    uncount(standing, shelf);
     let reason = cancellation.reason.clone().unwrap_or_else(|| {
         let by = if role == Role::Customer {
             Reason::ByCustomer
@@ -166,6 +173,7 @@ fn expire(
     }
     end_hold(&standing.goods, shelf);
     release(&standing.goods, shelf);
+    uncount(standing, shelf);
     let mut standing = standing.clone();
     let reason = Reason::NotPaid.as_str().to_owned();
     standing.become_now(Status::Expired, Some(reason), at);
@@ -180,12 +188,29 @@ fn is_there(goods: &[Goods], shelf: &Shelf<'_>) -> bool {
     goods.iter().all(is_there)
 }
 
-fn take(goods: &[Goods], shelf: &mut Shelf<'_>) {
-    for Goods { sku, quantity } in goods {
+/// Whether the customer may have the goods again.
+fn is_allowed(standing: &Standing, shelf: &Shelf<'_>) -> bool {
+    let is_allowed = |goods: &Goods| {
+        let line = shelf.line(&goods.sku);
+        line.is_some_and(|line| line.allows(&standing.customer_id, goods.quantity))
+    };
+    standing.goods.iter().all(is_allowed)
+}
+
+fn take(standing: &Standing, at: DateTime<Utc>, shelf: &mut Shelf<'_>) {
+    for Goods { sku, quantity } in &standing.goods {
         shelf.change(sku, |moved| {
             moved.taken += quantity;
             moved.orders += 1;
         });
+        shelf.count(sku, &standing.customer_id, at, *quantity);
+    }
+}
+
+/// The customer has the goods no more, whether they are back in the stock or not.
+fn uncount(standing: &Standing, shelf: &mut Shelf<'_>) {
+    for Goods { sku, quantity } in &standing.goods {
+        shelf.count(sku, &standing.customer_id, standing.taken_at, -quantity);
     }
 }
 

@@ -15,7 +15,7 @@ use hotrow_shared::order::Sku;
 
 use self::books::Shelf;
 pub(crate) use self::{
-    books::Books,
+    books::{Books, Counted},
     verdict::{Candidate, GoodsMoved, Verdict},
 };
 use crate::{standing::Standing, stock::Moved};
@@ -27,12 +27,14 @@ pub(crate) struct Decision<'a> {
     pub(crate) verdicts: Vec<Verdict>,
     /// What happens to the stock; SKUs of which nothing moves are absent.
     pub(crate) moved: BTreeMap<&'a Sku, Moved>,
+    /// What customers have more or less of SKUs with a limit per customer.
+    pub(crate) counted: Vec<Counted<'a>>,
 }
 
 /// Decides a batch.
 pub(crate) fn decide<'a>(batch: &[Candidate<'_>], mut books: Books<'a, '_>) -> Decision<'a> {
     let mut seen = HashMap::with_capacity(batch.len());
-    let mut shelf = Shelf::of(books.stock);
+    let mut shelf = Shelf::of(books.stock, std::mem::take(&mut books.counts));
     // Nobody asks for a change of an order before it is settled. But what a database forgot in a fail-over comes
     // again, and then both may be in one batch.
     let has_changes = batch.iter().any(|it| matches!(it, Candidate::Change(_)));
@@ -50,9 +52,11 @@ pub(crate) fn decide<'a>(batch: &[Candidate<'_>], mut books: Books<'a, '_>) -> D
             Candidate::Change(change) => change::decide(change, &mut books, &mut shelf),
         });
     }
+    let (moved, counted) = shelf.into_moved();
     Decision {
         verdicts,
-        moved: shelf.into_moved(),
+        moved,
+        counted,
     }
 }
 

@@ -81,6 +81,8 @@ impl GoodsMoved {
 pub(crate) enum Why {
     /// It came too late, and the goods are gone.
     Expired,
+    /// It came too late, and the customer has as much as one may have.
+    LimitReached,
     /// The order was cancelled.
     Cancelled,
     /// The order was rejected.
@@ -100,6 +102,7 @@ impl Why {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",
+            Self::LimitReached => "limit_reached",
             Self::Cancelled => "cancelled",
             Self::Rejected => "rejected",
             Self::Failed => "failed",

@@ -196,6 +196,7 @@ mod tests {
                 outcomes,
                 lost: Vec::new(),
                 shared_ids: 0,
+                miscounted: 0,
             },
         }
     }

@@ -16,10 +16,11 @@ use chrono::DateTime;
 use super::*;
 use crate::{
     document::Outcome,
-    stock::{Hold, Stock},
+    stock::{Hold, Rules, Stock},
 };
 
 mod life;
+mod rules;
 
 /// What a batch of new orders rests on.
 fn decide_new<'a>(
@@ -33,6 +34,7 @@ fn decide_new<'a>(
         replayed: &replayed,
         standings: HashMap::new(),
         unmatched: HashSet::new(),
+        counts: HashMap::new(),
         stock,
         at: DateTime::default(),
         grace: None,
@@ -77,6 +79,7 @@ fn stock(available: [i64; 3]) -> BTreeMap<Sku, Stock> {
                 available,
                 held: 0,
                 hold: None,
+                rules: Rules::default(),
                 unit_price_minor: 100 + i64::from(number),
                 currency: currency.to_owned(),
                 version: 1,
@@ -103,6 +106,7 @@ fn orders(wishes: &[Wish]) -> Vec<Candidate<'static>> {
             .map(|&(number, quantity)| Item {
                 sku: sku(number),
                 quantity: quantity.try_into().expect("in bounds"),
+                unit_price_minor: None,
             })
             .collect();
         let items = Items::try_from(items).expect("valid items");
@@ -182,17 +186,12 @@ fn model(wishes: &[Wish], available: [i64; 3]) -> Vec<Answer> {
         } else if earlier.iter().zip(&answers).any(decided) {
             Answer::SamePurchaseAgain
         } else {
-            let currencies = wish
-                .items
-                .iter()
-                .take_while(|item| item.0 != 3)
-                .map(|item| item.0 == 2);
+            let currencies = wish.items.iter().map(|item| item.0 == 2);
             let mixed = currencies.clone().any(|it| it) && currencies.clone().any(|it| !it);
-            // The items are looked at in turn: whichever fault comes first is the reason.
-            if mixed {
-                Answer::Rejected(Reason::CurrencyMismatch)
-            } else if wish.items.iter().any(|item| item.0 == 3) {
+            if wish.items.iter().any(|item| item.0 == 3) {
                 Answer::Rejected(Reason::UnknownSku)
+            } else if mixed {
+                Answer::Rejected(Reason::CurrencyMismatch)
             } else if wish
                 .items
                 .iter()

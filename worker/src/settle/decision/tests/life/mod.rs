@@ -13,7 +13,10 @@ use self::{
     steps::{Amount, Came, GRACE_SECONDS, HOLD, ORDERS, START_MS, Step, What, steps},
 };
 use super::*;
-use crate::store::unmatched::PaymentName;
+use crate::{
+    stock::CustomerLimit,
+    store::{customers::Counts, unmatched::PaymentName},
+};
 
 fn order(number: usize) -> Order {
     let items: Vec<_> = ORDERS[number]
@@ -21,6 +24,7 @@ fn order(number: usize) -> Order {
         .map(|&(number, quantity)| Item {
             sku: sku(number),
             quantity: quantity.try_into().expect("in bounds"),
+            unit_price_minor: None,
         })
         .collect();
     Order {
@@ -94,12 +98,18 @@ struct Tables {
     known: HashMap<OrderId, Option<OrderId>>,
     standings: HashMap<OrderId, Standing>,
     unmatched: HashSet<PaymentName>,
+    counts: Counts,
     stock: BTreeMap<Sku, Stock>,
 }
 
 impl Tables {
-    fn of(available: [i64; 2]) -> Self {
+    /// The one customer of all orders may have `pieces` of each SKU.
+    fn of(available: [i64; 2], pieces: Option<i32>) -> Self {
         let mut stock = stock([available[0], available[1], 0]);
+        let since = DateTime::UNIX_EPOCH;
+        for row in stock.values_mut() {
+            row.rules.limit = pieces.map(|pieces| CustomerLimit { pieces, since });
+        }
         if let Some(row) = stock.get_mut(&sku(0)) {
             row.hold = Some(HOLD);
         }
@@ -107,6 +117,7 @@ impl Tables {
             known: HashMap::new(),
             standings: HashMap::new(),
             unmatched: HashSet::new(),
+            counts: Counts::new(),
             stock,
         }
     }
@@ -131,11 +142,20 @@ impl Tables {
             replayed: &HashMap::new(),
             standings: self.standings.clone(),
             unmatched: self.unmatched.clone(),
+            counts: self.counts.clone(),
             stock: &stock,
             at,
             grace: Some(TimeDelta::seconds(GRACE_SECONDS)),
         };
-        let Decision { verdicts, moved } = decide(&candidates, books);
+        let Decision {
+            verdicts,
+            moved,
+            counted,
+        } = decide(&candidates, books);
+        for counted in counted {
+            let customers = self.counts.entry(counted.sku.clone()).or_default();
+            *customers.entry(counted.customer).or_default() += counted.pieces;
+        }
         for (sku, moved) in moved {
             let row = self.stock.get_mut(sku).expect("a known SKU");
             row.available += moved.released - moved.taken;
@@ -167,10 +187,10 @@ impl Tables {
 proptest! {
     #[test]
     fn the_life_of_orders_is_the_one_of_the_slow_model_and_its_law_holds(
-        steps in steps(), available in prop::array::uniform2(0i64..6),
+        steps in steps(), available in prop::array::uniform2(0i64..6), pieces in prop::option::of(1i32..6),
     ) {
-        let mut tables = Tables::of(available);
-        let mut model = Model::default();
+        let mut tables = Tables::of(available, pieces);
+        let mut model = Model::limited_to(pieces);
         let mut now = START_MS / 1_000;
         let mut left = &steps[..];
         while !left.is_empty() {
@@ -188,6 +208,12 @@ proptest! {
                 prop_assert!(row.available >= 0 && row.held >= 0);
                 prop_assert_eq!(row.available, available[usize::from(number)] - model.gone(number));
                 prop_assert_eq!(row.held, model.held(number));
+                let counts = tables.counts.get(&sku(number));
+                let counted = counts.and_then(|it| it.get("c")).copied().unwrap_or_default();
+                if let Some(pieces) = pieces {
+                    prop_assert_eq!(counted, model.owned(number));
+                    prop_assert!(counted <= i64::from(pieces));
+                }
             }
         }
     }
@@ -195,7 +221,7 @@ proptest! {
 
 #[test]
 fn a_payment_that_was_unmatched_once_never_confirms_although_the_goods_come_back() {
-    let mut tables = Tables::of([2, 0]);
+    let mut tables = Tables::of([2, 0], None);
     let at = |seconds| DateTime::from_timestamp(START_MS / 1_000 + seconds, 0).expect("a time");
     let step = |order, what| Step {
         order,

@@ -22,15 +22,31 @@ struct Modelled {
 pub(super) struct Model {
     orders: BTreeMap<usize, Modelled>,
     unmatched: Vec<(usize, u8)>,
+    /// Pieces of each SKU that the one customer may have.
+    pieces: Option<i32>,
 }
 
 impl Model {
+    pub(super) fn limited_to(pieces: Option<i32>) -> Self {
+        Self {
+            pieces,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn gone(&self, sku: u8) -> i64 {
         self.units(sku, |order| order.has_goods)
     }
 
     pub(super) fn held(&self, sku: u8) -> i64 {
         self.units(sku, |order| order.status == Status::Reserved)
+    }
+
+    /// What the customer has or holds.
+    pub(super) fn owned(&self, sku: u8) -> i64 {
+        self.units(sku, |order| {
+            matches!(order.status, Status::Reserved | Status::Confirmed)
+        })
     }
 
     fn units(&self, sku: u8, counts: impl Fn(&Modelled) -> bool) -> i64 {
@@ -44,7 +60,10 @@ impl Model {
 
     fn fits(&self, number: usize, available: [i64; 2]) -> bool {
         ORDERS[number].iter().all(|&(sku, quantity)| {
-            self.gone(sku) + i64::from(quantity) <= available[usize::from(sku)]
+            let quantity = i64::from(quantity);
+            let is_allowed = |pieces| self.owned(sku) + quantity <= i64::from(pieces);
+            self.gone(sku) + quantity <= available[usize::from(sku)]
+                && self.pieces.is_none_or(is_allowed)
         })
     }
 

@@ -7,6 +7,8 @@
 //! the present, it begins again. Nothing old is read faster than it costs, and no snapshot lasts long
 //! enough to keep old versions of a hot row from being pruned.
 
+mod limits;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -182,6 +184,7 @@ impl Audit {
         self.past = Some(past);
         if self.past.is_none_or(|past| past >= now) {
             self.past = None;
+            self.check_limits(session, limits::BESIDE_A_SALE).await?;
             self.broken_before = std::mem::take(&mut self.broken);
         }
         self.said.clear();
@@ -198,6 +201,7 @@ impl Audit {
     ) -> Result<Vec<String>, sqlx::Error> {
         self.check_stock(session).await?;
         self.check_held(session).await?;
+        self.check_limits(session, ROUND_MAX).await?;
         let mut from = (now - audited).max(self.first_day(session).await?);
         while from < now {
             let started = Instant::now();
@@ -355,12 +359,37 @@ impl Audit {
         Ok(())
     }
 
+    /// What customers have of SKUs with a limit is what is counted.
+    async fn check_limits(
+        &mut self,
+        session: &mut PgConnection,
+        time_max: Duration,
+    ) -> Result<(), sqlx::Error> {
+        let Some(found) = limits::check(session, time_max).await? else {
+            tracing::debug!("there are too many orders to check limits per customer beside a sale");
+            return Ok(());
+        };
+        let what = "what customers have and what is counted do not add up";
+        for (sku, customer) in &found {
+            self.said.push(format!("{sku}: {what}: {customer}"));
+        }
+        let skus: BTreeSet<_> = found.into_iter().map(|(sku, _)| sku).collect();
+        for sku in skus {
+            self.break_law(sku, what);
+        }
+        Ok(())
+    }
+
     fn note(&mut self, skus: Vec<String>, what: &str) {
         for sku in skus {
             self.said.push(format!("{sku}: {what}"));
-            if self.broken.insert(sku.clone()) && !self.broken_before.contains(&sku) {
-                tracing::error!(sku, "{what}");
-            }
+            self.break_law(sku, what);
+        }
+    }
+
+    fn break_law(&mut self, sku: String, what: &str) {
+        if self.broken.insert(sku.clone()) && !self.broken_before.contains(&sku) {
+            tracing::error!(sku, "{what}");
         }
     }
 }

@@ -1,0 +1,20 @@
+//! The audit log: every change by a person or a shop's program, written in the transaction of the change.
+
+mod by;
+pub(crate) mod handler;
+mod store;
+
+pub(crate) use self::{
+    by::By,
+    store::{Entry, json, record},
+};
+
+use sqlx::PgPool;
+
+use crate::auth::AdminToken;
+
+/// Shows the audit log.
+pub(crate) struct AuditDesk {
+    pub(crate) pool: PgPool,
+    pub(crate) admin_token: AdminToken,
+}

@@ -1,0 +1,113 @@
+//! All SQL of the audit log.
+
+use chrono::{DateTime, Utc};
+use hotrow_shared::{outcome::timestamp, request_id::RequestId};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use sqlx::{PgConnection, PgPool};
+
+use super::By;
+
+/// What was changed.
+pub(crate) struct Entry<'a> {
+    /// Such as `inventory.put`.
+    pub(crate) action: &'static str,
+    /// Such as a SKU.
+    pub(crate) subject: &'a str,
+    /// What there was, if there was anything.
+    pub(crate) before: Option<Box<RawValue>>,
+    /// What there is, if there is anything.
+    pub(crate) after: Option<Box<RawValue>>,
+}
+
+/// What is changed, as the log keeps it.
+pub(crate) fn json(what: &impl Serialize) -> Option<Box<RawValue>> {
+    to_raw_value(what)
+        .inspect_err(|error| tracing::error!(%error, "a change cannot be written as JSON"))
+        .ok()
+}
+
+/// Records a change, in its transaction.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn record(
+    connection: &mut PgConnection,
+    by: &By,
+    entry: Entry<'_>,
+) -> Result<(), sqlx::Error> {
+    let text = |json: Option<Box<RawValue>>| json.map(|json| json.get().to_owned());
+    sqlx::query!(
+        r#"
+        insert into audit_log (actor, role, action, subject, before, after, request_id, client)
+        values ($1, $2, $3, $4, $5::text::json, $6::text::json, $7, $8)
+        "#,
+        by.actor.name,
+        by.actor.role.as_str(),
+        entry.action,
+        entry.subject,
+        text(entry.before),
+        text(entry.after),
+        by.request_id.as_ref().map(RequestId::as_str),
+        by.client.map(|client| client.to_string()),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A row of the log, as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    pub(super) id: i64,
+    #[serde(serialize_with = "timestamp")]
+    at: DateTime<Utc>,
+    actor: Option<String>,
+    role: String,
+    action: String,
+    subject: String,
+    before: Option<Box<RawValue>>,
+    after: Option<Box<RawValue>>,
+    request_id: Option<String>,
+    client: Option<String>,
+}
+
+/// Reads up to `limit` rows behind an id, by id; those of one subject if it is named.
+///
+/// # Errors
+/// The database is out of reach.
+pub(super) async fn page(
+    pool: &PgPool,
+    subject: Option<&str>,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Shown>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select id, at, actor, role, action, subject, before::text, after::text, request_id, client
+        from audit_log
+        where id > $2 and ($1::text is null or subject = $1)
+        order by id
+        limit $3
+        "#,
+        subject,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
+    let shown = rows.into_iter().map(|row| Shown {
+        id: row.id,
+        at: row.at,
+        actor: row.actor,
+        role: row.role,
+        action: row.action,
+        subject: row.subject,
+        before: raw(row.before),
+        after: raw(row.after),
+        request_id: row.request_id,
+        client: row.client,
+    });
+    Ok(shown.collect())
+}
