@@ -124,7 +124,7 @@ fn change(order: &Order, ask: Ask, accepted_ms: i64) -> Command {
     })
 }
 
-fn pay(reference: &str) -> Ask {
+pub fn pay(reference: &str) -> Ask {
     Ask::Confirm(Payment {
         reference: reference.to_owned(),
         amount_minor: None,
@@ -132,7 +132,7 @@ fn pay(reference: &str) -> Ask {
     })
 }
 
-fn cancel(restock: bool) -> Ask {
+pub fn cancel(restock: bool) -> Ask {
     Ask::Cancel(Cancellation {
         reason: None,
         restock,

@@ -12,6 +12,7 @@ mod drains;
 mod faults;
 mod figures;
 mod life;
+mod limits;
 mod ownership;
 mod repeats;
 mod sequence;
