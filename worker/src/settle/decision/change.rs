@@ -15,6 +15,10 @@ use crate::standing::{Goods, Standing};
 /// Decides what is asked of an order, and notes how it stands from then on.
 pub(super) fn decide(change: &Change, books: &mut Books<'_, '_>, shelf: &mut Shelf<'_>) -> Verdict {
     let id = change.order_id;
+    // The door judged this, too, by what it knew then.
+    if !is_allowed(change, books.standings.get(&id)) {
+        return Verdict::Conflict;
+    }
     if let Ask::Confirm(payment) = &change.ask {
         let name = (id, payment.reference.clone());
         if books.unmatched.contains(&name) {
@@ -36,6 +40,19 @@ pub(super) fn decide(change: &Change, books: &mut Books<'_, '_>, shelf: &mut She
         _ => {}
     }
     verdict
+}
+
+/// Whether whoever asks may ask this of the order at all. A customer may only give up its own.
+fn is_allowed(change: &Change, standing: Option<&Standing>) -> bool {
+    let by = &change.by;
+    match (&change.ask, by.role) {
+        (Ask::Expire(_), role) => role == Role::System,
+        (Ask::Cancel(_), Role::Customer) => {
+            standing.is_some_and(|order| by.name.as_ref() == Some(&order.customer_id))
+        }
+        (Ask::Cancel(_) | Ask::Extend(_), Role::Support) => true,
+        (_, role) => matches!(role, Role::Shop | Role::Admin),
+    }
 }
 
 fn ask(
