@@ -40,7 +40,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::AdminToken,
+    auth::Auth,
     backlog::Backlog,
     board::Board,
     changes::{ChangesDesk, tickets::Tickets},
@@ -169,13 +169,15 @@ async fn work(
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
-    let admin_token = AdminToken::new(settings.admin_token);
+    let auth = Auth::start(settings.auth, Arc::clone(&limits), &shutdown);
+    let Some(auth) = shutdown.run_until_cancelled(auth).await.transpose()? else {
+        return Ok(());
+    };
     let lanes = Arc::new(lanes);
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: clock.clone(),
         partitions: common.plan.partitions,
-        admin_token: admin_token.clone(),
         finder: Finder {
             lately: Arc::clone(&lately),
             reader: settled,
@@ -188,7 +190,6 @@ async fn work(
     });
     let payments = PaymentsDesk {
         pool: pools.changes.clone(),
-        admin_token: admin_token.clone(),
     };
     // Made where Stripe is not set up, too: every series exists at zero.
     let outbox = Outbox::new(common.plan.events.is_some());
@@ -201,11 +202,10 @@ async fn work(
             stripe_metrics,
         ))
     });
-    let webhooks = WebhooksDesk::new(pools.changes.clone(), admin_token.clone(), common);
+    let webhooks = WebhooksDesk::new(pools.changes.clone(), common);
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
-        admin_token,
         Arc::clone(&board),
         Arc::clone(&publishing),
         outbox,
@@ -219,6 +219,7 @@ async fn work(
         partitions: common.plan.partitions,
         proxies: proxies.clone(),
         limits,
+        has_tokens: !auth.is_open(),
         board,
         backlog,
         repeats: Repeats::new(),
@@ -240,6 +241,8 @@ async fn work(
     let router = routes::router(
         Arc::new(intake),
         &desks,
+        &Arc::new(auth),
+        &proxies,
         readiness,
         &settings.cors_origins,
         log,

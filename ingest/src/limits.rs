@@ -1,4 +1,4 @@
-//! Limits of purchases per client address, per customer and altogether.
+//! Limits of purchases per client address, per customer and altogether, and of refused tokens per client address.
 //!
 //! They are counted in this process alone: behind a balancer the limit of an installation is the
 //! setting times the number of processes.
@@ -28,11 +28,14 @@ use crate::{
 const CALLERS_MAX: usize = 500_000;
 /// How often callers that have their full allowance again are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// What most limits count.
+const PURCHASES: &str = "purchases";
 
 /// The limits of this process.
 pub(crate) struct Limits {
     ip: Option<Keyed>,
     customer: Option<Keyed>,
+    logins: Option<Keyed>,
     global: Option<(RateLimit, DefaultDirectRateLimiter)>,
 }
 
@@ -43,10 +46,13 @@ impl Limits {
         Self {
             ip: limits
                 .ip
-                .map(|limit| Keyed::new("ip", "from this address", limit)),
+                .map(|limit| Keyed::new("ip", PURCHASES, "from this address", limit)),
             customer: limits
                 .customer
-                .map(|limit| Keyed::new("customer", "by this customer", limit)),
+                .map(|limit| Keyed::new("customer", PURCHASES, "by this customer", limit)),
+            logins: limits
+                .logins
+                .map(|limit| Keyed::new("logins", "refused tokens", "from this address", limit)),
             global: limits
                 .global
                 .map(|limit| (limit, RateLimiter::direct(quota(limit)))),
@@ -67,7 +73,17 @@ impl Limits {
         let now = DefaultClock::default().now();
         limiter
             .check()
-            .map_err(|until| exceeded("global", "altogether", *limit, &until, now))
+            .map_err(|until| exceeded(("global", PURCHASES, "altogether"), *limit, &until, now))
+    }
+
+    /// Counts a token that was refused.
+    ///
+    /// # Errors
+    /// The limit of the address is reached.
+    pub(crate) fn count_refused_token(&self, client: IpAddr) -> Result<(), Exceeded> {
+        self.logins
+            .as_ref()
+            .map_or(Ok(()), |limit| limit.count(&counted_part(client)))
     }
 
     /// Counts a purchase of a customer.
@@ -87,7 +103,10 @@ impl Limits {
             .await
             .is_some()
         {
-            for limit in [&self.ip, &self.customer].into_iter().flatten() {
+            for limit in [&self.ip, &self.customer, &self.logins]
+                .into_iter()
+                .flatten()
+            {
                 limit.sweep(CALLERS_MAX);
             }
         }
@@ -98,6 +117,7 @@ impl Limits {
 /// clients' to choose.
 struct Keyed {
     policy: &'static str,
+    what: &'static str,
     whose: &'static str,
     limit: RateLimit,
     hasher: RandomState,
@@ -105,9 +125,15 @@ struct Keyed {
 }
 
 impl Keyed {
-    fn new(policy: &'static str, whose: &'static str, limit: RateLimit) -> Self {
+    fn new(
+        policy: &'static str,
+        what: &'static str,
+        whose: &'static str,
+        limit: RateLimit,
+    ) -> Self {
         Self {
             policy,
+            what,
             whose,
             limit,
             hasher: RandomState::new(),
@@ -119,7 +145,8 @@ impl Keyed {
         let caller = self.hasher.hash_one(caller);
         let now = DefaultClock::default().now();
         let checked = self.limiter().check_key(&caller);
-        checked.map_err(|until| exceeded(self.policy, self.whose, self.limit, &until, now))
+        let named = (self.policy, self.what, self.whose);
+        checked.map_err(|until| exceeded(named, self.limit, &until, now))
     }
 
     fn limiter(&self) -> Arc<DefaultKeyedRateLimiter<u64>> {
@@ -151,14 +178,14 @@ fn quota(limit: RateLimit) -> Quota {
 }
 
 fn exceeded(
-    policy: &'static str,
-    whose: &'static str,
+    (policy, what, whose): (&'static str, &'static str, &'static str),
     limit: RateLimit,
     until: &NotUntil<QuantaInstant>,
     now: QuantaInstant,
 ) -> Exceeded {
     Exceeded {
         policy,
+        what,
         whose,
         quota: limit.burst.get(),
         window: limit.period * limit.burst.get() / limit.count.get(),
@@ -184,6 +211,7 @@ mod tests {
         let limits = Limits::new(RateLimits {
             ip: Some(limit(1, 3)),
             customer: None,
+            logins: None,
             global: None,
         });
         let (one, other) = ([1, 1, 1, 1].into(), [2, 2, 2, 2].into());
@@ -204,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_callers_is_forgotten() {
-        let keyed = Keyed::new("customer", "", limit(1, 1));
+        let keyed = Keyed::new("customer", "", "", limit(1, 1));
         for caller in 0..=1_000 {
             keyed.count(&caller).expect("each comes once");
         }

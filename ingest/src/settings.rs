@@ -11,7 +11,10 @@ use hotrow_shared::{
 };
 use ipnet::IpNet;
 
-use crate::http::server::{connections::ConnectionLimits, descriptors};
+use crate::{
+    auth::{AuthArgs, AuthSettings},
+    http::server::{connections::ConnectionLimits, descriptors},
+};
 
 /// Accepts purchases over HTTP and makes them durable in RabbitMQ.
 ///
@@ -30,9 +33,8 @@ pub struct Cli {
     #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     metrics_addr: String,
 
-    /// Bearer token of the routes that change the inventory; without one they answer 401
-    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
-    admin_token: Option<String>,
+    #[command(flatten)]
+    auth: AuthArgs,
 
     /// Signing secret of the webhook endpoint by which Stripe tells of payments, `whsec_…`; without one
     /// `/v1/payments/stripe` is 404
@@ -65,13 +67,17 @@ pub struct Cli {
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
     rate_limit_ip: String,
 
-    /// Purchases per customer id
+    /// Purchases per customer id; where tokens are checked, per customer who calls
     #[arg(long, env, default_value = "10/s burst 20", value_name = "LIMIT")]
     rate_limit_customer: String,
 
     /// Purchases of this process altogether
     #[arg(long, env, default_value = "off", value_name = "LIMIT")]
     rate_limit_global: String,
+
+    /// Refused tokens per client address. A token that is right always passes
+    #[arg(long, env, default_value = "60/m burst 60", value_name = "LIMIT")]
+    rate_limit_logins: String,
 
     /// Orders in all queues above which purchases are refused as `overloaded`
     #[arg(long, env, default_value = "1000000", value_name = "COUNT")]
@@ -96,8 +102,8 @@ pub struct Settings {
     pub listen_addr: ListenAddr,
     /// Where Prometheus does.
     pub metrics_addr: ListenAddr,
-    /// The bearer token of administrators.
-    pub admin_token: Option<String>,
+    /// How callers are known.
+    pub auth: AuthSettings,
     /// How Stripe tells of payments, if it does.
     pub stripe: Option<StripeSettings>,
     /// Origins whose pages may call.
@@ -134,7 +140,7 @@ pub enum Origins {
     These(Vec<HeaderValue>),
 }
 
-/// The three limits of purchases; none is off.
+/// The three limits of purchases, and that of refused tokens; none is off.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimits {
     /// Per client address.
@@ -143,6 +149,8 @@ pub struct RateLimits {
     pub customer: Option<RateLimit>,
     /// Altogether.
     pub global: Option<RateLimit>,
+    /// Refused tokens per client address.
+    pub logins: Option<RateLimit>,
 }
 
 /// A limit: so many per period on average, and so many at once.
@@ -178,6 +186,7 @@ impl Cli {
         let ip = limit("RATE_LIMIT_IP", &self.rate_limit_ip);
         let customer = limit("RATE_LIMIT_CUSTOMER", &self.rate_limit_customer);
         let global = limit("RATE_LIMIT_GLOBAL", &self.rate_limit_global);
+        let logins = limit("RATE_LIMIT_LOGINS", &self.rate_limit_logins);
         let queued_orders_max = problems.count(
             "QUEUED_ORDERS_MAX",
             &self.queued_orders_max,
@@ -186,26 +195,14 @@ impl Cli {
         let envelope_orders_max =
             problems.count("ENVELOPE_ORDERS_MAX", &self.envelope_orders_max, 1..=4_096);
         let log_sample = problems.count("LOG_SAMPLE", &self.log_sample, 0..=1_000_000_000);
-        let admin_token = given(self.admin_token.as_deref()).map(str::to_owned);
-        if admin_token
-            .as_ref()
-            .is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic()))
-        {
-            problems.add(
-                "ADMIN_TOKEN: must be visible ASCII characters, because it travels in a header",
-            );
-        } else if let Some(token) = &admin_token
-            && !self.common.is_development()
-        {
-            problems.secret("ADMIN_TOKEN", token);
-        }
+        let auth = self.auth.check(self.common.is_development(), &mut problems);
         let stripe = self.stripe(&mut problems);
         let settings = || {
             Some(Settings {
                 common: common?,
                 listen_addr: listen_addr?,
                 metrics_addr: metrics_addr?,
-                admin_token,
+                auth,
                 stripe,
                 cors_origins,
                 trusted_proxies,
@@ -214,6 +211,7 @@ impl Cli {
                     ip: ip?,
                     customer: customer?,
                     global: global?,
+                    logins: logins?,
                 },
                 queued_orders_max: queued_orders_max?,
                 envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,

@@ -52,8 +52,8 @@ pub(crate) enum Problem {
         /// Whether held goods may come back.
         is_held: bool,
     },
-    /// Too many purchases.
-    #[error("too many purchases {}: wait before the next one", .0.whose)]
+    /// Too many purchases, or whatever else is counted.
+    #[error("too many {} {}: wait before the next one", .0.what, .0.whose)]
     RateLimited(Exceeded),
     /// More is queued than can be settled soon.
     #[error("more orders are waiting than can be settled soon: try again later")]
@@ -91,6 +91,12 @@ pub(crate) enum Problem {
     /// No bearer token, or not the right one, or none is configured.
     #[error("a valid bearer token is required")]
     Unauthorized,
+    /// The bearer token is not right, for this reason.
+    #[error("the bearer token is refused: {0}")]
+    TokenRefused(String),
+    /// The caller is known, and may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// The state of the order does not allow what was asked.
     #[error("{}", if *.unmatched {
         "the payment did not pay this order, and is listed among the unmatched payments"
@@ -146,11 +152,12 @@ struct Body<'a> {
 
 impl Problem {
     /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
-    pub(crate) const PURCHASE_CODES: [&'static str; 11] = [
+    pub(crate) const PURCHASE_CODES: [&'static str; 12] = [
         "malformed",
         "too_large",
         "request_timeout",
         "unsupported_media_type",
+        "forbidden",
         "invalid",
         "idempotency_mismatch",
         "sold_out",
@@ -212,7 +219,10 @@ impl Problem {
                 "method_not_allowed",
                 "Method not allowed",
             ),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Unauthorized | Self::TokenRefused(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized")
+            }
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::EndpointDisabled => (
                 StatusCode::CONFLICT,
@@ -306,6 +316,12 @@ impl Problem {
             }
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                None
+            }
+            Self::TokenRefused(_) => {
+                // RFC 6750, section 3.1.
+                let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
                 None
             }
             Self::Compressed => {

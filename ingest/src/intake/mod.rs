@@ -1,5 +1,6 @@
 //! The intake: what a purchase has to pass before it is accepted.
 
+mod buyer;
 pub(crate) mod handler;
 pub(crate) mod metrics;
 pub(crate) mod purchase;
@@ -10,11 +11,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hotrow_shared::{
     envelope::{Command, Order},
     id::{IdMint, IdempotencyKey, OrderId},
-    order::CustomerId,
+    order::{CustomerId, Items},
     request_id::RequestId,
 };
 
-use self::{metrics::IntakeMetrics, purchase::Purchase, repeats::Repeats};
+use self::{buyer::Buyer, metrics::IntakeMetrics, repeats::Repeats};
 use crate::{
     backlog::Backlog,
     board::{Board, stock::State},
@@ -37,6 +38,8 @@ pub(crate) struct Intake {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) proxies: TrustedProxies,
     pub(crate) limits: Arc<Limits>,
+    /// Whether callers prove who they are.
+    pub(crate) has_tokens: bool,
     pub(crate) board: Arc<Board>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) repeats: Repeats,
@@ -69,14 +72,19 @@ impl Intake {
     /// Every refusal of the contract that concerns a purchase that could be read.
     pub(crate) async fn accept(
         &self,
-        purchase: Purchase,
+        buyer: Buyer,
+        items: Items,
         key: Option<IdempotencyKey>,
         request_id: Option<RequestId>,
     ) -> Result<Accepted, Problem> {
-        let Purchase { customer_id, items } = purchase;
-        self.limits
-            .count_customer(&customer_id)
-            .map_err(Problem::RateLimited)?;
+        let Buyer {
+            customer_id,
+            is_counted,
+        } = buyer;
+        if is_counted {
+            let counted = self.limits.count_customer(&customer_id);
+            counted.map_err(Problem::RateLimited)?;
+        }
         let now_ms = self.clock.now_ms();
         let id = key.as_ref().map_or_else(
             || self.mint.mint(now_ms),
