@@ -138,10 +138,7 @@ impl AuthArgs {
         let secret = given(self.auth_secret.as_deref());
         let issuer = given(self.auth_issuer.as_deref());
         let audience = given(self.auth_audience.as_deref());
-        let role_claim = given(Some(&self.auth_role_claim));
-        if role_claim.is_none() {
-            problems.add("AUTH_ROLE_CLAIM: must name a claim");
-        }
+        let role_claim = given(Some(&self.auth_role_claim)).unwrap_or(ROLE_CLAIM);
         let jwks = jwks.map(|text| problems.read::<JwksAt>("AUTH_JWKS", text));
         if let Some(secret) = secret {
             check_secret(secret, is_development, problems);
@@ -158,10 +155,7 @@ impl AuthArgs {
                 let others = [
                     ("AUTH_ISSUER", issuer.is_some()),
                     ("AUTH_AUDIENCE", audience.is_some()),
-                    (
-                        "AUTH_ROLE_CLAIM",
-                        role_claim.is_some_and(|it| it != ROLE_CLAIM),
-                    ),
+                    ("AUTH_ROLE_CLAIM", role_claim != ROLE_CLAIM),
                 ];
                 for (name, _) in others.iter().filter(|(_, is_set)| *is_set) {
                     problems.add(format!("{name}: needs AUTH_JWKS or AUTH_SECRET"));
@@ -173,7 +167,7 @@ impl AuthArgs {
             keys,
             issuer: issuer.map(str::to_owned),
             audience: audience.map(str::to_owned),
-            role_claim: role_claim?.to_owned(),
+            role_claim: role_claim.to_owned(),
         })
     }
 }

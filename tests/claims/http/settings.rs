@@ -15,6 +15,7 @@ use super::{PARTITIONS, SOON, ingest, place, worker};
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it makes every mistake there is")]
 async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
     let place = Place::new().await?;
     let wrong = Settings::ingest(&place)
@@ -34,6 +35,7 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("RATE_LIMIT_CUSTOMER", "0/s")
         .set("RATE_LIMIT_GLOBAL", "10/day")
         .set("RATE_LIMIT_CUSTOMERS", "10/s")
+        .set("RATE_LIMIT_LOGINS", "seldom")
         .set("QUEUED_ORDERS_MAX", "-1")
         .set("ENVELOPE_ORDERS_MAX", "0")
         .set("LOG_SAMPLE", "-1")
@@ -41,6 +43,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("SHUTDOWN_GRACE", "fifteen")
         .set("LOG_FORMAT", "xml")
         .set("ADMIN_TOKEN", "two words")
+        .set("ADMIN_TOKEN_PREVIOUS", "less-than-16")
+        .set("AUTH_JWKS", "ftp://id.example/keys")
+        .set("AUTH_ISSUERS", "https://id.example")
         .set("STRIPE_WEBHOOK_SECRET", "sk_live_which_signs_nothing")
         .set("STRIPE_WEBHOOK_SECRET_PREVIOUS", "whsec_of_the_year_before")
         .set("STRIPE_LIVEMODE", "test");
@@ -61,13 +66,17 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         "RATE_LIMIT_CUSTOMER:",
         "RATE_LIMIT_GLOBAL",
         "RATE_LIMIT_CUSTOMERS is not a setting",
+        "RATE_LIMIT_LOGINS",
         "QUEUED_ORDERS_MAX",
         "ENVELOPE_ORDERS_MAX",
         "LOG_SAMPLE",
         "DATABASE_CONNECTIONS",
         "SHUTDOWN_GRACE",
         "LOG_FORMAT",
-        "ADMIN_TOKEN",
+        "ADMIN_TOKEN:",
+        "ADMIN_TOKEN_PREVIOUS:",
+        "AUTH_JWKS:",
+        "AUTH_ISSUERS is not a setting",
         "STRIPE_WEBHOOK_SECRET_PREVIOUS is not a setting",
         "STRIPE_WEBHOOK_SECRET:",
         "STRIPE_LIVEMODE",
@@ -82,6 +91,8 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
     for secret in [
         "too short",
         "two words",
+        "less-than-16",
+        "ftp://",
         "http://localhost",
         "sk_live",
         "whsec_of",

@@ -120,9 +120,14 @@ impl Settings {
     /// The same without any rate limit.
     #[must_use]
     pub fn unlimited(self) -> Self {
-        ["RATE_LIMIT_IP", "RATE_LIMIT_CUSTOMER", "RATE_LIMIT_GLOBAL"]
-            .into_iter()
-            .fold(self, |settings, limit| settings.set(limit, "off"))
+        [
+            "RATE_LIMIT_IP",
+            "RATE_LIMIT_CUSTOMER",
+            "RATE_LIMIT_GLOBAL",
+            "RATE_LIMIT_LOGINS",
+        ]
+        .into_iter()
+        .fold(self, |settings, limit| settings.set(limit, "off"))
     }
 
     /// Starts the process and waits until it is ready.
