@@ -20,6 +20,7 @@ use crate::{
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
+    limits::reads::{self, Reads},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     settings::Origins,
     status::{self, StatusDesk},
@@ -213,6 +214,9 @@ fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
     ]
 }
 
+/// What every route that reads may answer beside what its row says.
+const READ_LIMITED: &[u16] = &[429];
+
 /// The probes, which both processes have and serve in the same way.
 const PROBES: [CountedRoute; 2] = [
     ("/livez", Method::GET, &[200]),
@@ -223,6 +227,7 @@ const PROBES: [CountedRoute; 2] = [
 pub(crate) fn router(
     intake: Arc<Intake>,
     desks: &Desks,
+    reads: &Arc<Reads>,
     readiness: &Arc<Readiness>,
     origins: &Origins,
     log: AccessLog,
@@ -231,7 +236,13 @@ pub(crate) fn router(
     let mut counted = PROBES.to_vec();
     let webhooks = desks.webhooks.iter().flat_map(webhooks_table);
     for route in table(intake, desks).into_iter().chain(webhooks) {
-        routes = routes.route(route.path, route.handler);
+        let mut handler = route.handler;
+        if route.method == Method::GET {
+            let count = middleware::from_fn_with_state(Arc::clone(reads), reads::count);
+            handler = handler.route_layer(count);
+            counted.push((route.path, Method::GET, READ_LIMITED));
+        }
+        routes = routes.route(route.path, handler);
         counted.push((route.path, route.method, route.answers));
     }
     let routes = routes

@@ -61,7 +61,8 @@ pub struct Cli {
     #[arg(long, env, default_value = "5000", value_name = "COUNT")]
     connections_per_address_max: String,
 
-    /// Purchases per client address (an IPv6 client is its /64), such as `100/s burst 200`, or `off`
+    /// Purchases per client address, such as `100/s burst 200`, or `off`. An IPv6 client is its /64, and the /48
+    /// around it has 16 times the limit
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
     rate_limit_ip: String,
 
@@ -70,8 +71,17 @@ pub struct Cli {
     rate_limit_customer: String,
 
     /// Purchases of this process altogether
-    #[arg(long, env, default_value = "off", value_name = "LIMIT")]
+    #[arg(
+        long,
+        env,
+        default_value = "100000/s burst 200000",
+        value_name = "LIMIT"
+    )]
     rate_limit_global: String,
+
+    /// Reads (`GET`) per client address, probes not counted; a poll that waits counts once
+    #[arg(long, env, default_value = "1000/s burst 5000", value_name = "LIMIT")]
+    rate_limit_reads: String,
 
     /// Orders in all queues above which purchases are refused as `overloaded`
     #[arg(long, env, default_value = "1000000", value_name = "COUNT")]
@@ -134,7 +144,7 @@ pub enum Origins {
     These(Vec<HeaderValue>),
 }
 
-/// The three limits of purchases; none is off.
+/// The limits of purchases and reads; none is off.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimits {
     /// Per client address.
@@ -143,6 +153,8 @@ pub struct RateLimits {
     pub customer: Option<RateLimit>,
     /// Altogether.
     pub global: Option<RateLimit>,
+    /// Reads per client address.
+    pub reads: Option<RateLimit>,
 }
 
 /// A limit: so many per period on average, and so many at once.
@@ -154,6 +166,23 @@ pub struct RateLimit {
     pub period: Duration,
     /// How many at once.
     pub burst: NonZeroU32,
+}
+
+impl RateLimit {
+    /// How long it takes until a used-up burst is whole again.
+    pub(crate) fn window(self) -> Duration {
+        // 2^32 hours, at most, are far from what a duration can hold.
+        self.period * self.burst.get() / self.count.get()
+    }
+
+    /// So many times the limit.
+    pub(crate) fn times(self, factor: NonZeroU32) -> Self {
+        Self {
+            count: self.count.saturating_mul(factor),
+            period: self.period,
+            burst: self.burst.saturating_mul(factor),
+        }
+    }
 }
 
 impl Cli {
@@ -178,6 +207,7 @@ impl Cli {
         let ip = limit("RATE_LIMIT_IP", &self.rate_limit_ip);
         let customer = limit("RATE_LIMIT_CUSTOMER", &self.rate_limit_customer);
         let global = limit("RATE_LIMIT_GLOBAL", &self.rate_limit_global);
+        let reads = limit("RATE_LIMIT_READS", &self.rate_limit_reads);
         let queued_orders_max = problems.count(
             "QUEUED_ORDERS_MAX",
             &self.queued_orders_max,
@@ -214,6 +244,7 @@ impl Cli {
                     ip: ip?,
                     customer: customer?,
                     global: global?,
+                    reads: reads?,
                 },
                 queued_orders_max: queued_orders_max?,
                 envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,
@@ -293,6 +324,9 @@ fn origins(text: Option<&str>, problems: &mut Problems) -> Origins {
     Origins::These(origins)
 }
 
+/// The longest that a burst may take to be whole again: for as long a caller is remembered.
+const WINDOW_MAX: Duration = Duration::from_hours(30 * 24);
+
 struct Limit(Option<RateLimit>);
 
 impl FromStr for Limit {
@@ -317,11 +351,15 @@ impl FromStr for Limit {
         let burst = burst
             .map_or(Ok(count), |burst| burst.trim().parse())
             .map_err(|_| FORM)?;
-        Ok(Self(Some(RateLimit {
+        let limit = RateLimit {
             count,
             period: Duration::from_secs(period),
             burst,
-        })))
+        };
+        if limit.window() > WINDOW_MAX {
+            return Err("must let a burst be whole again within 30 days");
+        }
+        Ok(Self(Some(limit)))
     }
 }
 
@@ -341,6 +379,7 @@ mod tests {
     fn a_limit_is_a_rate_with_a_burst_or_off() {
         assert_eq!(limit("100/s burst 200"), Ok(Some((100, 1, 200))));
         assert_eq!(limit("30/m"), Ok(Some((30, 60, 30))));
+        assert_eq!(limit("1/h burst 720"), Ok(Some((1, 3_600, 720))));
         assert_eq!(limit("off"), Ok(None));
         for wrong in [
             "",
@@ -350,6 +389,8 @@ mod tests {
             "10/s burst 0",
             "-1/s",
             "10/s burst",
+            "1/h burst 721",
+            "1/h burst 4294967295",
         ] {
             assert!(limit(wrong).is_err(), "{wrong:?}");
         }

@@ -95,6 +95,11 @@ pub const ORDERS_REFUSED: Metric = counter(
     "hotrow_orders_refused_total",
     "Purchases not answered with 202, by problem code",
 );
+/// `limit`: `ip`, `ip_48`, `customer`, `global`, `reads`, `reads_48`.
+pub const RATE_LIMITED: Metric = counter(
+    "hotrow_rate_limited_total",
+    "Requests refused with 429, by the limit that was reached; those that end in _48 are of IPv6 networks",
+);
 /// Orders in one published message.
 pub const ENVELOPE_ORDERS: Metric =
     histogram("hotrow_envelope_orders", "Orders in one envelope", ORDERS);
@@ -278,6 +283,7 @@ const ALL: &[&Metric] = &[
     &CONNECTIONS_ENDED,
     &ORDERS_ACCEPTED,
     &ORDERS_REFUSED,
+    &RATE_LIMITED,
     &ENVELOPE_ORDERS,
     &PUBLISH_CONFIRM,
     &QUEUED_ORDERS,
