@@ -1,19 +1,22 @@
 //! Who calls: the bearer token of administrators.
 
 use axum::http::{HeaderMap, header};
-use hotrow_shared::change::{Actor, Role};
+use hotrow_shared::{
+    change::{Actor, Role},
+    settings::Rotating,
+};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
 
 /// The token that lets administrators in, if there is one.
 #[derive(Clone)]
-pub(crate) struct AdminToken(Option<String>);
+pub(crate) struct AdminToken(Option<Rotating<String>>);
 
 impl AdminToken {
     /// Lets in callers with this token. Without one, nobody gets in.
     #[must_use]
-    pub(crate) fn new(token: Option<String>) -> Self {
+    pub(crate) fn new(token: Option<Rotating<String>>) -> Self {
         Self(token)
     }
 
@@ -22,7 +25,7 @@ impl AdminToken {
     /// # Errors
     /// The request does not carry the token, or there is none (401).
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let token = self.0.as_ref().ok_or(Problem::Unauthorized)?;
+        let token = self.0.as_ref().ok_or(Problem::Unauthorized)?.current();
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())

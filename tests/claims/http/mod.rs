@@ -28,6 +28,7 @@ mod refusals;
 mod restarts;
 mod restocks;
 mod sale;
+mod secrets;
 mod settings;
 mod stripe;
 mod topology;
