@@ -49,7 +49,7 @@ use crate::{
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
-    limits::Limits,
+    limits::{Limits, reads::Reads},
     news::Listeners,
     outbox::Outbox,
     payments::{
@@ -154,7 +154,6 @@ async fn work(
         pools.orders.clone(),
         shutdown.clone(),
     ));
-    tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
     tokio::spawn(clock_offset::measure(
         pools.orders.clone(),
         shutdown.clone(),
@@ -218,7 +217,7 @@ async fn work(
         clock,
         partitions: common.plan.partitions,
         proxies: proxies.clone(),
-        limits,
+        limits: Arc::clone(&limits),
         has_tokens: !auth.is_open(),
         board,
         backlog,
@@ -238,11 +237,15 @@ async fn work(
         stripe,
         webhooks: webhooks.map(Arc::new),
     };
+    let reads = Reads {
+        limits,
+        proxies: proxies.clone(),
+    };
     let router = routes::router(
         Arc::new(intake),
         &desks,
         &Arc::new(auth),
-        &proxies,
+        &Arc::new(reads),
         readiness,
         &settings.cors_origins,
         log,

@@ -17,11 +17,11 @@ use crate::{
     http::{
         access_log::AccessLog,
         observe::{CountedRoute, Observer, REQUEST_ID, observe},
-        peer::TrustedProxies,
         problem::Problem,
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
+    limits::reads::{self, Reads},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     settings::Origins,
     status::{self, StatusDesk},
@@ -245,6 +245,9 @@ fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
     ]
 }
 
+/// What every route that reads may answer beside what its row says.
+const READ_LIMITED: &[u16] = &[429];
+
 /// The probes, which both processes have and serve in the same way.
 const PROBES: [(&str, Method, &[u16]); 2] = [
     ("/livez", Method::GET, &[200]),
@@ -256,7 +259,7 @@ pub(crate) fn router(
     intake: Arc<Intake>,
     desks: &Desks,
     auth: &Arc<Auth>,
-    proxies: &TrustedProxies,
+    reads: &Arc<Reads>,
     readiness: &Arc<Readiness>,
     origins: &Origins,
     log: AccessLog,
@@ -268,11 +271,18 @@ pub(crate) fn router(
     for route in table(intake, desks).into_iter().chain(webhooks) {
         let gate = Gate {
             auth: Arc::clone(auth),
-            proxies: proxies.clone(),
+            proxies: reads.proxies.clone(),
             who: route.who,
         };
-        routes = routes.route(route.path, route.handler.route_layer(gate));
-        let answers = [route.answers, route.who.refusals()].concat();
+        let mut handler = route.handler.route_layer(gate);
+        let mut answers = [route.answers, route.who.refusals()].concat();
+        if route.method == Method::GET {
+            // Outside, so that reads whose tokens are refused count, too.
+            let count = middleware::from_fn_with_state(Arc::clone(reads), reads::count);
+            handler = handler.route_layer(count);
+            answers.extend_from_slice(READ_LIMITED);
+        }
+        routes = routes.route(route.path, handler);
         counted.push((route.path, route.method, answers));
     }
     let routes = routes

@@ -1,9 +1,9 @@
 //! The settings of who may call.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
-use hotrow_shared::settings::Problems;
+use hotrow_shared::settings::{Problems, Rotating, Secret, Secrets, given};
 use hyper::Uri;
 
 /// The shortest secret of HS256, in bytes. (RFC 7518, section 3.2.)
@@ -11,26 +11,34 @@ const SECRET_LENGTH_MIN: usize = 32;
 /// The claim of the role unless said otherwise.
 const ROLE_CLAIM: &str = "role";
 
-/// Settings of who may call, as they were given.
-#[derive(Args)]
+/// What lets administrators in.
+pub(crate) const ADMIN_TOKEN: Secret = Secret {
+    name: "ADMIN_TOKEN",
+    help: "Bearer token of the administrators, at least 16 characters: a second way to be one beside a token with the \
+           role `admin`. In a file, SIGHUP replaces it",
+};
+/// What let them in before.
+pub(crate) const ADMIN_TOKEN_PREVIOUS: Secret = Secret {
+    name: "ADMIN_TOKEN_PREVIOUS",
+    help: "A second token of the administrators, for a rotation. In a file, SIGHUP replaces it",
+};
+/// What signs tokens where no keys are published.
+pub(crate) const AUTH_SECRET: Secret = Secret {
+    name: "AUTH_SECRET",
+    help: "Signs the tokens of callers (HS256), at least 32 bytes, in place of `AUTH_JWKS`",
+};
+
+/// Settings of who may call, as they were given, but for the secrets.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "flags and variables are named after them"
+)]
 pub(crate) struct AuthArgs {
-    /// Bearer token of the administrators, at least 16 characters: a second way to be one beside a token with the role
-    /// `admin`
-    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
-    admin_token: Option<String>,
-
-    /// A second token of the administrators, for a rotation
-    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
-    admin_token_previous: Option<String>,
-
     /// Public keys that verify the tokens of callers (a JWK set; RS256, ES256, EdDSA): a path, or an `https://` URL; read
     /// again every 10 minutes. Without keys the shop is open: whoever calls may name any customer
     #[arg(long, env, value_name = "PATH|URL")]
     auth_jwks: Option<String>,
-
-    /// Secret that signs the tokens of callers (HS256), at least 32 bytes, in place of `AUTH_JWKS`
-    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
-    auth_secret: Option<String>,
 
     /// The `iss` that tokens must have
     #[arg(long, env, value_name = "ISSUER")]
@@ -45,18 +53,11 @@ pub(crate) struct AuthArgs {
     auth_role_claim: String,
 }
 
-impl fmt::Debug for AuthArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Most of them are secrets.
-        f.debug_struct("AuthArgs").finish_non_exhaustive()
-    }
-}
-
 /// Settings of who may call, checked.
 #[derive(Clone)]
 pub struct AuthSettings {
     /// The fixed tokens of administrators.
-    pub(super) admin_tokens: Vec<String>,
+    pub(super) admin_tokens: Option<Rotating<Vec<String>>>,
     /// How tokens are verified; none in an open shop.
     pub(super) tokens: Option<TokenSettings>,
 }
@@ -105,37 +106,31 @@ impl FromStr for JwksAt {
 impl AuthArgs {
     /// The checked settings; what is wrong goes to `problems`.
     #[must_use]
-    pub(crate) fn check(&self, is_development: bool, problems: &mut Problems) -> AuthSettings {
+    pub(crate) fn check(
+        &self,
+        secrets: &mut Secrets,
+        is_development: bool,
+        problems: &mut Problems,
+    ) -> AuthSettings {
+        let names = [&ADMIN_TOKEN, &ADMIN_TOKEN_PREVIOUS];
+        let admin_tokens = secrets.rotating(names, problems, move |tokens, problems| {
+            admin_tokens(tokens, is_development, problems)
+        });
         AuthSettings {
-            admin_tokens: self.admin_tokens(is_development, problems),
-            tokens: self.tokens(is_development, problems),
+            admin_tokens,
+            tokens: self.tokens(secrets, is_development, problems),
         }
     }
 
-    fn admin_tokens(&self, is_development: bool, problems: &mut Problems) -> Vec<String> {
-        let current = given(self.admin_token.as_deref());
-        let previous = given(self.admin_token_previous.as_deref());
-        let named = [("ADMIN_TOKEN", current), ("ADMIN_TOKEN_PREVIOUS", previous)];
-        for (name, token) in named {
-            let Some(token) = token else { continue };
-            if !token.bytes().all(|b| b.is_ascii_graphic()) {
-                problems.add(format!(
-                    "{name}: must be visible ASCII characters, because it travels in a header"
-                ));
-            } else if !is_development {
-                problems.secret(name, token);
-            }
-        }
-        if previous.is_some() && previous == current {
-            problems.add("ADMIN_TOKEN_PREVIOUS: must differ from ADMIN_TOKEN");
-        }
-        let tokens = [current, previous].into_iter().flatten();
-        tokens.map(str::to_owned).collect()
-    }
-
-    fn tokens(&self, is_development: bool, problems: &mut Problems) -> Option<TokenSettings> {
+    fn tokens(
+        &self,
+        secrets: &Secrets,
+        is_development: bool,
+        problems: &mut Problems,
+    ) -> Option<TokenSettings> {
         let jwks = given(self.auth_jwks.as_deref());
-        let secret = given(self.auth_secret.as_deref());
+        let secret = secrets.text(&AUTH_SECRET, problems)?;
+        let secret = given(secret.as_deref());
         let issuer = given(self.auth_issuer.as_deref());
         let audience = given(self.auth_audience.as_deref());
         let role_claim = given(Some(&self.auth_role_claim)).unwrap_or(ROLE_CLAIM);
@@ -172,6 +167,35 @@ impl AuthArgs {
     }
 }
 
+/// The tokens that let administrators in, if there are any.
+fn admin_tokens(
+    [current, previous]: [Option<&str>; 2],
+    is_development: bool,
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    let (current, previous) = (given(current), given(previous));
+    let named = [
+        (ADMIN_TOKEN.name, current),
+        (ADMIN_TOKEN_PREVIOUS.name, previous),
+    ];
+    for (name, token) in named {
+        let Some(token) = token else { continue };
+        if !token.bytes().all(|b| b.is_ascii_graphic()) {
+            problems.add(format!(
+                "{name}: must be visible ASCII characters, because it travels in a header"
+            ));
+        } else if !is_development {
+            problems.secret(name, token);
+        }
+    }
+    if previous.is_some() && previous == current {
+        problems.add("ADMIN_TOKEN_PREVIOUS: must differ from ADMIN_TOKEN");
+    }
+    let tokens = [current, previous].into_iter().flatten();
+    let tokens: Vec<_> = tokens.map(str::to_owned).collect();
+    (!tokens.is_empty()).then_some(tokens)
+}
+
 fn check_secret(secret: &str, is_development: bool, problems: &mut Problems) {
     if is_development {
         return;
@@ -183,11 +207,6 @@ fn check_secret(secret: &str, is_development: bool, problems: &mut Problems) {
             "AUTH_SECRET: must be at least {SECRET_LENGTH_MIN} bytes, for example from `openssl rand -hex 32`"
         ));
     }
-}
-
-/// An empty value, as a file of settings may have it, counts as none.
-fn given(text: Option<&str>) -> Option<&str> {
-    text.map(str::trim).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -133,11 +133,12 @@ impl HttpMetrics {
         let unmatched: CountedRoute = (UNMATCHED, Method::GET, vec![404]);
         let mut series: HashMap<_, ByMethod> = HashMap::new();
         for (route, method, statuses) in routes.into_iter().chain([unmatched]) {
-            let by_status = statuses
+            let by_status: ByStatus = statuses
                 .iter()
                 .map(|status| (*status, answer_series(route, &method, *status)))
                 .collect();
-            series.entry(route).or_default().insert(method, by_status);
+            let of_route = series.entry(route).or_default();
+            of_route.entry(method).or_default().extend(by_status);
         }
         Self { series }
     }

@@ -52,8 +52,8 @@ pub(crate) enum Problem {
         /// Whether held goods may come back.
         is_held: bool,
     },
-    /// Too many purchases, or whatever else is counted.
-    #[error("too many {} {}: wait before the next one", .0.what, .0.whose)]
+    /// Too many purchases, or too many of something else.
+    #[error("too many {}: wait before the next one", .0.what)]
     RateLimited(Exceeded),
     /// More is queued than can be settled soon.
     #[error("more orders are waiting than can be settled soon: try again later")]

@@ -58,7 +58,11 @@ const ROUTES: [(&str, &str, &[u16]); 15] = [
         &[202, 400, 401, 403, 409, 413, 415, 422, 429, 503],
     ),
     ("/v1/orders", "GET", &[200, 401, 404, 422, 429, 503]),
-    ("/v1/orders/{order_id}", "GET", &[200, 304, 401, 404, 503]),
+    (
+        "/v1/orders/{order_id}",
+        "GET",
+        &[200, 304, 401, 404, 429, 503],
+    ),
     (
         "/v1/orders/{order_id}/changes",
         "GET",
@@ -67,14 +71,18 @@ const ROUTES: [(&str, &str, &[u16]); 15] = [
     ("/v1/orders/{order_id}/confirm", "POST", &COMMAND_ANSWERS),
     ("/v1/orders/{order_id}/cancel", "POST", &COMMAND_ANSWERS),
     ("/v1/orders/{order_id}/extend", "POST", &COMMAND_ANSWERS),
-    ("/v1/payments/unmatched", "GET", &[200, 401, 403, 422, 503]),
+    (
+        "/v1/payments/unmatched",
+        "GET",
+        &[200, 401, 403, 422, 429, 503],
+    ),
     (
         "/v1/payments/unmatched/{id}/resolve",
         "POST",
         &[200, 401, 404, 422, 503],
     ),
-    ("/v1/inventory", "GET", &[200, 422, 503]),
-    ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 503]),
+    ("/v1/inventory", "GET", &[200, 422, 429, 503]),
+    ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 429, 503]),
     (
         "/v1/inventory/{sku}",
         "PUT",
@@ -104,6 +112,7 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
         ("hotrow_orders_refused_total", "counter"),
         ("hotrow_tokens_refused_total", "counter"),
         ("hotrow_jwks_age_seconds", "gauge"),
+        ("hotrow_rate_limited_total", "counter"),
         ("hotrow_envelope_orders", "histogram"),
         ("hotrow_publish_confirm_seconds", "histogram"),
         ("hotrow_queued_orders", "gauge"),
@@ -129,6 +138,18 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
     }
     for reason in ["slow_head", "slow_reader"] {
         zero("hotrow_connections_ended_total", &[("reason", reason)]);
+    }
+    for limit in [
+        "ip",
+        "ip_48",
+        "customer",
+        "global",
+        "reads",
+        "reads_48",
+        "logins",
+        "logins_48",
+    ] {
+        zero("hotrow_rate_limited_total", &[("limit", limit)]);
     }
     zero("hotrow_envelope_orders_count", &[]);
     zero("hotrow_publish_confirm_seconds_count", &[]);

@@ -33,6 +33,7 @@ mod restarts;
 mod restocks;
 mod roles;
 mod sale;
+mod secrets;
 mod settings;
 mod stripe;
 mod tokens;

@@ -120,14 +120,16 @@ impl Settings {
     /// The same without any rate limit.
     #[must_use]
     pub fn unlimited(self) -> Self {
-        [
+        let limits = [
             "RATE_LIMIT_IP",
             "RATE_LIMIT_CUSTOMER",
             "RATE_LIMIT_GLOBAL",
+            "RATE_LIMIT_READS",
             "RATE_LIMIT_LOGINS",
-        ]
-        .into_iter()
-        .fold(self, |settings, limit| settings.set(limit, "off"))
+        ];
+        limits
+            .into_iter()
+            .fold(self, |settings, limit| settings.set(limit, "off"))
     }
 
     /// Starts the process and waits until it is ready.
