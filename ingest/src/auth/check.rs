@@ -12,9 +12,10 @@ use super::{
     jwks::Jwks,
     keys::KeySet,
     metrics::TokenMetrics,
+    refused::Refused,
     role_claim::RoleClaim,
     settings::{AuthSettings, KeySettings, TokenSettings},
-    token::{Expected, Refused, Verifier},
+    token::{Expected, Verifier},
     who::Who,
 };
 use crate::{http::problem::Problem, limits::Limits};

@@ -164,15 +164,15 @@ impl Reader {
             self.last_success = Instant::now();
             tracing::debug!(keys = keys.len(), "the keys of AUTH_JWKS are read");
         }
+        // Before the new ones are there, so that whoever sees those is not let in by what an old one verified.
+        if !Arc::ptr_eq(&before, &keys) {
+            before.replaced_by(&keys);
+        }
         self.state.send_modify(|state| {
             state.keys = Arc::clone(&keys);
             state.reads += 1;
             state.is_reading = false;
         });
-        // After the new ones are there: what the old keys verify meanwhile is forgotten by this, too.
-        if !Arc::ptr_eq(&before, &keys) {
-            before.replaced_by(&keys);
-        }
         outcome
     }
 }

@@ -3,7 +3,7 @@
 use hotrow_shared::metrics as list;
 use metrics::Counter;
 
-use super::token::Refused;
+use super::refused::Refused;
 
 /// Counts tokens that were refused.
 pub(super) struct TokenMetrics(Vec<(Refused, Counter)>);

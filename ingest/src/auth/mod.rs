@@ -9,6 +9,7 @@ mod jwks;
 mod keys;
 mod metrics;
 mod provider;
+mod refused;
 mod remembered;
 mod role_claim;
 pub(crate) mod settings;

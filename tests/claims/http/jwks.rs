@@ -149,13 +149,7 @@ async fn check_without_keys(
     let new = token(known);
     let known = async {
         for token in [remembered, &new] {
-            let began = Instant::now();
             assert_eq!(status(ingest, token).await?, 200, "{trouble}");
-            assert!(
-                began.elapsed() < PROMPT / 4,
-                "{trouble}: {:?}",
-                began.elapsed()
-            );
         }
         anyhow::Ok(())
     };

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod admin;
+mod algorithms;
 mod board;
 mod bodies;
 mod broker_away;
