@@ -129,7 +129,7 @@ impl AuthArgs {
         problems: &mut Problems,
     ) -> Option<TokenSettings> {
         let jwks = given(self.auth_jwks.as_deref());
-        let secret = secrets.text(&AUTH_SECRET, problems)?;
+        let secret = secrets.text(&AUTH_SECRET, problems).ok()?;
         let secret = given(secret.as_deref());
         let issuer = given(self.auth_issuer.as_deref());
         let audience = given(self.auth_audience.as_deref());

@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use self::{
     problems::Problems,
-    secrets::{Rotating, Secret, SecretFiles, Secrets, help},
+    secrets::{Noted, Rotating, Secret, SecretFiles, Secrets, help},
 };
 use crate::{
     addresses::{Brokers, DatabaseUrl},
@@ -259,7 +259,8 @@ impl CommonArgs {
     /// What is derived from the secrets.
     fn keys(&self, secrets: &Secrets, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
         let current: Option<String> = secrets.require(&ORDER_ID_SECRET, problems);
-        let previous = secrets.text(&ORDER_ID_SECRET_PREVIOUS, problems).flatten();
+        let previous = secrets.text(&ORDER_ID_SECRET_PREVIOUS, problems);
+        let previous = previous.unwrap_or_default();
         let previous = previous.as_deref();
         if !self.is_development() {
             let secrets = [

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::tls;
+use crate::localhost;
 
 /// How the server answers.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(crate) struct KeyServer {
 
 impl KeyServer {
     pub(crate) async fn start(mode: Mode) -> anyhow::Result<Self> {
-        let (acceptor, certificate) = tls::localhost()?;
+        let (acceptor, certificate) = localhost::tls()?;
         let folder = tempfile::tempdir()?;
         let roots = folder.path().join("roots.pem");
         std::fs::write(&roots, certificate)?;

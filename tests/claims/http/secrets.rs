@@ -188,7 +188,7 @@ async fn a_sighup_with_a_bad_file_leaves_the_token_before_in_force() -> anyhow::
         .start()
         .await?;
     let old = client(&ingest, TOKEN)?;
-    let bad: [(&str, fn(&Path) -> std::io::Result<()>); 4] = [
+    let bad: [(&str, Spoil); 4] = [
         ("is empty", |path| fs::write(path, "")),
         ("visible ASCII", |path| fs::write(path, BAD_TOKEN)),
         ("everybody on this machine may write", |path| {
@@ -269,6 +269,9 @@ async fn a_sighup_before_a_process_is_ready_does_not_end_it() -> anyhow::Result<
     }
     Ok(())
 }
+
+/// Makes a file one that no secret can be read from.
+type Spoil = fn(&Path) -> std::io::Result<()>;
 
 /// Whether a process handles SIGHUP, the first bit of what the kernel says that it catches.
 fn caught_hangups(process: &Process) -> anyhow::Result<bool> {

@@ -22,7 +22,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use standardwebhooks::Webhook;
 use tokio::{net::TcpListener, sync::watch};
 
-use crate::tls;
+use crate::localhost;
 
 /// More than anybody should read of an answer.
 const BIG: usize = 10 * 1024 * 1024;
@@ -92,7 +92,7 @@ impl Receiver {
     /// The same behind TLS, and the certificate that vouches for `localhost`, as PEM.
     pub async fn start_tls() -> anyhow::Result<(Self, String)> {
         let receiver = Self::start().await?;
-        let (acceptor, certificate) = tls::localhost()?;
+        let (acceptor, certificate) = localhost::tls()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let router = Router::new()

@@ -15,7 +15,7 @@ use std::{
 };
 
 use self::rotating::{Group, Reread};
-pub use self::rotating::{Rotating, SecretFiles};
+pub use self::rotating::{Noted, Rotating, SecretFiles};
 use crate::settings::problems::{FILE, Problems};
 
 /// A secret setting, as it is declared.
@@ -68,21 +68,18 @@ impl Secrets {
         T::Err: fmt::Display,
     {
         let name = secret.name;
-        match self.text(secret, problems)? {
-            Some(text) => problems.read(name, &text),
-            None => {
-                problems.add(format!("{name} is required, or {name}{FILE}"));
-                None
-            }
-        }
+        let Some(text) = self.text(secret, problems).ok()? else {
+            problems.add(format!("{name} is required, or {name}{FILE}"));
+            return None;
+        };
+        problems.read(name, &text)
     }
 
-    /// Reads the text of one that may be missing. The outer option is none if a problem was noted.
-    #[expect(
-        clippy::option_option,
-        reason = "a secret that cannot be read is not one that is not given"
-    )]
-    pub fn text(&self, secret: &Secret, problems: &mut Problems) -> Option<Option<String>> {
+    /// Reads the text of one that may be missing.
+    ///
+    /// # Errors
+    /// It is given and cannot be read.
+    pub fn text(&self, secret: &Secret, problems: &mut Problems) -> Result<Option<String>, Noted> {
         self.place(secret, problems)?.read(secret.name, problems)
     }
 
@@ -94,29 +91,27 @@ impl Secrets {
         problems: &mut Problems,
         make: impl Fn([Option<&str>; N], &mut Problems) -> Option<T> + Send + Sync + 'static,
     ) -> Option<Rotating<T>> {
-        let names = secrets.map(|secret| secret.name);
-        let places = secrets.map(|secret| self.place(secret, problems));
-        if places.iter().any(Option::is_none) {
-            return None;
-        }
-        let places = places.map(|place| place.unwrap_or(Place::Nowhere));
-        let in_files = names
-            .iter()
-            .zip(&places)
-            .filter(|(_, place)| place.is_file());
-        let files: Vec<_> = in_files.map(|(name, _)| *name).collect();
+        let places = secrets.map(|secret| (secret.name, self.place(secret, problems)));
+        let places: Vec<_> = places
+            .into_iter()
+            .map(|(name, place)| Ok((name, place?)))
+            .collect::<Result<_, Noted>>()
+            .ok()?;
+        let in_files = places.iter().filter(|(_, place)| place.is_file());
+        let files = in_files.map(|(name, _)| *name).collect::<Vec<_>>();
         let files = files.join(", ");
         let is_fixed = files.is_empty();
         let read = move |problems: &mut Problems| {
             let mut texts = [const { None }; N];
-            let mut all = true;
-            for (text, (name, place)) in texts.iter_mut().zip(names.iter().zip(&places)) {
+            // Each is read, so that all problems are noted.
+            let mut all = Ok(());
+            for (text, (name, place)) in texts.iter_mut().zip(&places) {
                 match place.read(name, problems) {
-                    Some(read) => *text = read,
-                    None => all = false,
+                    Ok(read) => *text = read,
+                    Err(noted) => all = Err(noted),
                 }
             }
-            all.then_some(texts)
+            all.map(|()| texts)
         };
         let (group, current) = Group::new(files, read, make, problems)?;
         if !is_fixed {
@@ -131,26 +126,24 @@ impl Secrets {
         SecretFiles(self.rotating.into())
     }
 
-    fn place(&self, secret: &Secret, problems: &mut Problems) -> Option<Place> {
+    fn place(&self, secret: &Secret, problems: &mut Problems) -> Result<Place, Noted> {
         let name = secret.name;
         let value = self.variable(name);
         let file = self.variable(&format!("{name}{FILE}"));
+        let mut note = |problem: String| {
+            problems.add(problem);
+            Noted
+        };
         match (value, file) {
-            (Some(_), Some(_)) => {
-                problems.add(format!(
-                    "{name} and {name}{FILE} are both set: keep one of them"
-                ));
-                None
-            }
-            (Some(value), None) => match value.into_string() {
-                Ok(text) => Some(Place::Variable(text)),
-                Err(_) => {
-                    problems.add(format!("{name}: is not text in UTF-8"));
-                    None
-                }
-            },
-            (None, Some(path)) => Some(Place::File(path.into())),
-            (None, None) => Some(Place::Nowhere),
+            (Some(_), Some(_)) => Err(note(format!(
+                "{name} and {name}{FILE} are both set: keep one of them"
+            ))),
+            (Some(value), None) => value
+                .into_string()
+                .map(Place::Variable)
+                .map_err(|_| note(format!("{name}: is not text in UTF-8"))),
+            (None, Some(path)) => Ok(Place::File(path.into())),
+            (None, None) => Ok(Place::Nowhere),
         }
     }
 
@@ -169,19 +162,15 @@ impl Place {
         matches!(self, Self::File(_))
     }
 
-    /// The text that stands there, if any. The outer option is none if a problem was noted.
-    #[expect(
-        clippy::option_option,
-        reason = "a secret that cannot be read is not one that is not given"
-    )]
-    fn read(&self, name: &str, problems: &mut Problems) -> Option<Option<String>> {
+    /// The text that stands there, if any.
+    fn read(&self, name: &str, problems: &mut Problems) -> Result<Option<String>, Noted> {
         match self {
-            Self::Nowhere => Some(None),
-            Self::Variable(text) => Some(Some(text.clone())),
-            Self::File(path) => file::read(path)
-                .map_err(|why| problems.add(format!("{name}{FILE}: {why}")))
-                .ok()
-                .map(Some),
+            Self::Nowhere => Ok(None),
+            Self::Variable(text) => Ok(Some(text.clone())),
+            Self::File(path) => file::read(path).map(Some).map_err(|why| {
+                problems.add(format!("{name}{FILE}: {why}"));
+                Noted
+            }),
         }
     }
 }

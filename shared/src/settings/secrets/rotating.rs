@@ -52,6 +52,10 @@ pub(super) trait Reread: Send + Sync {
     fn read_again(&self);
 }
 
+/// A secret cannot be read, and that is among the problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted;
+
 /// The texts of `N` secrets; none where one is not given.
 pub(super) type Texts<const N: usize> = [Option<String>; N];
 
@@ -68,7 +72,7 @@ pub(super) struct Group<const N: usize, T, Read, Make> {
 
 impl<const N: usize, T, Read, Make> Group<N, T, Read, Make>
 where
-    Read: Fn(&mut Problems) -> Option<Texts<N>>,
+    Read: Fn(&mut Problems) -> Result<Texts<N>, Noted>,
     Make: Fn([Option<&str>; N], &mut Problems) -> Option<T>,
 {
     /// Reads the secrets for the first time, if they are given and fit.
@@ -78,7 +82,7 @@ where
         make: Make,
         problems: &mut Problems,
     ) -> Option<(Self, Rotating<T>)> {
-        let texts = read(problems)?;
+        let texts = read(problems).ok()?;
         let value = make(texts.each_ref().map(Option::as_deref), problems)?;
         let (sender, current) = watch::channel(value);
         let group = Self {
@@ -94,7 +98,7 @@ where
     /// Returns whether the secrets are others than before.
     fn replace(&self) -> Result<bool, Problems> {
         let mut problems = Problems::default();
-        let texts = (self.read)(&mut problems);
+        let texts = (self.read)(&mut problems).ok();
         let value = texts
             .as_ref()
             .and_then(|texts| (self.make)(texts.each_ref().map(Option::as_deref), &mut problems));
@@ -112,7 +116,7 @@ where
 impl<const N: usize, T, Read, Make> Reread for Group<N, T, Read, Make>
 where
     T: Send + Sync,
-    Read: Fn(&mut Problems) -> Option<Texts<N>> + Send + Sync,
+    Read: Fn(&mut Problems) -> Result<Texts<N>, Noted> + Send + Sync,
     Make: Fn([Option<&str>; N], &mut Problems) -> Option<T> + Send + Sync,
 {
     fn read_again(&self) {

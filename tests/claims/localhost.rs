@@ -6,7 +6,7 @@ use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
 /// TLS for `localhost`, and the certificate that vouches for it, as PEM.
-pub fn localhost() -> anyhow::Result<(TlsAcceptor, String)> {
+pub fn tls() -> anyhow::Result<(TlsAcceptor, String)> {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let ring = Arc::new(rustls::crypto::ring::default_provider());
