@@ -12,6 +12,8 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::provider::without_leading_zeros;
+
 /// Most keys of a set that are used. A token that names none is tried with each that fits it.
 const KEYS_MAX: usize = 32;
 /// The shortest modulus of an RSA key, in bytes. (RFC 7518, section 3.3.)
@@ -191,8 +193,7 @@ fn read_key(value: Value) -> Option<Key> {
 fn is_long_enough(key: &DecodingKey) -> bool {
     match key.kind() {
         jsonwebtoken::DecodingKeyKind::RsaModulusExponent { n, .. } => {
-            let leading_zeros = n.iter().take_while(|byte| **byte == 0).count();
-            n.len() - leading_zeros >= RSA_MODULUS_MIN
+            without_leading_zeros(n).len() >= RSA_MODULUS_MIN
         }
         jsonwebtoken::DecodingKeyKind::SecretOrDer(_) => true,
     }

@@ -64,6 +64,7 @@ impl Verifier<Vec<u8>> for Checked {
                 hmac::verify(&key, message, signature)
             }
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+                let (n, e) = (without_leading_zeros(n), without_leading_zeros(e));
                 let key = RsaPublicKeyComponents { n, e };
                 key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
@@ -77,6 +78,12 @@ impl Verifier<Vec<u8>> for Checked {
         };
         verified.map_err(|_| signature::Error::new())
     }
+}
+
+/// Some libraries write a sign into the numbers of a key, which has no business there. (RFC 7518, section 6.3.1.1.)
+pub(super) fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
 }
 
 fn public(
