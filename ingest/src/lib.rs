@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::AuditDesk,
-    auth::AdminToken,
+    auth::Auth,
     backlog::Backlog,
     board::Board,
     changes::{ChangesDesk, tickets::Tickets},
@@ -54,7 +54,7 @@ use crate::{
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
-    limits::Limits,
+    limits::{Limits, reads::Reads},
     news::Listeners,
     outbox::Outbox,
     payments::{
@@ -169,7 +169,6 @@ async fn work(
         pools.orders.clone(),
         shutdown.clone(),
     ));
-    tokio::spawn(Arc::clone(&limits).sweep(shutdown.clone()));
     tokio::spawn(clock_offset::measure(
         pools.orders.clone(),
         offset,
@@ -187,13 +186,15 @@ async fn work(
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
-    let admin_token = AdminToken::new(settings.admin_token);
+    let auth = Auth::start(settings.auth, Arc::clone(&limits), &shutdown);
+    let Some(auth) = shutdown.run_until_cancelled(auth).await.transpose()? else {
+        return Ok(());
+    };
     let lanes = Arc::new(lanes);
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: database_clock.clone(),
         partitions: common.plan.partitions,
-        admin_token: admin_token.clone(),
         finder: Finder {
             lately: Arc::clone(&lately),
             reader: settled,
@@ -206,7 +207,6 @@ async fn work(
     });
     let payments = PaymentsDesk {
         pool: pools.changes.clone(),
-        admin_token: admin_token.clone(),
     };
     // Made where Stripe is not set up, too: every series exists at zero.
     let outbox = Outbox::new(common.plan.events.is_some());
@@ -219,7 +219,7 @@ async fn work(
             stripe_metrics,
         ))
     });
-    let webhooks = WebhooksDesk::new(pools.changes.clone(), admin_token.clone(), common);
+    let webhooks = WebhooksDesk::new(pools.changes.clone(), common);
     let teller = Teller::new(Arc::clone(&publishing));
     let rooms = inventory::Rooms {
         board: Arc::clone(&board),
@@ -230,20 +230,17 @@ async fn work(
     let inventory = InventoryDesk::new(
         pools.inventory.clone(),
         pools.changes.clone(),
-        admin_token.clone(),
         rooms,
         outbox,
         common.development,
     );
     let sale = SaleDesk {
         pool: pools.changes.clone(),
-        admin_token: admin_token.clone(),
         switch: Arc::clone(&switch),
         teller,
     };
     let audit = AuditDesk {
         pool: pools.changes.clone(),
-        admin_token,
     };
     let proxies = TrustedProxies(settings.trusted_proxies);
     let log = AccessLog::new(proxies.clone(), settings.log_sample);
@@ -253,7 +250,8 @@ async fn work(
         database_clock,
         partitions: common.plan.partitions,
         proxies: proxies.clone(),
-        limits,
+        limits: Arc::clone(&limits),
+        has_tokens: !auth.is_open(),
         switch,
         board,
         backlog,
@@ -275,9 +273,15 @@ async fn work(
         stripe,
         webhooks: webhooks.map(Arc::new),
     };
+    let reads = Reads {
+        limits,
+        proxies: proxies.clone(),
+    };
     let router = routes::router(
         Arc::new(intake),
         &desks,
+        &Arc::new(auth),
+        &Arc::new(reads),
         readiness,
         &settings.cors_origins,
         proxies.clone(),

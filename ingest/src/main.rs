@@ -11,7 +11,10 @@ use hotrow_ingest::{
     settings::{Cli, Settings},
 };
 use hotrow_shared::{
-    metrics, panics, shutdown,
+    hangup::Hangups,
+    metrics, panics,
+    settings::Secrets,
+    shutdown,
     telemetry::{self, Readiness},
 };
 use mimalloc::MiMalloc;
@@ -29,9 +32,11 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    let hangups = Hangups::listen()?;
     hotrow_shared::descriptors::raise();
-    let settings = cli.check()?;
+    let settings = cli.check(Secrets::of_environment())?;
     telemetry::start_log(settings.common.log_format)?;
+    hangups.follow(settings.secret_files.clone());
     settings.common.warn_of_development();
     descriptors::warn_of_few(settings.connections.max);
     serve(settings).await

@@ -13,6 +13,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     audit::{self, AuditDesk},
+    auth::{Auth, Gate, Who},
     changes::{self, ChangesDesk},
     http::{
         access_log::AccessLog,
@@ -22,6 +23,7 @@ use crate::{
     },
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
+    limits::reads::{self, Reads},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     sale::{self, SaleDesk},
     settings::Origins,
@@ -47,7 +49,9 @@ pub(crate) struct Desks {
 struct Route {
     path: &'static str,
     method: Method,
-    /// The statuses that it is expected to answer. Each has its series from the start.
+    /// Who may call. Its gate answers everybody else.
+    who: Who,
+    /// The statuses that the handler is expected to answer. Each has its series from the start, as have those of the gate.
     answers: &'static [u16],
     handler: MethodRouter,
 }
@@ -56,6 +60,10 @@ struct Route {
 const COMMAND_ANSWERS: &[u16] = &[200, 202, 400, 401, 404, 409, 422, 503];
 
 /// Every route but the probes, in the order in which people meet them.
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is a table, a few lines for each route"
+)]
 fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
     let status = || Arc::clone(&desks.status);
     let inventory = || Arc::clone(&desks.inventory);
@@ -64,6 +72,7 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
     let stripe = desks.stripe.as_ref().map(|desk| Route {
         path: "/v1/payments/stripe",
         method: Method::POST,
+        who: Who::Anybody,
         answers: &[200, 400, 408, 413, 415, 503],
         handler: post(payments::stripe::handler::receive).with_state(Arc::clone(desk)),
     });
@@ -71,102 +80,119 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
         Route {
             path: "/v1/orders",
             method: Method::POST,
+            who: Who::BUYERS,
             answers: &[202, 400, 408, 409, 413, 415, 422, 429, 503],
             handler: post(intake::handler::place).with_state(intake),
         },
         Route {
             path: "/v1/orders",
             method: Method::GET,
+            who: Who::READERS,
             answers: &[200, 400, 404, 422, 503],
             handler: get(status::handler::many).with_state(status()),
         },
         Route {
             path: "/v1/orders/{order_id}",
             method: Method::GET,
+            who: Who::READERS,
             answers: &[200, 304, 400, 404, 503],
             handler: get(status::handler::one).with_state(status()),
         },
         Route {
             path: "/v1/orders/{order_id}/changes",
             method: Method::GET,
+            who: Who::PARTIES,
             answers: &[200, 400, 401, 404, 409, 422, 503],
             handler: get(changes::handler::history).with_state(changes()),
         },
         Route {
             path: "/v1/orders/{order_id}/confirm",
             method: Method::POST,
+            who: Who::SHOP,
             answers: COMMAND_ANSWERS,
             handler: post(changes::handler::confirm).with_state(changes()),
         },
         Route {
             path: "/v1/orders/{order_id}/cancel",
             method: Method::POST,
+            who: Who::PARTIES,
             answers: COMMAND_ANSWERS,
             handler: post(changes::handler::cancel).with_state(changes()),
         },
         Route {
             path: "/v1/orders/{order_id}/extend",
             method: Method::POST,
+            who: Who::STAFF,
             answers: COMMAND_ANSWERS,
             handler: post(changes::handler::extend).with_state(changes()),
         },
         Route {
             path: "/v1/payments/unmatched",
             method: Method::GET,
+            who: Who::SHOP,
             answers: &[200, 400, 401, 422, 503],
             handler: get(payments::handler::unmatched).with_state(payments()),
         },
         Route {
             path: "/v1/payments/unmatched/{id}/resolve",
             method: Method::POST,
+            who: Who::SHOP,
             answers: &[200, 400, 401, 404, 422, 503],
             handler: post(payments::handler::resolve).with_state(payments()),
         },
         Route {
             path: "/v1/inventory",
             method: Method::GET,
+            who: Who::Anybody,
             answers: &[200, 400, 422, 503],
             handler: get(inventory::handler::page).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::GET,
+            who: Who::Anybody,
             answers: &[200, 400, 404, 422, 503],
             handler: get(inventory::handler::show).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PUT,
+            who: Who::ADMINS,
             answers: &[200, 201, 400, 401, 412, 422, 503],
             handler: put(inventory::handler::put).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PATCH,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 412, 415, 422, 503],
             handler: patch(inventory::handler::patch).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}/restock",
             method: Method::POST,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
         },
         Route {
             path: "/v1/sale",
             method: Method::GET,
+            who: Who::Anybody,
             answers: &[200, 400, 503],
             handler: get(sale::handler::show).with_state(Arc::clone(&desks.sale)),
         },
         Route {
             path: "/v1/sale",
             method: Method::PUT,
-            answers: &[200, 400, 401, 415, 422, 503],
+            who: Who::ADMINS,
+            answers: &[200, 400, 401, 403, 415, 422, 503],
             handler: put(sale::handler::turn).with_state(Arc::clone(&desks.sale)),
         },
         Route {
             path: "/v1/audit",
             method: Method::GET,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 422, 503],
             handler: get(audit::handler::page).with_state(Arc::clone(&desks.audit)),
         },
@@ -182,62 +208,74 @@ fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
         Route {
             path: "/v1/webhooks",
             method: Method::POST,
+            who: Who::ADMINS,
             answers: &[201, 400, 401, 409, 415, 422, 503],
             handler: post(webhooks::handler::create).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks",
             method: Method::GET,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 422, 503],
             handler: get(webhooks::handler::page).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::GET,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 503],
             handler: get(webhooks::handler::show).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::PATCH,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 415, 422, 503],
             handler: patch(webhooks::handler::patch).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::DELETE,
+            who: Who::ADMINS,
             answers: &[204, 400, 401, 404, 503],
             handler: delete(webhooks::handler::delete).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/test",
             method: Method::POST,
+            who: Who::ADMINS,
             answers: &[202, 400, 401, 404, 409, 503],
             handler: post(webhooks::handler::test).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/rotate-secret",
             method: Method::POST,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 503],
             handler: post(webhooks::handler::rotate_secret).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/deliveries",
             method: Method::GET,
+            who: Who::ADMINS,
             answers: &[200, 400, 401, 404, 422, 503],
             handler: get(webhooks::handler::deliveries).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/replay",
             method: Method::POST,
+            who: Who::ADMINS,
             answers: &[202, 400, 401, 404, 409, 422, 503],
             handler: post(webhooks::handler::replay).with_state(desk()),
         },
     ]
 }
 
+/// What every route that reads may answer beside what its row says.
+const READ_LIMITED: &[u16] = &[429];
+
 /// The probes, which both processes have and serve in the same way.
-const PROBES: [CountedRoute; 2] = [
+const PROBES: [(&str, Method, &[u16]); 2] = [
     ("/livez", Method::GET, &[200]),
     ("/readyz", Method::GET, &[200, 503]),
 ];
@@ -246,17 +284,33 @@ const PROBES: [CountedRoute; 2] = [
 pub(crate) fn router(
     intake: Arc<Intake>,
     desks: &Desks,
+    auth: &Arc<Auth>,
+    reads: &Arc<Reads>,
     readiness: &Arc<Readiness>,
     origins: &Origins,
     proxies: TrustedProxies,
     log: AccessLog,
 ) -> Router {
     let mut routes = probes(readiness);
-    let mut counted = PROBES.to_vec();
+    let probes = PROBES.map(|(path, method, answers)| (path, method, answers.to_vec()));
+    let mut counted: Vec<CountedRoute> = probes.into();
     let webhooks = desks.webhooks.iter().flat_map(webhooks_table);
     for route in table(intake, desks).into_iter().chain(webhooks) {
-        routes = routes.route(route.path, route.handler);
-        counted.push((route.path, route.method, route.answers));
+        let gate = Gate {
+            auth: Arc::clone(auth),
+            proxies: reads.proxies.clone(),
+            who: route.who,
+        };
+        let mut handler = route.handler.route_layer(gate);
+        let mut answers = [route.answers, route.who.refusals()].concat();
+        if route.method == Method::GET {
+            // Outside, so that reads whose tokens are refused count, too.
+            let count = middleware::from_fn_with_state(Arc::clone(reads), reads::count);
+            handler = handler.route_layer(count);
+            answers.extend_from_slice(READ_LIMITED);
+        }
+        routes = routes.route(route.path, handler);
+        counted.push((route.path, route.method, answers));
     }
     let routes = routes
         .fallback(async || Problem::NotFound("there is no such path"))

@@ -1,23 +1,33 @@
 //! The ingest process's settings: what both processes have, and what only the front door needs.
 
-use std::{num::NonZeroU32, str::FromStr, time::Duration};
+mod rates;
+mod secrets;
 
 use axum::http::HeaderValue;
 use clap::Parser;
 use hotrow_shared::{
     descriptors::allowed,
-    id::SECRET_LENGTH_MIN,
-    settings::{Common, CommonArgs, ListenAddr, Problems},
+    settings::{
+        Common, CommonArgs, ListenAddr, Problems, Rotating, SecretFiles, Secrets, given, help,
+    },
 };
 use ipnet::IpNet;
 
-use crate::http::server::{connections::ConnectionLimits, descriptors};
+pub use self::rates::{RateLimit, RateLimits};
+use self::{
+    rates::Limit,
+    secrets::{SECRETS, STRIPE_WEBHOOK_SECRET, webhook_secret},
+};
+use crate::{
+    auth::{AuthArgs, AuthSettings},
+    http::server::{connections::ConnectionLimits, descriptors},
+};
 
 /// Accepts purchases over HTTP and makes them durable in RabbitMQ.
 ///
-/// Every flag can be given by the environment variable of the same name. The process runs until SIGTERM or Ctrl-C.
+/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files. The process runs until SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "hotrow-ingest", version)]
+#[command(name = "hotrow-ingest", version, after_help = help(SECRETS))]
 pub struct Cli {
     #[command(flatten)]
     common: CommonArgs,
@@ -30,14 +40,8 @@ pub struct Cli {
     #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     metrics_addr: String,
 
-    /// Bearer token of the routes that change the inventory; without one they answer 401
-    #[arg(long, env, hide_env_values = true, value_name = "TOKEN")]
-    admin_token: Option<String>,
-
-    /// Signing secret of the webhook endpoint by which Stripe tells of payments, `whsec_…`; without one
-    /// `/v1/payments/stripe` is 404
-    #[arg(long, env, hide_env_values = true, value_name = "SECRET")]
-    stripe_webhook_secret: Option<String>,
+    #[command(flatten)]
+    auth: AuthArgs,
 
     /// `true` follows Stripe's live events and ignores those of test mode; `false` is the reverse
     #[arg(long, env, default_value = "true", value_name = "BOOLEAN")]
@@ -61,17 +65,30 @@ pub struct Cli {
     #[arg(long, env, default_value = "5000", value_name = "COUNT")]
     connections_per_address_max: String,
 
-    /// Purchases per client address (an IPv6 client is its /64), such as `100/s burst 200`, or `off`
+    /// Purchases per client address, such as `100/s burst 200`, or `off`. An IPv6 client is its /64, and the /48
+    /// around it has 16 times the limit
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
     rate_limit_ip: String,
 
-    /// Purchases per customer id
+    /// Purchases per customer id; where tokens are checked, per customer who calls
     #[arg(long, env, default_value = "10/s burst 20", value_name = "LIMIT")]
     rate_limit_customer: String,
 
     /// Purchases of this process altogether
-    #[arg(long, env, default_value = "off", value_name = "LIMIT")]
+    #[arg(
+        long,
+        env,
+        default_value = "100000/s burst 200000",
+        value_name = "LIMIT"
+    )]
     rate_limit_global: String,
+
+    /// Refused tokens per client address. A token that is right always passes
+    #[arg(long, env, default_value = "60/m burst 60", value_name = "LIMIT")]
+    rate_limit_logins: String,
+    /// Reads (`GET`) per client address, probes not counted; a poll that waits counts once
+    #[arg(long, env, default_value = "1000/s burst 5000", value_name = "LIMIT")]
+    rate_limit_reads: String,
 
     /// Orders in all queues above which purchases are refused as `overloaded`
     #[arg(long, env, default_value = "1000000", value_name = "COUNT")]
@@ -96,8 +113,8 @@ pub struct Settings {
     pub listen_addr: ListenAddr,
     /// Where Prometheus does.
     pub metrics_addr: ListenAddr,
-    /// The bearer token of administrators.
-    pub admin_token: Option<String>,
+    /// How callers are known.
+    pub auth: AuthSettings,
     /// How Stripe tells of payments, if it does.
     pub stripe: Option<StripeSettings>,
     /// Origins whose pages may call.
@@ -114,13 +131,15 @@ pub struct Settings {
     pub envelope_orders_max: usize,
     /// One of so many answers is logged; 0 for none.
     pub log_sample: u64,
+    /// What a SIGHUP reads again.
+    pub secret_files: SecretFiles,
 }
 
 /// How Stripe tells of payments.
 #[derive(Clone)]
 pub struct StripeSettings {
     /// What its events are signed with.
-    pub webhook_secret: String,
+    pub webhook_secret: Rotating<String>,
     /// Whether live events are followed, and not those of test mode.
     pub is_live: bool,
 }
@@ -134,36 +153,14 @@ pub enum Origins {
     These(Vec<HeaderValue>),
 }
 
-/// The three limits of purchases; none is off.
-#[derive(Debug, Clone, Copy)]
-pub struct RateLimits {
-    /// Per client address.
-    pub ip: Option<RateLimit>,
-    /// Per customer id.
-    pub customer: Option<RateLimit>,
-    /// Altogether.
-    pub global: Option<RateLimit>,
-}
-
-/// A limit: so many per period on average, and so many at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
-    /// How many in a period.
-    pub count: NonZeroU32,
-    /// The period.
-    pub period: Duration,
-    /// How many at once.
-    pub burst: NonZeroU32,
-}
-
 impl Cli {
     /// Checks every setting.
     ///
     /// # Errors
     /// All that is wrong, in one message.
-    pub fn check(&self) -> Result<Settings, Problems> {
+    pub fn check(&self, mut secrets: Secrets) -> Result<Settings, Problems> {
         let mut problems = Problems::of_environment();
-        let common = self.common.check(&mut problems);
+        let common = self.common.check(&secrets, &mut problems);
         let listen_addr = problems.read::<ListenAddr>("LISTEN_ADDR", &self.listen_addr);
         let metrics_addr = problems.read::<ListenAddr>("METRICS_ADDR", &self.metrics_addr);
         if listen_addr.is_some_and(|listen| listen.0.port() != 0 && Some(listen) == metrics_addr) {
@@ -178,6 +175,8 @@ impl Cli {
         let ip = limit("RATE_LIMIT_IP", &self.rate_limit_ip);
         let customer = limit("RATE_LIMIT_CUSTOMER", &self.rate_limit_customer);
         let global = limit("RATE_LIMIT_GLOBAL", &self.rate_limit_global);
+        let logins = limit("RATE_LIMIT_LOGINS", &self.rate_limit_logins);
+        let reads = limit("RATE_LIMIT_READS", &self.rate_limit_reads);
         let queued_orders_max = problems.count(
             "QUEUED_ORDERS_MAX",
             &self.queued_orders_max,
@@ -186,26 +185,15 @@ impl Cli {
         let envelope_orders_max =
             problems.count("ENVELOPE_ORDERS_MAX", &self.envelope_orders_max, 1..=4_096);
         let log_sample = problems.count("LOG_SAMPLE", &self.log_sample, 0..=1_000_000_000);
-        let admin_token = given(self.admin_token.as_deref()).map(str::to_owned);
-        if admin_token
-            .as_ref()
-            .is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic()))
-        {
-            problems.add(
-                "ADMIN_TOKEN: must be visible ASCII characters, because it travels in a header",
-            );
-        } else if let Some(token) = &admin_token
-            && !self.common.is_development()
-        {
-            problems.secret("ADMIN_TOKEN", token);
-        }
-        let stripe = self.stripe(&mut problems);
+        let is_development = self.common.is_development();
+        let auth = self.auth.check(&mut secrets, is_development, &mut problems);
+        let stripe = self.stripe(&mut secrets, &mut problems);
         let settings = || {
             Some(Settings {
                 common: common?,
                 listen_addr: listen_addr?,
                 metrics_addr: metrics_addr?,
-                admin_token,
+                auth,
                 stripe,
                 cors_origins,
                 trusted_proxies,
@@ -214,10 +202,13 @@ impl Cli {
                     ip: ip?,
                     customer: customer?,
                     global: global?,
+                    logins: logins?,
+                    reads: reads?,
                 },
                 queued_orders_max: queued_orders_max?,
                 envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,
                 log_sample: log_sample?,
+                secret_files: secrets.files(),
             })
         };
         problems.or(settings())
@@ -225,18 +216,14 @@ impl Cli {
 }
 
 impl Cli {
-    fn stripe(&self, problems: &mut Problems) -> Option<StripeSettings> {
+    fn stripe(&self, secrets: &mut Secrets, problems: &mut Problems) -> Option<StripeSettings> {
         let is_live = problems.switch("STRIPE_LIVEMODE", &self.stripe_livemode);
-        let secret = given(self.stripe_webhook_secret.as_deref())?;
-        let is_visible = secret.bytes().all(|b| b.is_ascii_graphic());
-        // Stripe makes it, so that none is too short or published, not in development either.
-        if !secret.starts_with("whsec_") || secret.len() < SECRET_LENGTH_MIN || !is_visible {
-            problems.add(
-                "STRIPE_WEBHOOK_SECRET: must be the signing secret that Stripe shows for the endpoint, which begins with whsec_",
-            );
-        }
+        let webhook_secret =
+            secrets.rotating([&STRIPE_WEBHOOK_SECRET], problems, |[secret], problems| {
+                webhook_secret(secret, problems)
+            });
         Some(StripeSettings {
-            webhook_secret: secret.to_owned(),
+            webhook_secret: webhook_secret?,
             is_live: is_live?,
         })
     }
@@ -266,11 +253,6 @@ impl Cli {
     }
 }
 
-/// An empty value, as a file of settings may have it, counts as none.
-fn given(text: Option<&str>) -> Option<&str> {
-    text.map(str::trim).filter(|text| !text.is_empty())
-}
-
 fn origins(text: Option<&str>, problems: &mut Problems) -> Origins {
     let Some(text) = text else {
         return Origins::These(Vec::new());
@@ -291,67 +273,4 @@ fn origins(text: Option<&str>, problems: &mut Problems) -> Origins {
         }
     }
     Origins::These(origins)
-}
-
-struct Limit(Option<RateLimit>);
-
-impl FromStr for Limit {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "must be off, or a limit such as 100/s burst 200 (s, m or h)";
-        if text.trim() == "off" {
-            return Ok(Self(None));
-        }
-        let (rate, burst) = text
-            .split_once("burst")
-            .map_or((text, None), |(rate, burst)| (rate, Some(burst)));
-        let (count, unit) = rate.trim().split_once('/').ok_or(FORM)?;
-        let period = match unit.trim() {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            _ => return Err(FORM),
-        };
-        let count = count.trim().parse().map_err(|_| FORM)?;
-        let burst = burst
-            .map_or(Ok(count), |burst| burst.trim().parse())
-            .map_err(|_| FORM)?;
-        Ok(Self(Some(RateLimit {
-            count,
-            period: Duration::from_secs(period),
-            burst,
-        })))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limit(text: &str) -> Result<Option<(u32, u64, u32)>, &'static str> {
-        text.parse::<Limit>().map(|limit| {
-            limit
-                .0
-                .map(|l| (l.count.get(), l.period.as_secs(), l.burst.get()))
-        })
-    }
-
-    #[test]
-    fn a_limit_is_a_rate_with_a_burst_or_off() {
-        assert_eq!(limit("100/s burst 200"), Ok(Some((100, 1, 200))));
-        assert_eq!(limit("30/m"), Ok(Some((30, 60, 30))));
-        assert_eq!(limit("off"), Ok(None));
-        for wrong in [
-            "",
-            "0/s",
-            "10",
-            "10/d",
-            "10/s burst 0",
-            "-1/s",
-            "10/s burst",
-        ] {
-            assert!(limit(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

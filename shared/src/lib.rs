@@ -11,6 +11,7 @@ pub mod database;
 pub mod descriptors;
 pub mod envelope;
 pub mod event;
+pub mod hangup;
 pub mod id;
 mod log;
 pub mod metrics;

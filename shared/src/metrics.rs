@@ -93,7 +93,22 @@ pub const ORDERS_ACCEPTED: Metric = counter(
 /// `code`.
 pub const ORDERS_REFUSED: Metric = counter(
     "hotrow_orders_refused_total",
-    "Purchases not answered with 202, by problem code",
+    "Purchases of callers who may buy that were not answered with 202, by problem code",
+);
+/// `reason`.
+pub const TOKENS_REFUSED: Metric = counter(
+    "hotrow_tokens_refused_total",
+    "Bearer tokens that were refused, by why",
+);
+/// Since the keys were read last.
+pub const JWKS_AGE: Metric = gauge(
+    "hotrow_jwks_age_seconds",
+    "Time since the keys of AUTH_JWKS were read last, or since the start if they never were; 0 where none are read",
+);
+/// `limit`: `ip`, `ip_48`, `customer`, `global`, `reads`, `reads_48`, `logins`, `logins_48`.
+pub const RATE_LIMITED: Metric = counter(
+    "hotrow_rate_limited_total",
+    "Requests refused with 429, by the limit that was reached; those that end in _48 are of IPv6 networks",
 );
 /// Orders in one published message.
 pub const ENVELOPE_ORDERS: Metric =
@@ -283,6 +298,9 @@ const ALL: &[&Metric] = &[
     &CONNECTIONS_ENDED,
     &ORDERS_ACCEPTED,
     &ORDERS_REFUSED,
+    &TOKENS_REFUSED,
+    &JWKS_AGE,
+    &RATE_LIMITED,
     &ENVELOPE_ORDERS,
     &PUBLISH_CONFIRM,
     &QUEUED_ORDERS,

@@ -11,7 +11,7 @@ use hotrow_ingest::{
     clock::Clock,
     settings::{Cli, Settings},
 };
-use hotrow_shared::telemetry::Readiness;
+use hotrow_shared::{settings::Secrets, telemetry::Readiness};
 use hotrow_tests::{Client, Place, processes, wait};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -60,15 +60,18 @@ pub async fn ingest(
 
 fn settings(place: &Place, partitions: u16, amqp_url: &str) -> anyhow::Result<Settings> {
     let partitions = partitions.to_string();
+    let secrets = Secrets::of([
+        ("DATABASE_URL", &*place.database_url),
+        ("AMQP_URL", amqp_url),
+        ("ORDER_ID_SECRET", processes::ORDER_ID_SECRET),
+        ("ADMIN_TOKEN", processes::ADMIN_TOKEN),
+    ]);
     let flags = [
-        ("--database-url", &*place.database_url),
-        ("--amqp-url", amqp_url),
-        ("--order-id-secret", processes::ORDER_ID_SECRET),
-        ("--admin-token", processes::ADMIN_TOKEN),
-        ("--partitions", &partitions),
+        ("--partitions", &*partitions),
         ("--rate-limit-ip", "off"),
         ("--rate-limit-customer", "off"),
+        ("--rate-limit-reads", "off"),
     ];
     let flags = flags.into_iter().flat_map(|(flag, value)| [flag, value]);
-    Ok(Cli::try_parse_from(["hotrow-ingest"].into_iter().chain(flags))?.check()?)
+    Ok(Cli::try_parse_from(["hotrow-ingest"].into_iter().chain(flags))?.check(secrets)?)
 }

@@ -11,6 +11,7 @@ mod inside;
 mod laws;
 mod life;
 mod loads;
+mod localhost;
 mod meters;
 mod places;
 mod proxies;

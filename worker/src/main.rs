@@ -4,7 +4,11 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use hotrow_shared::{
-    database, metrics, panics, shutdown,
+    database,
+    hangup::Hangups,
+    metrics, panics,
+    settings::Secrets,
+    shutdown,
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
@@ -28,8 +32,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let settings = cli.settings.check()?;
+    let hangups = Hangups::listen()?;
+    let settings = cli.settings.check(Secrets::of_environment())?;
     telemetry::start_log(settings.common.log_format)?;
+    hangups.follow(settings.secret_files.clone());
     match &cli.command {
         None => {
             let work = async |readiness, shutdown| {

@@ -6,17 +6,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 use hotrow_shared::{
     event::EventType,
-    settings::{Common, CommonArgs, ListenAddr, Problems},
+    settings::{
+        COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, SecretFiles, Secrets, help,
+    },
 };
 
 use crate::telling::Telling;
 
 /// Settles queued purchases in PostgreSQL, a batch at a time.
 ///
-/// Every flag can be given by the environment variable of the same name. Without a command the worker runs until
+/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files. Without a command the worker runs until
 /// SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "hotrow-worker", version)]
+#[command(name = "hotrow-worker", version, after_help = help(COMMON_SECRETS))]
 pub struct Cli {
     /// What to do instead of working.
     #[command(subcommand)]
@@ -173,6 +175,8 @@ pub struct Settings {
     pub hold_grace: TimeDelta,
     /// What is told of by events, unless they are off.
     pub events: Option<Telling>,
+    /// What a SIGHUP reads again.
+    pub secret_files: SecretFiles,
 }
 
 impl Settings {
@@ -198,9 +202,9 @@ impl SettingsArgs {
     ///
     /// # Errors
     /// All that is wrong, in one message.
-    pub fn check(&self) -> Result<Settings, Problems> {
+    pub fn check(&self, secrets: Secrets) -> Result<Settings, Problems> {
         let mut problems = Problems::of_environment();
-        let common = self.common.check(&mut problems);
+        let common = self.common.check(&secrets, &mut problems);
         let metrics_addr = problems.read("METRICS_ADDR", &self.metrics_addr);
         let orders_max = problems.count("BATCH_ORDERS_MAX", &self.batch_orders_max, 1..=100_000);
         let wait = problems.duration("BATCH_WAIT", &self.batch_wait);
@@ -241,6 +245,7 @@ impl SettingsArgs {
                 retention_days: retention_days?,
                 audit_retention_days: audit_retention_days?,
                 hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
+                secret_files: secrets.files(),
             })
         };
         problems.or(settings())

@@ -1,16 +1,19 @@
 //! Who asks for a change, as the audit log names them.
 
-use std::{convert::Infallible, net::IpAddr};
+use std::net::IpAddr;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use hotrow_shared::{change::Actor, request_id::RequestId};
 
 use crate::{
-    auth,
-    http::peer::{Peer, TrustedProxies},
+    auth::Caller,
+    http::{
+        peer::{Peer, TrustedProxies},
+        problem::Problem,
+    },
 };
 
-/// Who asks for a change, by which request, and from where.
+/// Who asks for a change, by which request, and from where. The gate of the route knows the caller.
 #[derive(Debug, Clone)]
 pub(crate) struct By {
     pub(crate) actor: Actor,
@@ -19,17 +22,17 @@ pub(crate) struct By {
 }
 
 impl<S: Sync> FromRequestParts<S> for By {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = head.extensions.get::<Caller>();
         let peer = head.extensions.get::<Peer>().copied();
         let client = peer.map(|peer| match head.extensions.get::<TrustedProxies>() {
             Some(proxies) => proxies.client(peer, &head.headers),
             None => peer.0,
         });
         Ok(Self {
-            // Nobody else gets in to a route of which there is a record.
-            actor: auth::administrator(),
+            actor: caller.ok_or(Problem::Unauthorized)?.actor()?,
             request_id: head.extensions.get::<RequestId>().cloned(),
             client,
         })

@@ -11,10 +11,7 @@ pub(crate) use self::{
 
 use sqlx::PgPool;
 
-use crate::auth::AdminToken;
-
 /// Shows the audit log.
 pub(crate) struct AuditDesk {
     pub(crate) pool: PgPool,
-    pub(crate) admin_token: AdminToken,
 }

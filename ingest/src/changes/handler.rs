@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::HttpBody,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{ChangesDesk, Taken, bodies, store};
 use crate::{
-    auth,
+    auth::Caller,
     http::{
         NO_STORE, body,
         json::{Faults, Value},
@@ -25,7 +25,7 @@ use crate::{
         whole_seconds,
     },
     page::{self, in_time},
-    status::handler::{UNKNOWN_ORDER, settled},
+    status::{handler::settled, owner::UNKNOWN_ORDER},
 };
 
 /// How a body is read by hand.
@@ -87,7 +87,8 @@ async fn take(
     examine: Examine,
 ) -> Result<Response, Problem> {
     let (mut head, content) = request.into_parts();
-    desk.admin_token.admit(&head.headers)?;
+    let caller: Option<Caller> = head.extensions.remove();
+    let by = caller.unwrap_or(Caller::Unknown).actor()?;
     let [wait] = query::read(&head.uri, ["wait"])?;
     let wait = Wait::read(wait.as_deref(), &head.headers)?;
     let Path(id) = path?;
@@ -97,9 +98,7 @@ async fn take(
     let request_id = head.extensions.remove();
     // They hold the connection's buffer, and a wait may be long.
     drop((head, content));
-    let taken = desk
-        .take(id, ask, auth::administrator(), request_id, wait.duration())
-        .await?;
+    let taken = desk.take(id, ask, by, request_id, wait.duration()).await?;
     let mut response = match taken {
         Taken::Done(order) => settled(order),
         Taken::Queued { order, wait } => {
@@ -127,21 +126,20 @@ struct History {
 /// `GET /v1/orders/{order_id}/changes?after=&limit=`: what became of the order, by revision.
 ///
 /// # Errors
-/// 400 for another parameter, 401 without the token, 404 for an unknown order, 409 for one that is not settled,
+/// 400 for another parameter, 404 for an unknown order and for a customer who did not place it, 409 for one that is not settled,
 /// 422 for a page that cannot be, 503 without a database.
 pub(crate) async fn history(
     State(desk): State<Arc<ChangesDesk>>,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     let [after, limit] = query::read(&uri, ["after", "limit"])?;
     let limit = page::limit(limit.as_deref())?;
     let after = page::after(after.as_deref())?;
     let Path(id) = path?;
     let id = desk.mint.recognise(&id).ok_or(UNKNOWN_ORDER)?;
-    let first_id = desk.settled(id).await?.parts.first_id();
+    let first_id = desk.settled(id, &caller.actor()?).await?.parts.first_id();
     let after = i32::try_from(after).unwrap_or(i32::MAX);
     let changes = store::history(&desk.pool, first_id, after, page::read(limit));
     let mut changes = in_time("the history of an order", changes).await?;

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{parts::Parts, tickets::TicketWaiter};
 use crate::{
-    auth::AdminToken,
     backlog::Backlog,
     changes::tickets::Tickets,
     clock::DatabaseClock,
@@ -34,6 +33,7 @@ use crate::{
         Finder, LAST_LOOK_MAX, LOOK_INTERVAL,
         handler::DROPPED_ORDER,
         outcomes::Outcome,
+        owner::UNKNOWN_ORDER,
         reader::{Found, NoAnswer},
     },
 };
@@ -45,7 +45,6 @@ pub(crate) struct ChangesDesk {
     pub(crate) clock: DatabaseClock,
     /// Number of intake queues.
     pub(crate) partitions: u16,
-    pub(crate) admin_token: AdminToken,
     /// Finds the orders. Its reader is its own, so that a crowd of polls does not hold up payments.
     pub(crate) finder: Finder,
     pub(crate) backlog: Arc<Backlog>,
@@ -87,7 +86,7 @@ impl ChangesDesk {
         wait: Duration,
     ) -> Result<Taken, Problem> {
         let end = Instant::now() + wait;
-        let order = self.settled(id).await?;
+        let order = self.settled(id, &by).await?;
         let ticket = if wait.is_zero() {
             None
         } else {
@@ -129,8 +128,8 @@ impl ChangesDesk {
         }
     }
 
-    /// Finds a settled order.
-    async fn settled(&self, id: OrderId) -> Result<Settled, Problem> {
+    /// Finds a settled order. For a customer who did not place it, there is none.
+    async fn settled(&self, id: OrderId, by: &Actor) -> Result<Settled, Problem> {
         match self.finder.find(&[id]).await?.pop() {
             Some(Found::Settled(outcome)) => {
                 // Of a newer release, perhaps. Another process may be able to, so the order is not unknown.
@@ -138,6 +137,9 @@ impl ChangesDesk {
                     tracing::error!(order_id = %id, %error, "the document of an order cannot be read");
                     Problem::from(NoAnswer)
                 })?;
+                if parts.are_hidden_from(by) {
+                    return Err(UNKNOWN_ORDER);
+                }
                 Ok(Settled { id, outcome, parts })
             }
             Some(Found::Queued | Found::Replayed) => {

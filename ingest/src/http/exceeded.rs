@@ -11,8 +11,8 @@ use super::whole_seconds;
 pub(crate) struct Exceeded {
     /// The name of the policy.
     pub(crate) policy: &'static str,
-    /// Who reached it, as the middle of a sentence.
-    pub(crate) whose: &'static str,
+    /// What there is too much of, and from whom, as the middle of a sentence.
+    pub(crate) what: &'static str,
     /// How many the policy allows at once.
     pub(crate) quota: u32,
     /// How long it takes until a used-up quota is whole again.

@@ -41,7 +41,7 @@ const KNOWN_METHODS: [Method; 7] = [
 ];
 
 /// A route as it is counted: its path, its method, and the statuses that it is expected to answer.
-pub(crate) type CountedRoute = (&'static str, Method, &'static [u16]);
+pub(crate) type CountedRoute = (&'static str, Method, Vec<u16>);
 
 type ByStatus = HashMap<u16, (Counter, Histogram)>;
 type ByMethod = HashMap<Method, ByStatus>;
@@ -130,14 +130,15 @@ fn made_at(headers: &HeaderMap) -> Option<Uuid> {
 impl HttpMetrics {
     /// Creates the series of every answer that a route is expected to give.
     fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
-        let unmatched: CountedRoute = (UNMATCHED, Method::GET, &[404]);
+        let unmatched: CountedRoute = (UNMATCHED, Method::GET, vec![404]);
         let mut series: HashMap<_, ByMethod> = HashMap::new();
         for (route, method, statuses) in routes.into_iter().chain([unmatched]) {
-            let by_status = statuses
+            let by_status: ByStatus = statuses
                 .iter()
                 .map(|status| (*status, answer_series(route, &method, *status)))
                 .collect();
-            series.entry(route).or_default().insert(method, by_status);
+            let of_route = series.entry(route).or_default();
+            of_route.entry(method).or_default().extend(by_status);
         }
         Self { series }
     }

@@ -75,6 +75,18 @@ pub(crate) fn counted_part(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The /48 around an IPv6 client, which is what one site has at most. (RFC 6177.)
+#[must_use]
+pub(crate) fn network_part(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            Some(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,9 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_client_is_counted_by_its_64() {
+    fn an_ipv6_client_is_counted_by_its_64_in_its_48() {
         let part = |text: &str| counted_part(text.parse().expect("an address")).to_string();
         assert_eq!(part("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(part("1.2.3.4"), "1.2.3.4");
+        let network = |text: &str| network_part(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1::".parse().ok());
+        assert_eq!(network("1.2.3.4"), None);
     }
 }

@@ -65,8 +65,8 @@ pub(crate) enum Problem {
         "the product was changed by somebody else: read it again, and repeat the change with its new ETag"
     )]
     PreconditionFailed,
-    /// Too many purchases.
-    #[error("too many purchases {}: wait before the next one", .0.whose)]
+    /// Too many purchases, or too many of something else.
+    #[error("too many {}: wait before the next one", .0.what)]
     RateLimited(Exceeded),
     /// More is queued than can be settled soon.
     #[error("more orders are waiting than can be settled soon: try again later")]
@@ -104,6 +104,12 @@ pub(crate) enum Problem {
     /// No bearer token, or not the right one, or none is configured.
     #[error("a valid bearer token is required")]
     Unauthorized,
+    /// The bearer token is not right, for this reason.
+    #[error("the bearer token is refused: {0}")]
+    TokenRefused(String),
+    /// The caller is known, and may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// The state of the order does not allow what was asked.
     #[error("{}", if *.unmatched {
         "the payment did not pay this order, and is listed among the unmatched payments"
@@ -177,11 +183,12 @@ struct Body<'a> {
 
 impl Problem {
     /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
-    pub(crate) const PURCHASE_CODES: [&'static str; 18] = [
+    pub(crate) const PURCHASE_CODES: [&'static str; 19] = [
         "malformed",
         "too_large",
         "request_timeout",
         "unsupported_media_type",
+        "forbidden",
         "invalid",
         "idempotency_mismatch",
         "unknown_sku",
@@ -266,7 +273,10 @@ impl Problem {
                 "method_not_allowed",
                 "Method not allowed",
             ),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Unauthorized | Self::TokenRefused(_) => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized")
+            }
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
             Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::EndpointDisabled => (
                 StatusCode::CONFLICT,
@@ -381,6 +391,12 @@ impl Problem {
             }
             Self::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                None
+            }
+            Self::TokenRefused(_) => {
+                // RFC 6750, section 3.1.
+                let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
                 None
             }
             Self::Compressed => {

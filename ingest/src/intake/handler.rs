@@ -9,10 +9,19 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use hotrow_shared::{id::IdempotencyKey, request_id::RequestId};
+use hotrow_shared::{id::IdempotencyKey, order::Items, request_id::RequestId};
 
-use super::{Accepted, Intake, purchase::Purchase};
-use crate::http::{body, peer::Peer, problem::Problem, query, status_url, whole_seconds};
+use super::{Accepted, Intake, buyer::Buyer, purchase::Purchase};
+use crate::{
+    auth::Caller,
+    http::{
+        body,
+        json::{Faults, Value},
+        peer::Peer,
+        problem::Problem,
+        query, status_url, whole_seconds,
+    },
+};
 
 /// Takes a purchase; 202 means that the broker has it safely.
 ///
@@ -37,14 +46,15 @@ pub(crate) async fn place(
 
 async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accepted, Problem> {
     let Received {
-        purchase,
+        buyer,
+        items,
         key,
         request_id,
     } = read(intake, peer, request).await?;
     let logged = tracing::enabled!(tracing::Level::DEBUG)
         .then(|| request_id.clone())
         .flatten();
-    let accepted = intake.accept(purchase, key, request_id).await?;
+    let accepted = intake.accept(buyer, items, key, request_id).await?;
     if let Some(request_id) = logged {
         tracing::debug!(%request_id, order_id = %accepted.id, "an order is accepted");
     }
@@ -53,7 +63,8 @@ async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accept
 
 /// A purchase that could be read, and what came with it.
 struct Received {
-    purchase: Purchase,
+    buyer: Buyer,
+    items: Items,
     key: Option<IdempotencyKey>,
     request_id: Option<RequestId>,
 }
@@ -63,12 +74,19 @@ struct Received {
 async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received, Problem> {
     let (mut head, content) = request.into_parts();
     let request_id = head.extensions.remove();
+    let caller: Option<Caller> = head.extensions.remove();
+    let caller = caller.ok_or(Problem::Unauthorized)?;
     intake.admit(intake.proxies.client(peer, &head.headers))?;
     query::refuse(&head.uri)?;
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
+    let names_customer = caller.customer().is_none();
+    let examine =
+        |body: &Value, faults: &mut Faults| Purchase::examine(body, faults, names_customer);
+    let Purchase { customer_id, items } = body::parse(&content, examine)?;
     Ok(Received {
-        purchase: body::parse(&content, Purchase::examine)?,
+        buyer: Buyer::of(&caller, customer_id, intake.has_tokens)?,
+        items,
         key,
         request_id,
     })

@@ -1,5 +1,6 @@
 //! The intake: what a purchase has to pass before it is accepted.
 
+mod buyer;
 pub(crate) mod handler;
 pub(crate) mod metrics;
 pub(crate) mod purchase;
@@ -14,7 +15,7 @@ use hotrow_shared::{
     request_id::RequestId,
 };
 
-use self::{metrics::IntakeMetrics, purchase::Purchase, repeats::Repeats};
+use self::{buyer::Buyer, metrics::IntakeMetrics, repeats::Repeats};
 use crate::{
     backlog::Backlog,
     board::Board,
@@ -43,6 +44,8 @@ pub(crate) struct Intake {
     pub(crate) limits: Arc<Limits>,
     /// Stops all purchases.
     pub(crate) switch: Arc<KnownSwitch>,
+    /// Whether callers prove who they are.
+    pub(crate) has_tokens: bool,
     pub(crate) board: Arc<Board>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) repeats: Repeats,
@@ -75,14 +78,19 @@ impl Intake {
     /// Every refusal of the contract that concerns a purchase that could be read.
     pub(crate) async fn accept(
         &self,
-        purchase: Purchase,
+        buyer: Buyer,
+        items: Items,
         key: Option<IdempotencyKey>,
         request_id: Option<RequestId>,
     ) -> Result<Accepted, Problem> {
-        let Purchase { customer_id, items } = purchase;
-        self.limits
-            .count_customer(&customer_id)
-            .map_err(Problem::RateLimited)?;
+        let Buyer {
+            customer_id,
+            is_counted,
+        } = buyer;
+        if is_counted {
+            let counted = self.limits.count_customer(&customer_id);
+            counted.map_err(Problem::RateLimited)?;
+        }
         let now_ms = self.clock.now_ms();
         let id = key.as_ref().map_or_else(
             || self.mint.mint(now_ms),

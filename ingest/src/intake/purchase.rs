@@ -9,29 +9,44 @@ use serde::Deserialize;
 
 use crate::http::json::{Faults, Place, Value};
 
+/// Where a purchase says for whom it is.
+pub(super) const CUSTOMER_ID: Place<'_> = Place::Member(&Place::Body, "customer_id");
+
 /// What a customer asks for.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Purchase {
-    pub(crate) customer_id: CustomerId,
+    /// Customers who prove who they are may leave it out.
+    pub(crate) customer_id: Option<CustomerId>,
     pub(crate) items: Items,
 }
 
 impl Purchase {
-    /// Reads a purchase by hand, and notes everything that keeps it from being one.
-    pub(crate) fn examine(body: &Value, faults: &mut Faults) -> Option<Self> {
+    /// Reads a purchase by hand, and notes everything that keeps it from being one. `names_customer` says whether it has
+    /// to say for whom it is.
+    pub(crate) fn examine(body: &Value, faults: &mut Faults, names_customer: bool) -> Option<Self> {
         let place = Place::Body;
-        let [customer_id, items] = faults.members(&place, body, ["customer_id", "items"])?;
-        let customer_id = customer_id.and_then(|value| {
-            let place = Place::Member(&place, "customer_id");
-            name::<CustomerId>(&place, value, faults)
-        });
+        let names = ["customer_id", "items"];
+        let [customer_id, items] = faults.optional_members(&place, body, names)?;
+        let customer_id = match customer_id {
+            None if names_customer => {
+                faults.add(&CUSTOMER_ID, "is missing");
+                None
+            }
+            // What may be left out may be null, too.
+            None => None,
+            Some(Value::Null) if !names_customer => None,
+            Some(value) => name::<CustomerId>(&CUSTOMER_ID, value, faults),
+        };
+        if items.is_none() {
+            faults.add(&Place::Member(&place, "items"), "is missing");
+        }
         let items = items.and_then(|value| {
             let place = Place::Member(&place, "items");
             examine_items(&place, value, faults)
         });
         Some(Self {
-            customer_id: customer_id?,
+            customer_id,
             items: items?,
         })
     }
@@ -99,8 +114,18 @@ mod tests {
     use super::*;
     use crate::http::{body, problem::Problem};
 
+    fn examine(body: &Value, faults: &mut Faults) -> Option<Purchase> {
+        Purchase::examine(body, faults, true)
+    }
+
     fn parse(text: impl AsRef<[u8]>) -> Result<Purchase, Problem> {
-        body::parse(text.as_ref(), Purchase::examine)
+        let text = text.as_ref();
+        let at_once = body::parse(text, examine)?;
+        // What serde lets pass, the rule of buyers does not.
+        match at_once.customer_id {
+            Some(_) => Ok(at_once),
+            None => body::parse_by_hand(text, examine),
+        }
     }
 
     #[track_caller]
@@ -130,7 +155,7 @@ mod tests {
             format!(" \n{}\t", order(ITEM)),
         ] {
             let at_once = parse(&body).expect("a purchase");
-            let by_hand = body::parse_by_hand(body.as_bytes(), Purchase::examine);
+            let by_hand = body::parse_by_hand(body.as_bytes(), examine);
             assert_eq!(by_hand.expect("a purchase"), at_once);
         }
     }
@@ -348,6 +373,24 @@ mod tests {
             "invalid",
             "items[1].sku: must not name a sku twice",
         );
+    }
+
+    #[test]
+    fn a_customer_who_is_known_need_not_say_who_it_is() {
+        let read = |body: &str| {
+            body::parse_by_hand(body.as_bytes(), |body, faults| {
+                Purchase::examine(body, faults, false)
+            })
+        };
+        for body in [
+            format!(r#"{{"items":{ITEM}}}"#),
+            format!(r#"{{"customer_id":null,"items":{ITEM}}}"#),
+        ] {
+            assert_eq!(read(&body).expect("a purchase").customer_id, None);
+        }
+        let named = read(&order(ITEM)).expect("a purchase").customer_id;
+        assert_eq!(named.expect("a customer").as_str(), "c");
+        assert!(read(&format!(r#"{{"customer_id":"","items":{ITEM}}}"#)).is_err());
     }
 
     #[test]

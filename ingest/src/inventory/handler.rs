@@ -87,7 +87,7 @@ pub(crate) async fn page(
 /// `PUT /v1/inventory/{sku}`: 201 for a new product, 200 for a replaced one.
 ///
 /// # Errors
-/// 401 without the token, 412 for a product that is not as the caller has seen it, 422 for what a product cannot be, 503
+/// 412 for a product that is not as the caller has seen it, 422 for what a product cannot be, 503
 /// without a database.
 pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
@@ -103,7 +103,7 @@ pub(crate) async fn put(
         })
     };
     let content = body::read(&headers, content);
-    let (sku, product) = admit(&desk, path, &uri, &headers, content, read).await?;
+    let (sku, product) = read_change(path, &uri, content, read).await?;
     let changes = desk.changes(&by, IfMatch::read(&headers)?);
     let began = Instant::now();
     answer(&desk, &sku, changes.put(&sku, &product).await, began).await
@@ -112,7 +112,7 @@ pub(crate) async fn put(
 /// `PATCH /v1/inventory/{sku}`: a merge patch (RFC 7396) of title, price and the rules of the sale.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown SKU, 412 for a product that is not as the caller has seen it, 422 for what a
+/// 404 for an unknown SKU, 412 for a product that is not as the caller has seen it, 422 for what a
 /// product cannot be, 503 without a database.
 pub(crate) async fn patch(
     State(desk): State<Arc<InventoryDesk>>,
@@ -128,7 +128,7 @@ pub(crate) async fn patch(
         })
     };
     let content = body::read_patch(&headers, content);
-    let (sku, change) = admit(&desk, path, &uri, &headers, content, read).await?;
+    let (sku, change) = read_change(path, &uri, content, read).await?;
     let changes = desk.changes(&by, IfMatch::read(&headers)?);
     let began = Instant::now();
     answer(&desk, &sku, changes.patch(&sku, &change).await, began).await
@@ -159,7 +159,7 @@ async fn answer(
 /// `POST /v1/inventory/{sku}/restock`.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
+/// 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
 /// another, 503 without a database.
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,
@@ -171,7 +171,7 @@ pub(crate) async fn restock(
 ) -> Result<Response, Problem> {
     let read = |content: &Bytes| body::parse_by_hand(content, bodies::examine_restock);
     let content = body::read(&headers, content);
-    let (sku, quantity) = admit(&desk, path, &uri, &headers, content, read).await?;
+    let (sku, quantity) = read_change(path, &uri, content, read).await?;
     let key = body::idempotency_key(&headers)?;
     let key = key.as_ref().map(hotrow_shared::id::IdempotencyKey::as_str);
     let changes = desk.changes(&by, IfMatch::Anything);
@@ -190,16 +190,13 @@ pub(crate) async fn restock(
 
 const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 
-/// What every change begins with: an administrator, a product, and what is to become of it.
-async fn admit<T>(
-    desk: &InventoryDesk,
+/// What every change begins with: a product, and what is to become of it.
+async fn read_change<T>(
     path: Result<Path<String>, PathRejection>,
     uri: &Uri,
-    headers: &HeaderMap,
     content: impl Future<Output = Result<Bytes, Problem>>,
     read: impl FnOnce(&Bytes) -> Result<T, Problem>,
 ) -> Result<(Sku, T), Problem> {
-    desk.admin_token.admit(headers)?;
     query::refuse(uri)?;
     let content = content.await?;
     Ok((sku_of(path)?, read(&content)?))

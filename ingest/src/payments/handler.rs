@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, Uri},
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{PaymentsDesk, store};
 use crate::{
-    auth,
+    auth::Caller,
     http::{
         NO_STORE, body,
         json::{Faults, Place, Value},
@@ -40,13 +40,11 @@ struct Payments {
 /// `GET /v1/payments/unmatched?after=&limit=`: those that nobody has resolved yet.
 ///
 /// # Errors
-/// 400 for another parameter, 401 without the token, 422 for a page that cannot be, 503 without a database.
+/// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
 pub(crate) async fn unmatched(
     State(desk): State<Arc<PaymentsDesk>>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     let [after, limit] = query::read(&uri, ["after", "limit"])?;
     let limit = page::limit(limit.as_deref())?;
     let after = page::after(after.as_deref())?;
@@ -63,21 +61,21 @@ pub(crate) async fn unmatched(
 /// `POST /v1/payments/unmatched/{id}/resolve`: somebody has taken care of it. The first note stays.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown payment, 422 for a note that cannot be, 503 without a database.
+/// 404 for an unknown payment, 422 for a note that cannot be, 503 without a database.
 pub(crate) async fn resolve(
     State(desk): State<Arc<PaymentsDesk>>,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     query::refuse(&uri)?;
     let Path(id) = path?;
     let content = body::read(&headers, content).await?;
     let note = body::parse_by_hand(&content, examine_note)?;
     let id = id.parse().map_err(|_| UNKNOWN_PAYMENT)?;
-    let by = auth::administrator().name;
+    let by = caller.actor()?.name;
     let resolved = store::resolve(&desk.pool, id, by.as_deref(), &note);
     let unknown = || Problem::CommandUnknown(None);
     let resolved = done_in_time(RESOLVE_TIME_MAX, "an unmatched payment", unknown, resolved);

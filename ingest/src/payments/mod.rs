@@ -6,10 +6,7 @@ pub(crate) mod stripe;
 
 use sqlx::PgPool;
 
-use crate::auth::AdminToken;
-
 /// Lists and resolves unmatched payments.
 pub(crate) struct PaymentsDesk {
     pub(crate) pool: PgPool,
-    pub(crate) admin_token: AdminToken,
 }

@@ -19,9 +19,7 @@ use sqlx::PgPool;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    auth::AdminToken, clock::DatabaseClock, http::problem::Problem, page::in_time, teller::Teller,
-};
+use crate::{clock::DatabaseClock, http::problem::Problem, page::in_time, teller::Teller};
 
 /// How often the switch is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -106,7 +104,6 @@ pub(crate) struct Stop {
 /// Shows the switch, and lets administrators turn it.
 pub(crate) struct SaleDesk {
     pub(crate) pool: PgPool,
-    pub(crate) admin_token: AdminToken,
     pub(crate) switch: Arc<KnownSwitch>,
     pub(crate) teller: Teller,
 }

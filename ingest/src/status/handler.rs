@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -13,9 +14,13 @@ use hotrow_shared::id::OrderId;
 use super::{
     StatusDesk,
     outcomes::Outcome,
+    owner::{UNKNOWN_ORDER, require_own},
     reader::{Found, NoAnswer},
 };
-use crate::http::{NO_STORE, problem::Problem, query, wait::Wait, whole_seconds};
+use crate::{
+    auth::Caller,
+    http::{NO_STORE, problem::Problem, query, wait::Wait, whole_seconds},
+};
 
 /// Most orders in one question.
 const IDS_MAX: usize = 100;
@@ -26,8 +31,6 @@ impl From<NoAnswer> for Problem {
     }
 }
 
-/// What is said of an id that was never issued.
-pub(crate) const UNKNOWN_ORDER: Problem = Problem::NotFound("there is no such order");
 /// What is said of an order whose day is gone.
 pub(crate) const DROPPED_ORDER: Problem = Problem::NotFound("this order is no longer kept");
 
@@ -35,10 +38,11 @@ pub(crate) const DROPPED_ORDER: Problem = Problem::NotFound("this order is no lo
 /// by `If-None-Match`, gets the document if its revision is higher, and else 304; with a wait, at its end.
 ///
 /// # Errors
-/// 400 for a query or a wait that cannot be read, 404 for an id that was never issued or is no longer
-/// kept, 503 without a database.
+/// 400 for a query or a wait that cannot be read, 404 for an id that was never issued, is
+/// another customer's or is no longer kept, 503 without a database.
 pub(crate) async fn one(
     State(desk): State<Arc<StatusDesk>>,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
@@ -53,7 +57,7 @@ pub(crate) async fn one(
     // They hold the connection's buffer, and a wait may be long.
     drop((uri, headers));
     let id = recognise(&desk, &id)?;
-    let found = find(&desk, &[id], wait, after).await?.pop();
+    let found = find(&desk, &caller, &[id], wait, after).await?.pop();
     let mut response = match found.unwrap_or(Found::Queued) {
         Found::Settled(outcome) if after.is_some_and(|after| outcome.revision <= after) => {
             let mut unchanged = settled(outcome);
@@ -117,9 +121,10 @@ fn no_revision() -> Problem {
 ///
 /// # Errors
 /// 400 for a query or a wait that cannot be read, 422 for none or too many, 404 if one of the ids was
-/// never issued, 503 without a database.
+/// never issued or is another customer's, 503 without a database.
 pub(crate) async fn many(
     State(desk): State<Arc<StatusDesk>>,
+    Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -139,22 +144,34 @@ pub(crate) async fn many(
         .map(|id| recognise(&desk, id))
         .collect::<Result<Vec<_>, _>>()?;
     drop((uri, headers));
-    let found = find(&desk, &ids, wait, None).await?;
+    let found = find(&desk, &caller, &ids, wait, None).await?;
     let mut response = json(list(&ids, found, desk.backlog.longest_wait())?.into());
     wait.note_applied(&mut response);
     Ok(response)
 }
 
+/// Finds orders that the caller may see.
 async fn find(
     desk: &StatusDesk,
+    caller: &Caller,
     ids: &[OrderId],
     wait: Wait,
     after: Option<i32>,
-) -> Result<Vec<Found>, NoAnswer> {
-    match wait {
-        Wait::Not => desk.finder.find(ids).await,
-        Wait::Asked(wait) | Wait::Preferred(wait) => desk.find_within(ids, wait, after).await,
-    }
+) -> Result<Vec<Found>, Problem> {
+    let found = match wait {
+        Wait::Not => desk.finder.find(ids).await?,
+        Wait::Asked(wait) | Wait::Preferred(wait) => {
+            let may_outlast_settling = after.is_some() || ids.len() > 1;
+            if may_outlast_settling && caller.customer().is_some() {
+                // Otherwise the time that it takes would show that somebody else's order is there. Whether that is
+                // known now or later, it is refused in the end.
+                require_own(caller, &desk.finder.find(ids).await.unwrap_or_default())?;
+            }
+            desk.find_within(ids, wait, after).await?
+        }
+    };
+    require_own(caller, &found)?;
+    Ok(found)
 }
 
 /// Strings the documents of orders together.

@@ -2,6 +2,7 @@
 
 pub(crate) mod handler;
 pub(crate) mod outcomes;
+pub(crate) mod owner;
 pub(crate) mod reader;
 pub(crate) mod waiters;
 

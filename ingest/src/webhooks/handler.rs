@@ -67,7 +67,7 @@ struct Replayed {
 /// `POST /v1/webhooks`: 201, and the only answer with the secret.
 ///
 /// # Errors
-/// 401 without the token, 409 if there are too many, 422 for what an endpoint cannot be, 503 without a database.
+/// 409 if there are too many, 422 for what an endpoint cannot be, 503 without a database.
 pub(crate) async fn create(
     State(desk): State<Arc<WebhooksDesk>>,
     by: By,
@@ -75,7 +75,6 @@ pub(crate) async fn create(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     query::refuse(&uri)?;
     let content = body::read(&headers, content).await?;
     let endpoint = body::parse_by_hand(&content, NewEndpoint::examine)?;
@@ -93,13 +92,11 @@ pub(crate) async fn create(
 /// `GET /v1/webhooks?limit=&after=`.
 ///
 /// # Errors
-/// 400 for another parameter, 401 without the token, 422 for a page that cannot be, 503 without a database.
+/// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
 pub(crate) async fn page(
     State(desk): State<Arc<WebhooksDesk>>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     let [limit, after] = query::read(&uri, ["limit", "after"])?;
     let limit = page::limit(limit.as_deref())?;
     let after = after.filter(|text| !text.is_empty());
@@ -120,14 +117,13 @@ pub(crate) async fn page(
 /// `GET /v1/webhooks/{id}`.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+/// 404 for an unknown endpoint, 503 without a database.
 pub(crate) async fn show(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     let endpoint = known(&desk, id).await?;
     Ok(([NO_STORE], Json(endpoint)).into_response())
 }
@@ -135,7 +131,7 @@ pub(crate) async fn show(
 /// `PATCH /v1/webhooks/{id}`: a merge patch (RFC 7396) of URL, types, description and whether it is enabled.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 422 for what it cannot be, 503 without a database.
+/// 404 for an unknown endpoint, 422 for what it cannot be, 503 without a database.
 pub(crate) async fn patch(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -144,7 +140,7 @@ pub(crate) async fn patch(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     let content = body::read_patch(&headers, content).await?;
     let change = body::parse_by_hand(&content, Patch::examine)?;
     if let Some(target) = &change.target {
@@ -159,15 +155,14 @@ pub(crate) async fn patch(
 /// `DELETE /v1/webhooks/{id}`: 204.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+/// 404 for an unknown endpoint, 503 without a database.
 pub(crate) async fn delete(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
     by: By,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     if changed(CHANGE_TIME_MAX, store::delete(&desk.pool, &by, id)).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -178,14 +173,13 @@ pub(crate) async fn delete(
 /// `POST /v1/webhooks/{id}/test`: 202 with the delivery of an event that is sent to this endpoint alone.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 409 for a disabled one, 503 without a database.
+/// 404 for an unknown endpoint, 409 for a disabled one, 503 without a database.
 pub(crate) async fn test(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     let endpoint = known(&desk, id).await?;
     let at = Utc::now();
     let (event_id, event) = endpoint.test_event(&desk.source, at).map_err(|error| {
@@ -201,15 +195,14 @@ pub(crate) async fn test(
 /// `POST /v1/webhooks/{id}/rotate-secret`: 200 with the new secret. The one before signs, too, for a day.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 503 without a database.
+/// 404 for an unknown endpoint, 503 without a database.
 pub(crate) async fn rotate_secret(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
     by: By,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     let (secret, sealed) = new_secret(&desk, id)?;
     let rotated = changed(CHANGE_TIME_MAX, store::rotate(&desk.pool, &by, id, &sealed)).await?;
     let endpoint = rotated.ok_or(UNKNOWN_ENDPOINT)?;
@@ -219,15 +212,13 @@ pub(crate) async fn rotate_secret(
 /// `GET /v1/webhooks/{id}/deliveries?after=&limit=`, the latest first.
 ///
 /// # Errors
-/// 400 for another parameter, 401 without the token, 404 for an unknown endpoint, 422 for a page that cannot be, 503
+/// 400 for another parameter, 404 for an unknown endpoint, 422 for a page that cannot be, 503
 /// without a database.
 pub(crate) async fn deliveries(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    desk.admin_token.admit(&headers)?;
     let [after, limit] = query::read(&uri, ["after", "limit"])?;
     let limit = page::limit(limit.as_deref())?;
     // Without a number, the page begins with the latest.
@@ -250,7 +241,7 @@ pub(crate) async fn deliveries(
 /// `POST /v1/webhooks/{id}/replay`: 202 with the number of finished deliveries that are sent again.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown endpoint, 409 for a disabled one, 422 for a span that cannot be, 503 without
+/// 404 for an unknown endpoint, 409 for a disabled one, 422 for a span that cannot be, 503 without
 /// a database.
 pub(crate) async fn replay(
     State(desk): State<Arc<WebhooksDesk>>,
@@ -260,7 +251,7 @@ pub(crate) async fn replay(
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, Problem> {
-    let id = admit(&desk, path, &uri, &headers)?;
+    let id = named(path, &uri)?;
     let content = body::read(&headers, content).await?;
     let replay = body::parse_by_hand(&content, Replay::examine)?;
     if !known(&desk, id).await?.enabled {
@@ -271,14 +262,8 @@ pub(crate) async fn replay(
     Ok((StatusCode::ACCEPTED, [NO_STORE], Json(Replayed { queued })).into_response())
 }
 
-/// Lets an administrator in to one endpoint, by a route without parameters.
-fn admit(
-    desk: &WebhooksDesk,
-    path: Result<Path<String>, PathRejection>,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Uuid, Problem> {
-    desk.admin_token.admit(headers)?;
+/// The endpoint that a route without parameters names.
+fn named(path: Result<Path<String>, PathRejection>, uri: &Uri) -> Result<Uuid, Problem> {
     query::refuse(uri)?;
     id_of(path)
 }

@@ -9,12 +9,9 @@ mod store;
 use hotrow_shared::{sealed::SealingKeys, settings::Common, webhook::AllowedNetworks};
 use sqlx::PgPool;
 
-use crate::auth::AdminToken;
-
 /// Registers and shows endpoints.
 pub(crate) struct WebhooksDesk {
     pool: PgPool,
-    admin_token: AdminToken,
     keys: SealingKeys,
     networks: AllowedNetworks,
     /// The `source` of events.
@@ -22,13 +19,12 @@ pub(crate) struct WebhooksDesk {
 }
 
 impl WebhooksDesk {
-    /// A desk that lets administrators with this token in. None without events: then there is nothing to send.
+    /// A desk of administrators. None without events: then there is nothing to send.
     #[must_use]
-    pub(crate) fn new(pool: PgPool, admin_token: AdminToken, common: &Common) -> Option<Self> {
+    pub(crate) fn new(pool: PgPool, common: &Common) -> Option<Self> {
         common.plan.events?;
         Some(Self {
             pool,
-            admin_token,
             keys: common.sealing.clone(),
             networks: common.webhook_networks.clone(),
             source: common.events_source.clone(),

@@ -4,6 +4,7 @@
 //! Values are read as text and checked here, because clap would stop at the first wrong one.
 
 mod problems;
+mod secrets;
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
@@ -11,7 +12,10 @@ use bytesize::ByteSize;
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
 
-pub use self::problems::Problems;
+pub use self::{
+    problems::Problems,
+    secrets::{Noted, Rotating, Secret, SecretFiles, Secrets, help},
+};
 use crate::{
     addresses::{Brokers, DatabaseUrl},
     id::IdMint,
@@ -29,45 +33,45 @@ const RETENTION_MIN: Duration = Duration::from_mins(1);
 /// The least that a stream may keep.
 const STREAM_BYTES_MIN: ByteSize = ByteSize::mib(10);
 
-/// Settings of both processes, as they were given.
+/// Where PostgreSQL is.
+const DATABASE_URL: Secret = Secret {
+    name: "DATABASE_URL",
+    help: "PostgreSQL, as `postgres://user:password@host:port/database`. Connect to the server itself and not \
+           through a pooler in transaction mode: workers hold advisory locks. Required",
+};
+/// Where RabbitMQ is.
+const AMQP_URL: Secret = Secret {
+    name: "AMQP_URL",
+    help: "RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is \
+           written `%2f`. Several addresses, separated by commas, are the nodes of one cluster. Required",
+};
+/// What signs order ids.
+const ORDER_ID_SECRET: Secret = Secret {
+    name: "ORDER_ID_SECRET",
+    help: "Signs order ids, at least 16 characters, the same in every process. Required",
+};
+/// What signed them before.
+const ORDER_ID_SECRET_PREVIOUS: Secret = Secret {
+    name: "ORDER_ID_SECRET_PREVIOUS",
+    help: "A second secret whose ids are still recognised. To rotate: first give every process the new secret here, \
+           then swap the two, and drop the old one when no order that it signed is asked for any more, at the latest \
+           after `RETENTION_DAYS`",
+};
+/// The secrets of both processes.
+pub const COMMON_SECRETS: [&Secret; 4] = [
+    &DATABASE_URL,
+    &AMQP_URL,
+    &ORDER_ID_SECRET,
+    &ORDER_ID_SECRET_PREVIOUS,
+];
+
+/// Settings of both processes, as they were given, but for the secrets.
 #[derive(Debug, Args)]
 pub struct CommonArgs {
-    /// PostgreSQL, as `postgres://user:password@host:port/database`. Connect to the server itself and not
-    /// through a pooler in transaction mode: workers hold advisory locks. Required
-    #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
-
-    /// RabbitMQ, as `amqp://user:password@host:port/vhost` or `amqps://…`; the default virtual host is
-    /// written `%2f`. Several addresses, separated by commas, are the nodes of one cluster. Required
-    #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
-    amqp_url: Option<String>,
-
     /// Number of intake queues, 1 to 100. It must agree in every process and is checked against the broker;
     /// to change it, drain the queues, stop everything and delete them
     #[arg(long, env, global = true, default_value = "16", value_name = "COUNT")]
     partitions: String,
-
-    /// Secret that signs order ids, at least 16 characters, the same in every process. Required
-    #[arg(
-        long,
-        env,
-        global = true,
-        hide_env_values = true,
-        value_name = "SECRET"
-    )]
-    order_id_secret: Option<String>,
-
-    /// A second secret whose ids are still recognised. To rotate: first give every process the new secret here,
-    /// then swap the two, and drop the old one
-    /// when no order that it signed is asked for any more, at the latest after `RETENTION_DAYS`
-    #[arg(
-        long,
-        env,
-        global = true,
-        hide_env_values = true,
-        value_name = "SECRET"
-    )]
-    order_id_secret_previous: Option<String>,
 
     /// Most connections to PostgreSQL of this process, 4 or more
     #[arg(long, env, global = true, default_value = "20", value_name = "COUNT")]
@@ -174,16 +178,15 @@ impl Common {
 impl CommonArgs {
     /// The checked settings, if none of them is wrong; what is wrong goes to `problems`.
     #[must_use]
-    pub fn check(&self, problems: &mut Problems) -> Option<Common> {
-        let database =
-            problems.require::<DatabaseUrl>("DATABASE_URL", self.database_url.as_deref());
-        let amqp = problems.require("AMQP_URL", self.amqp_url.as_deref());
+    pub fn check(&self, secrets: &Secrets, problems: &mut Problems) -> Option<Common> {
+        let database = secrets.require::<DatabaseUrl>(&DATABASE_URL, problems);
+        let amqp = secrets.require(&AMQP_URL, problems);
         let partitions = problems.count(
             "PARTITIONS",
             &self.partitions,
             1..=u64::from(PARTITIONS_MAX),
         );
-        let keys = self.keys(problems);
+        let keys = self.keys(secrets, problems);
         let has_events = self.has_events(problems);
         let stream_limits = self.stream_limits(problems);
         let source = problems.read::<Source>("EVENTS_SOURCE", &self.events_source);
@@ -254,13 +257,11 @@ impl CommonArgs {
     }
 
     /// What is derived from the secrets.
-    fn keys(&self, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
-        let current =
-            problems.require::<String>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
-        let previous = self
-            .order_id_secret_previous
-            .as_deref()
-            .filter(|text| !text.is_empty());
+    fn keys(&self, secrets: &Secrets, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
+        let current: Option<String> = secrets.require(&ORDER_ID_SECRET, problems);
+        let previous = secrets.text(&ORDER_ID_SECRET_PREVIOUS, problems);
+        let previous = previous.unwrap_or_default();
+        let previous = previous.as_deref();
         if !self.is_development() {
             let secrets = [
                 ("ORDER_ID_SECRET", current.as_deref()),
@@ -279,6 +280,12 @@ impl CommonArgs {
         let sealing = SealingKeys::new(&current, previous);
         Some((IdMint::new(&current, previous), sealing))
     }
+}
+
+/// The text of a setting, if it has any: an empty value, as a file of settings may have it, counts as none.
+#[must_use]
+pub fn given(text: Option<&str>) -> Option<&str> {
+    text.map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// The longest name of an installation, in characters.

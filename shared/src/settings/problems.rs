@@ -9,15 +9,13 @@ use crate::id::SECRET_LENGTH_MIN;
 /// Every environment variable of Hotrow. Both processes may share one file of settings, so both
 /// know all names.
 const VARIABLES: &[&str] = &[
-    "DATABASE_URL",
-    "AMQP_URL",
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "PARTITIONS",
-    "ORDER_ID_SECRET",
-    "ORDER_ID_SECRET_PREVIOUS",
-    "ADMIN_TOKEN",
-    "STRIPE_WEBHOOK_SECRET",
+    "AUTH_JWKS",
+    "AUTH_ISSUER",
+    "AUTH_AUDIENCE",
+    "AUTH_ROLE_CLAIM",
     "STRIPE_LIVEMODE",
     "CORS_ORIGINS",
     "TRUSTED_PROXIES",
@@ -26,6 +24,8 @@ const VARIABLES: &[&str] = &[
     "RATE_LIMIT_IP",
     "RATE_LIMIT_CUSTOMER",
     "RATE_LIMIT_GLOBAL",
+    "RATE_LIMIT_LOGINS",
+    "RATE_LIMIT_READS",
     "QUEUED_ORDERS_MAX",
     "ENVELOPE_ORDERS_MAX",
     "LOG_SAMPLE",
@@ -48,6 +48,21 @@ const VARIABLES: &[&str] = &[
     "RUST_LOG_STYLE",
 ];
 
+/// Those that are secrets, and may stand in a file instead.
+const SECRETS: &[&str] = &[
+    "DATABASE_URL",
+    "AMQP_URL",
+    "ORDER_ID_SECRET",
+    "ORDER_ID_SECRET_PREVIOUS",
+    "ADMIN_TOKEN",
+    "ADMIN_TOKEN_PREVIOUS",
+    "AUTH_SECRET",
+    "STRIPE_WEBHOOK_SECRET",
+];
+
+/// The end of the variable that names the file of a secret.
+pub(super) const FILE: &str = "_FILE";
+
 /// Beginnings that nobody but Hotrow uses: a variable with one of them and an unknown end is a
 /// spelling mistake that would silently leave a default in force.
 const PREFIXES: &[&str] = &[
@@ -66,6 +81,7 @@ const PREFIXES: &[&str] = &[
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "ADMIN_TOKEN",
+    "AUTH_",
     "STRIPE_WEBHOOK_SECRET",
     "STRIPE_LIVEMODE",
     "CORS_ORIGIN",
@@ -74,8 +90,8 @@ const PREFIXES: &[&str] = &[
     "DATABASE_CONNECTION",
 ];
 
-/// How every secret begins that stands in this repository for development, in `.env.example` and
-/// `deploy/compose.yaml`: everybody can read it there.
+/// How every secret begins that stands in this repository for development, in `.env.example`: everybody can read it
+/// there.
 const PUBLISHED: &str = "development-only";
 
 /// Everything that is wrong with the settings of one start.
@@ -97,6 +113,11 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+fn is_known(name: &str) -> bool {
+    let secret = name.strip_suffix(FILE).unwrap_or(name);
+    VARIABLES.contains(&name) || SECRETS.contains(&secret)
+}
+
 impl Problems {
     /// Problems so far: variables that look like ours and are not.
     #[must_use]
@@ -106,7 +127,7 @@ impl Problems {
             let of_a_service = name.contains("_SERVICE_") || name.contains("_PORT");
             !of_a_service
                 && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                && !VARIABLES.contains(&name.as_str())
+                && !is_known(name)
         };
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
         Self(
@@ -115,6 +136,11 @@ impl Problems {
                 .map(|name| format!("{name} is not a setting of Hotrow"))
                 .collect(),
         )
+    }
+
+    /// All of them on one line.
+    pub(super) fn sentence(&self) -> String {
+        self.0.join("; ")
     }
 
     /// Notes one more problem.
@@ -131,18 +157,6 @@ impl Problems {
         text.parse()
             .map_err(|error| self.add(format!("{name}: {error}")))
             .ok()
-    }
-
-    /// Reads one value that must be there.
-    pub fn require<T: FromStr>(&mut self, name: &str, text: Option<&str>) -> Option<T>
-    where
-        T::Err: fmt::Display,
-    {
-        let Some(text) = text.filter(|text| !text.is_empty()) else {
-            self.add(format!("{name} is required"));
-            return None;
-        };
-        self.read(name, text)
     }
 
     /// Reads a whole number within bounds.

@@ -62,6 +62,33 @@ async fn every_setting_stands_in_the_help_the_example_and_the_documents() -> any
     Ok(())
 }
 
+#[test]
+fn the_compose_file_gives_hotrow_no_secret_that_others_know_and_opens_its_own_ports_alone()
+-> anyhow::Result<()> {
+    let compose = document("deploy/compose.yaml")?;
+    let lines = || compose.lines().map(str::trim);
+    for name in ["ORDER_ID_SECRET", "ADMIN_TOKEN"] {
+        let in_file = format!("{name}_FILE: /run/secrets/{}", name.to_lowercase());
+        assert!(lines().any(|line| line == in_file), "{in_file}");
+        let value = lines().find(|line| line.starts_with(&format!("{name}:")));
+        assert_eq!(value, None, "a secret in the environment");
+    }
+    // Only the published secrets would need it.
+    let development = lines().find(|line| line.starts_with("DEVELOPMENT"));
+    assert_eq!(development, None);
+    let mut opened = 0;
+    for ports in lines().filter_map(|line| line.strip_prefix("ports: [")) {
+        for port in ports.trim_end_matches(']').split(", ") {
+            let address = port.trim_matches('"').split(":8").next();
+            let may_be_opened = address == Some("${PUBLISH_ADDRESS:-127.0.0.1}");
+            opened += usize::from(may_be_opened);
+            assert!(may_be_opened || port.starts_with("\"127.0.0.1:"), "{port}");
+        }
+    }
+    assert_eq!(opened, 2, "the two ingest processes");
+    Ok(())
+}
+
 /// What `--help` says.
 async fn helped(settings: &Settings) -> anyhow::Result<Defaults> {
     let output = settings.run(&["--help"]).await?;
@@ -69,9 +96,12 @@ async fn helped(settings: &Settings) -> anyhow::Result<Defaults> {
     let mut defaults = Defaults::new();
     let mut last = None;
     for line in help.lines().map(str::trim) {
-        if let Some(variable) = line.strip_prefix("[env: ") {
-            let name = variable.split(['=', ']']).next().unwrap_or_default();
-            last = Some(defaults.entry(name.to_owned()).or_default());
+        if let Some(variables) = line.strip_prefix("[env: ") {
+            let names = variables.split(['=', ']']).next().unwrap_or_default();
+            for name in names.split(" or ") {
+                defaults.entry(name.to_owned()).or_default();
+            }
+            last = defaults.get_mut(names);
         } else if let (Some(default), Some(last)) = (line.strip_prefix("[default: "), &mut last) {
             unquoted(default.trim_end_matches(']')).clone_into(last);
         }
@@ -95,14 +125,26 @@ fn shown(file: &str) -> BTreeMap<String, (String, bool)> {
     file.lines().filter_map(variable).collect()
 }
 
-/// The rows of the table: the variable, its default, and who uses it.
+/// The rows of the table: the variable, its default, and who uses it. A secret has one for itself and for its file.
 fn rows(document: &str) -> BTreeMap<String, (String, String)> {
-    let row = |line: &str| {
-        let mut cells = line.strip_prefix("| `")?.split(" | ");
-        let name = cells.next()?.trim_end_matches('`').to_owned();
-        Some((name, (cells.next()?.to_owned(), cells.next()?.to_owned())))
-    };
-    document.lines().filter_map(row).collect()
+    let mut rows = BTreeMap::new();
+    for line in document.lines() {
+        let Some(cells) = line.strip_prefix("| `") else {
+            continue;
+        };
+        let cells: Vec<_> = cells.splitn(4, " | ").collect();
+        let [names, default, who, _] = cells[..] else {
+            continue;
+        };
+        let mut names = names.split(", ").map(|name| name.trim_matches('`'));
+        let name = names.next().unwrap_or_default();
+        let mut row = |name: String| rows.insert(name, (default.to_owned(), who.to_owned()));
+        row(name.to_owned());
+        for end in names.filter_map(|name| name.strip_prefix('…')) {
+            row(format!("{name}{end}"));
+        }
+    }
+    rows
 }
 
 fn unquoted(text: &str) -> &str {

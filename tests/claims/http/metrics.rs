@@ -7,10 +7,11 @@ use super::{
     worker,
 };
 
-const CODES: [&str; 10] = [
+const CODES: [&str; 11] = [
     "malformed",
     "too_large",
     "unsupported_media_type",
+    "forbidden",
     "invalid",
     "idempotency_mismatch",
     "sold_out",
@@ -33,16 +34,35 @@ const STRIPE_OUTCOMES: [&str; 10] = [
     "unavailable",
 ];
 
-const COMMAND_ANSWERS: [u16; 7] = [200, 202, 401, 404, 409, 422, 503];
+const TOKENS_REFUSED: [&str; 12] = [
+    "malformed",
+    "too_large",
+    "algorithm",
+    "unknown_key",
+    "signature",
+    "expired",
+    "not_yet_valid",
+    "issuer",
+    "audience",
+    "subject",
+    "admin_token",
+    "no_keys",
+];
+
+const COMMAND_ANSWERS: [u16; 8] = [200, 202, 401, 404, 409, 422, 429, 503];
 
 const ROUTES: [(&str, &str, &[u16]); 15] = [
     (
         "/v1/orders",
         "POST",
-        &[202, 400, 409, 413, 415, 422, 429, 503],
+        &[202, 400, 401, 403, 409, 413, 415, 422, 429, 503],
     ),
-    ("/v1/orders", "GET", &[200, 404, 422, 503]),
-    ("/v1/orders/{order_id}", "GET", &[200, 304, 404, 503]),
+    ("/v1/orders", "GET", &[200, 401, 404, 422, 429, 503]),
+    (
+        "/v1/orders/{order_id}",
+        "GET",
+        &[200, 304, 401, 404, 429, 503],
+    ),
     (
         "/v1/orders/{order_id}/changes",
         "GET",
@@ -51,15 +71,23 @@ const ROUTES: [(&str, &str, &[u16]); 15] = [
     ("/v1/orders/{order_id}/confirm", "POST", &COMMAND_ANSWERS),
     ("/v1/orders/{order_id}/cancel", "POST", &COMMAND_ANSWERS),
     ("/v1/orders/{order_id}/extend", "POST", &COMMAND_ANSWERS),
-    ("/v1/payments/unmatched", "GET", &[200, 401, 422, 503]),
+    (
+        "/v1/payments/unmatched",
+        "GET",
+        &[200, 401, 403, 422, 429, 503],
+    ),
     (
         "/v1/payments/unmatched/{id}/resolve",
         "POST",
         &[200, 401, 404, 422, 503],
     ),
-    ("/v1/inventory", "GET", &[200, 422, 503]),
-    ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 503]),
-    ("/v1/inventory/{sku}", "PUT", &[200, 201, 401, 422, 503]),
+    ("/v1/inventory", "GET", &[200, 422, 429, 503]),
+    ("/v1/inventory/{sku}", "GET", &[200, 404, 422, 429, 503]),
+    (
+        "/v1/inventory/{sku}",
+        "PUT",
+        &[200, 201, 401, 403, 422, 503],
+    ),
     ("/v1/inventory/{sku}", "PATCH", &[200, 401, 404, 422, 503]),
     (
         "/v1/inventory/{sku}/restock",
@@ -82,6 +110,9 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
         ("hotrow_connections_ended_total", "counter"),
         ("hotrow_orders_accepted_total", "counter"),
         ("hotrow_orders_refused_total", "counter"),
+        ("hotrow_tokens_refused_total", "counter"),
+        ("hotrow_jwks_age_seconds", "gauge"),
+        ("hotrow_rate_limited_total", "counter"),
         ("hotrow_envelope_orders", "histogram"),
         ("hotrow_publish_confirm_seconds", "histogram"),
         ("hotrow_queued_orders", "gauge"),
@@ -108,11 +139,28 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
     for reason in ["slow_head", "slow_reader"] {
         zero("hotrow_connections_ended_total", &[("reason", reason)]);
     }
+    for limit in [
+        "ip",
+        "ip_48",
+        "customer",
+        "global",
+        "reads",
+        "reads_48",
+        "logins",
+        "logins_48",
+    ] {
+        zero("hotrow_rate_limited_total", &[("limit", limit)]);
+    }
     zero("hotrow_envelope_orders_count", &[]);
     zero("hotrow_publish_confirm_seconds_count", &[]);
     for code in CODES {
         zero("hotrow_orders_refused_total", &[("code", code)]);
     }
+    // Also where no tokens are checked.
+    for reason in TOKENS_REFUSED {
+        zero("hotrow_tokens_refused_total", &[("reason", reason)]);
+    }
+    zero("hotrow_jwks_age_seconds", &[]);
     // Also where Stripe is not set up.
     for outcome in STRIPE_OUTCOMES {
         zero("hotrow_stripe_events_total", &[("outcome", outcome)]);

@@ -15,6 +15,7 @@ use super::{PARTITIONS, SOON, ingest, place, worker};
 const ENDED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it makes every mistake there is")]
 async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
     let place = Place::new().await?;
     let wrong = Settings::ingest(&place)
@@ -33,7 +34,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("RATE_LIMIT_IP", "many")
         .set("RATE_LIMIT_CUSTOMER", "0/s")
         .set("RATE_LIMIT_GLOBAL", "10/day")
+        .set("RATE_LIMIT_READS", "1/h burst 1000")
         .set("RATE_LIMIT_CUSTOMERS", "10/s")
+        .set("RATE_LIMIT_LOGINS", "seldom")
         .set("QUEUED_ORDERS_MAX", "-1")
         .set("ENVELOPE_ORDERS_MAX", "0")
         .set("LOG_SAMPLE", "-1")
@@ -41,6 +44,9 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         .set("SHUTDOWN_GRACE", "fifteen")
         .set("LOG_FORMAT", "xml")
         .set("ADMIN_TOKEN", "two words")
+        .set("ADMIN_TOKEN_PREVIOUS", "less-than-16")
+        .set("AUTH_JWKS", "ftp://id.example/keys")
+        .set("AUTH_ISSUERS", "https://id.example")
         .set("STRIPE_WEBHOOK_SECRET", "sk_live_which_signs_nothing")
         .set("STRIPE_WEBHOOK_SECRET_PREVIOUS", "whsec_of_the_year_before")
         .set("STRIPE_LIVEMODE", "test");
@@ -60,14 +66,19 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
         "RATE_LIMIT_IP",
         "RATE_LIMIT_CUSTOMER:",
         "RATE_LIMIT_GLOBAL",
+        "RATE_LIMIT_READS: must let a burst be whole again within 30 days",
         "RATE_LIMIT_CUSTOMERS is not a setting",
+        "RATE_LIMIT_LOGINS",
         "QUEUED_ORDERS_MAX",
         "ENVELOPE_ORDERS_MAX",
         "LOG_SAMPLE",
         "DATABASE_CONNECTIONS",
         "SHUTDOWN_GRACE",
         "LOG_FORMAT",
-        "ADMIN_TOKEN",
+        "ADMIN_TOKEN:",
+        "ADMIN_TOKEN_PREVIOUS:",
+        "AUTH_JWKS:",
+        "AUTH_ISSUERS is not a setting",
         "STRIPE_WEBHOOK_SECRET_PREVIOUS is not a setting",
         "STRIPE_WEBHOOK_SECRET:",
         "STRIPE_LIVEMODE",
@@ -82,6 +93,8 @@ async fn one_start_names_all_mistakes() -> anyhow::Result<()> {
     for secret in [
         "too short",
         "two words",
+        "less-than-16",
+        "ftp://",
         "http://localhost",
         "sk_live",
         "whsec_of",
@@ -405,12 +418,15 @@ async fn an_address_in_use_is_named_with_its_setting() -> anyhow::Result<()> {
 #[tokio::test]
 async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
     let place = Place::new().await?;
+    let secret_of_both = [
+        "DATABASE_URL",
+        "AMQP_URL",
+        "ORDER_ID_SECRET",
+        "ORDER_ID_SECRET_PREVIOUS",
+    ];
+    let secret_of_ingest = ["ADMIN_TOKEN", "STRIPE_WEBHOOK_SECRET"];
     let both = [
-        ("DATABASE_URL", ""),
-        ("AMQP_URL", ""),
         ("PARTITIONS", "16"),
-        ("ORDER_ID_SECRET", ""),
-        ("ORDER_ID_SECRET_PREVIOUS", ""),
         ("DATABASE_CONNECTIONS", "20"),
         ("SHUTDOWN_GRACE", "15s"),
         ("LOG_FORMAT", "json"),
@@ -419,8 +435,6 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
     let ingest = [
         ("LISTEN_ADDR", "127.0.0.1:8080"),
         ("METRICS_ADDR", "127.0.0.1:9464"),
-        ("ADMIN_TOKEN", ""),
-        ("STRIPE_WEBHOOK_SECRET", ""),
         ("STRIPE_LIVEMODE", "true"),
         ("CORS_ORIGINS", ""),
         ("TRUSTED_PROXIES", ""),
@@ -428,7 +442,8 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("CONNECTIONS_PER_ADDRESS_MAX", "5000"),
         ("RATE_LIMIT_IP", "100/s burst 200"),
         ("RATE_LIMIT_CUSTOMER", "10/s burst 20"),
-        ("RATE_LIMIT_GLOBAL", "off"),
+        ("RATE_LIMIT_GLOBAL", "100000/s burst 200000"),
+        ("RATE_LIMIT_READS", "1000/s burst 5000"),
         ("QUEUED_ORDERS_MAX", "1000000"),
         ("ENVELOPE_ORDERS_MAX", "512"),
         ("LOG_SAMPLE", "100"),
@@ -454,16 +469,27 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         .fold(settings, Settings::unset)
     };
     let processes = [
-        (all(Settings::ingest(&place)), &ingest[..]),
-        (all(Settings::worker(&place)), &worker[..]),
+        (
+            all(Settings::ingest(&place)),
+            &ingest[..],
+            &secret_of_ingest[..],
+        ),
+        (all(Settings::worker(&place)), &worker[..], &[]),
     ];
-    for (settings, own) in processes {
+    for (settings, own, own_secrets) in processes {
         let output = settings.run(&["--help"]).await?;
         assert!(output.status.success());
         let help = String::from_utf8(output.stdout)?;
         assert!(help.contains("RUST_LOG"), "{help}");
+        let flag = |variable: &str| format!("--{} ", variable.to_lowercase().replace('_', "-"));
+        for secret in secret_of_both.iter().chain(own_secrets) {
+            let variables = format!("[env: {secret} or {secret}_FILE]");
+            assert!(help.contains(&variables), "{secret}: {help}");
+            // Everybody on the machine could read it there.
+            assert!(!help.contains(&flag(secret)), "{secret}: {help}");
+        }
         for (variable, default) in both.iter().chain(own) {
-            let flag = format!("--{} ", variable.to_lowercase().replace('_', "-"));
+            let flag = flag(variable);
             let start = help.find(&flag);
             let start = start.unwrap_or_else(|| panic!("no {flag}in {help}"));
             let entry = help[start + 2..]
@@ -488,7 +514,7 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
 }
 
 /// Starts a process that must not run, and gives what it says.
-async fn refused(settings: &Settings) -> anyhow::Result<String> {
+pub(super) async fn refused(settings: &Settings) -> anyhow::Result<String> {
     let mut process = settings.spawn().await?;
     let ended = process.ended(ENDED_WITHIN).await?;
     // What it wrote last may still be on its way.

@@ -19,10 +19,10 @@ use axum::{
 use futures_util::StreamExt;
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};
 use standardwebhooks::Webhook;
 use tokio::{net::TcpListener, sync::watch};
-use tokio_rustls::TlsAcceptor;
+
+use crate::localhost;
 
 /// More than anybody should read of an answer.
 const BIG: usize = 10 * 1024 * 1024;
@@ -92,14 +92,7 @@ impl Receiver {
     /// The same behind TLS, and the certificate that vouches for `localhost`, as PEM.
     pub async fn start_tls() -> anyhow::Result<(Self, String)> {
         let receiver = Self::start().await?;
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
-        let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
-        let ring = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(ring)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key.into())?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (acceptor, certificate) = localhost::tls()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let router = Router::new()
@@ -121,7 +114,7 @@ impl Receiver {
             }
         });
         let state = receiver.state;
-        Ok((Self { address, state }, certified.cert.pem()))
+        Ok((Self { address, state }, certificate))
     }
 
     /// Where a path of it is.

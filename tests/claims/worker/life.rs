@@ -77,6 +77,11 @@ impl Shop {
             .iter()
             .map(|(order, ask)| change(order, ask.clone(), now_ms))
             .collect();
+        self.command(&commands).await
+    }
+
+    /// Queues commands of one partition as one envelope.
+    async fn command(&self, commands: &[Command]) -> anyhow::Result<()> {
         let partition = commands[0].partition(self.partition_count());
         let encoded: Vec<_> = commands.iter().map(Command::encode).collect();
         self.publish_bytes(partition, &envelope::seal(&encoded))
@@ -190,6 +195,43 @@ async fn a_change_that_comes_twice_changes_once() -> anyhow::Result<()> {
     assert_eq!(shop.now(&gone).await?.stands(), ("cancelled", 2));
     assert_eq!(shop.shelf("hot").await?, (2, 0));
     shop.books(&[paid, gone]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_of_somebody_who_may_not_changes_nothing_although_a_door_let_it_in()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock_held("hot", 3, 600).await?;
+    let worker = shop.worker().start().await?;
+    let order = shop.order("c", &[("hot", 1)]);
+    shop.publish(std::slice::from_ref(&order)).await?;
+    shop.becomes(&order, "reserved", 1).await?;
+    let extend = Ask::Extend(Extension { seconds: 3_600 });
+    let forbidden = [
+        (cancel(true), Role::Customer, "d"),
+        (extend, Role::Customer, "c"),
+        (pay("pi_1"), Role::Customer, "c"),
+        (pay("pi_2"), Role::Support, "c"),
+        (Ask::Expire(Expiry {}), Role::Admin, "admin-token"),
+    ];
+    let commands = forbidden.map(|(ask, role, name)| {
+        let mut command = change(&order, ask, Utc::now().timestamp_millis());
+        if let Command::Change(change) = &mut command {
+            change.by = Actor {
+                role,
+                name: Some(name.to_owned()),
+            };
+        }
+        command
+    });
+    shop.command(&commands).await?;
+    let name = "hotrow_order_changes_total";
+    counts(&worker, name, &[("answer", "conflict")], 5).await?;
+    assert_eq!(shop.now(&order).await?.stands(), ("reserved", 1));
+    assert_eq!(shop.shelf("hot").await?, (2, 1));
+    assert!(shop.unmatched().await?.is_empty());
+    shop.books(&[order]).await?;
     Ok(())
 }
 

@@ -120,7 +120,14 @@ impl Settings {
     /// The same without any rate limit.
     #[must_use]
     pub fn unlimited(self) -> Self {
-        ["RATE_LIMIT_IP", "RATE_LIMIT_CUSTOMER", "RATE_LIMIT_GLOBAL"]
+        let limits = [
+            "RATE_LIMIT_IP",
+            "RATE_LIMIT_CUSTOMER",
+            "RATE_LIMIT_GLOBAL",
+            "RATE_LIMIT_READS",
+            "RATE_LIMIT_LOGINS",
+        ];
+        limits
             .into_iter()
             .fold(self, |settings, limit| settings.set(limit, "off"))
     }

@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 use hotrow_shared::{
     change::{Actor, Ask, Role},
     request_id::RequestId,
+    settings::Rotating,
 };
 use tokio::sync::Semaphore;
 
@@ -38,7 +39,7 @@ const NOTE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Follows what Stripe tells.
 pub(crate) struct StripeDesk {
-    secret: SigningSecret,
+    secret: Rotating<String>,
     /// Whether live events count, and not those of test mode.
     is_live: bool,
     changes: Arc<ChangesDesk>,
@@ -100,7 +101,7 @@ impl StripeDesk {
         metrics: StripeMetrics,
     ) -> Self {
         Self {
-            secret: SigningSecret::new(&settings.webhook_secret),
+            secret: settings.webhook_secret.clone(),
             is_live: settings.is_live,
             changes,
             outbox,
@@ -111,7 +112,7 @@ impl StripeDesk {
 
     /// Reads a signed event.
     fn read(&self, signature: &Signature<'_>, body: &[u8]) -> Result<Meaning, Refused> {
-        self.secret.verify(signature, body)?;
+        SigningSecret::new(&self.secret.current()).verify(signature, body)?;
         let meaning = event::read(body, self.is_live);
         if let Err(why) = meaning {
             // Stripe signed it, so a payment may be in it.

@@ -1,9 +1,12 @@
 //! What is believed, and what is told where no worker runs.
 
+use std::fs;
+
 use chrono::{TimeDelta, Utc};
 use futures_util::future::try_join_all;
 use hotrow_shared::id::IdMint;
 use hotrow_tests::{processes::ORDER_ID_SECRET, wait};
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -291,4 +294,33 @@ async fn an_event_may_be_large_and_a_crowd_of_large_bodies_keeps_no_small_one_ou
         (answer.status == 200).then_some(())
     })
     .await
+}
+
+#[tokio::test]
+async fn a_sighup_replaces_the_secret_that_events_are_signed_with() -> anyhow::Result<()> {
+    const NEXT: &str = "whsec_that_stripe_shows_after_it_was_rolled";
+    let place = place().await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("secret");
+    fs::write(&path, format!("{SECRET}\n"))?;
+    let ingest = crate::http::ingest(&place)
+        .set("STRIPE_WEBHOOK_SECRET_FILE", path.to_string_lossy())
+        .start()
+        .await?;
+    let signed_with = async |secret: &str| {
+        let body = event("payment_intent.created", &intent("none", "pi_1")).to_string();
+        let signature = format!("t={0},v1={1}", now(), v1(secret, now(), &body));
+        deliver(&ingest, &signature, &body).await
+    };
+    assert_done(&signed_with(SECRET).await?, "ignored");
+    fs::write(&path, format!("{NEXT}\n"))?;
+    assert_refused(&signed_with(NEXT).await?, 400, "malformed");
+    ingest.signal(Signal::SIGHUP)?;
+    wait::until("the next secret to count", SOON, async || {
+        let answer = signed_with(NEXT).await.ok()?;
+        (answer.status == 200).then_some(())
+    })
+    .await?;
+    assert_refused(&signed_with(SECRET).await?, 400, "malformed");
+    Ok(())
 }

@@ -15,6 +15,10 @@ use crate::standing::{Goods, Standing};
 /// Decides what is asked of an order, and notes how it stands from then on.
 pub(super) fn decide(change: &Change, books: &mut Books<'_, '_>, shelf: &mut Shelf<'_>) -> Verdict {
     let id = change.order_id;
+    // The door judged this, too, by what it knew then.
+    if !is_allowed(change, books.standings.get(&id)) {
+        return Verdict::Conflict;
+    }
     if let Ask::Confirm(payment) = &change.ask {
         let name = (id, payment.reference.clone());
         if books.unmatched.contains(&name) {
@@ -36,6 +40,19 @@ pub(super) fn decide(change: &Change, books: &mut Books<'_, '_>, shelf: &mut She
         _ => {}
     }
     verdict
+}
+
+/// Whether whoever asks may ask this of the order at all. A customer may only give up its own.
+fn is_allowed(change: &Change, standing: Option<&Standing>) -> bool {
+    let by = &change.by;
+    match (&change.ask, by.role) {
+        (Ask::Expire(_), role) => role == Role::System,
+        (Ask::Cancel(_), Role::Customer) => {
+            standing.is_some_and(|order| by.name.as_ref() == Some(&order.customer_id))
+        }
+        (Ask::Cancel(_) | Ask::Extend(_), Role::Support) => true,
+        (_, role) => matches!(role, Role::Shop | Role::Admin),
+    }
 }
 
 fn ask(
@@ -82,7 +99,7 @@ fn confirm(
         Status::Expired if !is_there(&standing.goods, shelf) => {
             return Verdict::Unmatched(Why::Expired);
         }
-        Status::Expired if !is_allowed(standing, shelf) => {
+        Status::Expired if !is_within_limits(standing, shelf) => {
             return Verdict::Unmatched(Why::LimitReached);
         }
         Status::Expired => {
@@ -189,7 +206,7 @@ fn is_there(goods: &[Goods], shelf: &Shelf<'_>) -> bool {
 }
 
 /// Whether the customer may have the goods again.
-fn is_allowed(standing: &Standing, shelf: &Shelf<'_>) -> bool {
+fn is_within_limits(standing: &Standing, shelf: &Shelf<'_>) -> bool {
     let is_allowed = |goods: &Goods| {
         let line = shelf.line(&goods.sku);
         line.is_some_and(|line| line.allows(&standing.customer_id, goods.quantity))

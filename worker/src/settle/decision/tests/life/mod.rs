@@ -65,18 +65,14 @@ fn change(step: &Step, now: DateTime<Utc>) -> Change {
         What::Extend { seconds } => Ask::Extend(Extension { seconds }),
         What::Place | What::Expire => Ask::Expire(Expiry {}),
     };
-    let is_customer = matches!(
-        step.what,
+    let role = match step.what {
         What::Cancel {
-            is_customer: true,
-            ..
-        }
-    );
-    let role = if is_customer {
-        Role::Customer
-    } else {
-        Role::Shop
+            is_customer: true, ..
+        } => Role::Customer,
+        What::Place | What::Expire => Role::System,
+        _ => Role::Shop,
     };
+    let name = (role == Role::Customer).then(|| order.customer_id.as_str().to_owned());
     Change {
         order_id: order.id,
         skus: order
@@ -86,7 +82,7 @@ fn change(step: &Step, now: DateTime<Utc>) -> Change {
             .map(|item| item.sku.clone())
             .collect(),
         accepted_ms: now.timestamp_millis(),
-        by: Actor { role, name: None },
+        by: Actor { role, name },
         request_id: None,
         ticket: None,
         ask,
@@ -217,6 +213,101 @@ proptest! {
             }
         }
     }
+}
+
+/// What comes of something that is asked of order 0, which is reserved, by somebody. A verdict without a change moves no
+/// stock.
+fn asked(what: What, role: Role, name: Option<&str>) -> Verdict {
+    let mut tables = Tables::of([5, 5], None);
+    let at = DateTime::from_timestamp(START_MS / 1_000, 0).expect("a time");
+    let step = |what| Step {
+        order: 0,
+        what,
+        seconds: 0,
+        is_last: false,
+    };
+    assert_eq!(
+        tables.settle(&[step(What::Place)], at),
+        [Came::To(Status::Reserved, 1)]
+    );
+    // Its hold is over by then.
+    let at = at + TimeDelta::seconds(100);
+    let mut change = change(&step(what), at);
+    change.by = Actor {
+        role,
+        name: name.map(str::to_owned),
+    };
+    let stock = tables.stock.clone();
+    let books = Books {
+        known: &tables.known,
+        replayed: &HashMap::new(),
+        standings: tables.standings.clone(),
+        unmatched: HashSet::new(),
+        counts: Counts::new(),
+        stock: &stock,
+        at,
+        grace: Some(TimeDelta::seconds(GRACE_SECONDS)),
+    };
+    let Decision {
+        mut verdicts,
+        moved,
+        ..
+    } = decide(&[Candidate::Change(&change)], books);
+    let verdict = verdicts.pop().expect("a verdict");
+    assert!(moved.is_empty() || matches!(verdict, Verdict::Changed(..)));
+    verdict
+}
+
+#[test]
+fn a_role_that_may_not_changes_nothing_whatever_a_door_let_in() {
+    let confirm = What::Confirm {
+        reference: 1,
+        amount: Amount::Unsaid,
+    };
+    let cancel = What::Cancel {
+        is_customer: false,
+        restock: true,
+    };
+    let extend = What::Extend { seconds: 120 };
+    let (shop, staff) = (
+        &[Role::Shop, Role::Admin][..],
+        &[Role::Support, Role::Shop, Role::Admin][..],
+    );
+    for (what, allowed) in [
+        (confirm, shop),
+        (cancel, staff),
+        (extend, staff),
+        (What::Expire, &[Role::System][..]),
+    ] {
+        let all = [
+            Role::Customer,
+            Role::Support,
+            Role::Shop,
+            Role::Admin,
+            Role::System,
+        ];
+        for role in all {
+            let verdict = asked(what, role, Some("somebody"));
+            let is_changed = matches!(verdict, Verdict::Changed(..));
+            assert_eq!(is_changed, allowed.contains(&role), "{what:?} by {role:?}");
+            if !is_changed {
+                assert!(matches!(verdict, Verdict::Conflict), "{what:?} by {role:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_customer_gives_up_its_own_order_alone() {
+    let cancel = What::Cancel {
+        is_customer: true,
+        restock: true,
+    };
+    let is_cancelled =
+        |name: Option<&str>| matches!(asked(cancel, Role::Customer, name), Verdict::Changed(..));
+    assert!(is_cancelled(Some("c")));
+    assert!(!is_cancelled(Some("c-2")));
+    assert!(!is_cancelled(None));
 }
 
 #[test]

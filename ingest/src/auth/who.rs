@@ -1,0 +1,79 @@
+//! Who may call a route: one row of the table of roles.
+
+use hotrow_shared::change::Role;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Who {
+    /// Everybody, with a token or without. A token that is sent is checked all the same.
+    Anybody,
+    /// Callers whose token has one of these roles.
+    Roles {
+        roles: &'static [Role],
+        /// Whether callers without a token may, too, in a shop that checks none.
+        open: bool,
+    },
+}
+
+impl Who {
+    /// Places orders. Support helps with orders that others placed.
+    pub(crate) const BUYERS: Self = Self::Roles {
+        roles: &[Role::Customer, Role::Shop, Role::Admin],
+        open: true,
+    };
+    /// Reads orders; a customer its own.
+    pub(crate) const READERS: Self = Self::Roles {
+        roles: &[Role::Customer, Role::Support, Role::Shop, Role::Admin],
+        open: true,
+    };
+    /// Reads the history of orders and cancels them; a customer its own.
+    pub(crate) const PARTIES: Self = Self::Roles {
+        roles: &[Role::Customer, Role::Support, Role::Shop, Role::Admin],
+        open: false,
+    };
+    /// Whoever works for the shop.
+    pub(crate) const STAFF: Self = Self::Roles {
+        roles: &[Role::Support, Role::Shop, Role::Admin],
+        open: false,
+    };
+    /// The shop's programs.
+    pub(crate) const SHOP: Self = Self::Roles {
+        roles: &[Role::Shop, Role::Admin],
+        open: false,
+    };
+    /// Administrators.
+    pub(crate) const ADMINS: Self = Self::Roles {
+        roles: &[Role::Admin],
+        open: false,
+    };
+
+    /// Returns whether a caller with this role may.
+    #[must_use]
+    pub(super) fn admits(self, role: Role) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Roles { roles, .. } => roles.contains(&role),
+        }
+    }
+
+    /// Returns whether a caller without a token may. An open shop is one that checks no tokens.
+    #[must_use]
+    pub(super) fn admits_unknown(self, is_open_shop: bool) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Roles { open, .. } => open && is_open_shop,
+        }
+    }
+
+    /// The statuses that the gate answers in place of the route.
+    #[must_use]
+    pub(crate) fn refusals(self) -> &'static [u16] {
+        match self {
+            Self::Roles { roles, .. } if roles.len() < Self::ROLES => &[401, 403, 429, 503],
+            Self::Anybody | Self::Roles { .. } => &[401, 429, 503],
+        }
+    }
+
+    /// How many roles a token can have.
+    const ROLES: usize = 4;
+}
