@@ -121,6 +121,7 @@ async fn work(
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
+        &common.seals,
         common.plan.partitions,
         orders_max,
         &backlog,

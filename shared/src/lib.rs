@@ -21,6 +21,7 @@ pub mod panics;
 pub mod publish;
 pub mod request_id;
 pub mod retry;
+pub mod seal;
 pub mod sealed;
 pub mod secret;
 pub mod settings;

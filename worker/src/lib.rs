@@ -21,6 +21,7 @@ mod fitness;
 mod metrics;
 mod ownership;
 mod partition;
+mod seals;
 pub mod settings;
 mod settle;
 mod standing;
@@ -46,10 +47,12 @@ use crate::{
     announce::Announcer,
     batch::{BatchMetrics, Turns},
     dead_letters::DeadLetters,
+    deliveries::Opener,
     events::{Publisher, Sender, Sweep},
     expiry::Expiry,
     ownership::Ownership,
     partition::Workshop,
+    seals::Seals,
     settings::Settings,
     settle::Settler,
 };
@@ -102,11 +105,23 @@ pub async fn run(
         settings.batch.orders_max,
         settings.events,
     );
+    let seals = Seals::new(settings);
+    if !settings.require_sealed && !common.development {
+        tracing::warn!(
+            "REQUIRE_SEALED=false: whoever can publish to the broker can have orders settled; set it to true once all ingest processes seal"
+        );
+    }
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
+        opener: Arc::new(Opener::new(seals)),
         pool: pool.clone(),
         settler,
-        dead_letters: DeadLetters::new(publishing.clone(), pool.clone(), settings.source_if_told()),
+        dead_letters: DeadLetters::new(
+            publishing.clone(),
+            pool.clone(),
+            common.seals.clone(),
+            settings.source_if_told(),
+        ),
         announcer,
         publisher,
         limits: settings.batch,
@@ -129,6 +144,7 @@ pub async fn run(
     let expiry = Expiry::new(
         Arc::clone(&publishing),
         &common.database,
+        common.seals.clone(),
         common.plan.partitions,
         settings.hold_grace,
     );

@@ -75,7 +75,8 @@ pub struct Replay {
 pub enum DeadLetterAction {
     /// Show dead letters, one JSON object a line, and leave them where they are
     List(Selection),
-    /// Send dead letters back to their queue, to be settled as if they came in now
+    /// Send dead letters back to their queue, to be settled as if they came in now. `--all` leaves those whose seal
+    /// is wrong or missing: whoever names them by `--order-id` or `--reason` vouches for what they say
     Replay(Selection),
     /// Remove dead letters; their orders stay `failed`
     Discard(Selection),
@@ -87,7 +88,7 @@ pub struct Selection {
     /// Only the dead letter of this order
     #[arg(long, value_name = "ORDER_ID")]
     pub order_id: Option<String>,
-    /// Only dead letters of this reason: malformed, refused or `delivery_limit`
+    /// Only dead letters of this reason: malformed, refused, unsealed, `wrong_seal` or `delivery_limit`
     #[arg(long)]
     pub reason: Option<String>,
     /// Every dead letter; replay and discard need this or another selection
@@ -128,6 +129,17 @@ pub struct SettingsArgs {
     #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
     hold_grace: String,
 
+    /// `true` sends envelopes without a seal to the dead letters, as it does with a wrong seal in any case. To be set
+    /// once every ingest process of the installation seals: from the upgrade on, or at once in a new installation
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "false",
+        value_name = "BOOLEAN"
+    )]
+    require_sealed: String,
+
     /// `true` tells of rejected orders, too. In a sale they are many times as many as all others
     #[arg(
         long,
@@ -165,6 +177,8 @@ pub struct Settings {
     pub retention_days: u64,
     /// How long after its end a hold expires.
     pub hold_grace: TimeDelta,
+    /// Whether envelopes without a seal are refused.
+    pub require_sealed: bool,
     /// What is told of by events, unless they are off.
     pub events: Option<Telling>,
 }
@@ -211,6 +225,7 @@ impl SettingsArgs {
         {
             problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
         }
+        let require_sealed = problems.switch("REQUIRE_SEALED", &self.require_sealed);
         let rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
         let settings = || {
             let common = common?;
@@ -228,6 +243,7 @@ impl SettingsArgs {
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,
+                require_sealed: require_sealed?,
                 hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
             })
         };

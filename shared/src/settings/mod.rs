@@ -15,6 +15,7 @@ pub use self::problems::Problems;
 use crate::{
     addresses::{Brokers, DatabaseUrl},
     id::IdMint,
+    seal::SealKeys,
     sealed::SealingKeys,
     telemetry::LogFormat,
     topology::{Plan, StreamLimits},
@@ -47,7 +48,7 @@ pub struct CommonArgs {
     #[arg(long, env, global = true, default_value = "16", value_name = "COUNT")]
     partitions: String,
 
-    /// Secret that signs order ids, at least 16 characters, the same in every process. Required
+    /// Secret that signs order ids and seals envelopes, at least 16 characters, the same in every process. Required
     #[arg(
         long,
         env,
@@ -57,7 +58,7 @@ pub struct CommonArgs {
     )]
     order_id_secret: Option<String>,
 
-    /// A second secret whose ids are still recognised. To rotate: first give every process the new secret here,
+    /// A second secret whose ids and seals are still recognised. To rotate: first give every process the new secret here,
     /// then swap the two, and drop the old one
     /// when no order that it signed is asked for any more, at the latest after `RETENTION_DAYS`
     #[arg(
@@ -144,6 +145,8 @@ pub struct Common {
     pub plan: Plan,
     /// Signs and recognises order ids.
     pub mint: IdMint,
+    /// Seal envelopes.
+    pub seals: SealKeys,
     /// Encrypt the secrets that have to be read again.
     pub sealing: SealingKeys,
     /// The name of the installation in its events.
@@ -198,7 +201,11 @@ impl CommonArgs {
         let shutdown_grace = problems.duration("SHUTDOWN_GRACE", &self.shutdown_grace);
         let log_format = problems.read("LOG_FORMAT", &self.log_format);
         let development = problems.switch("DEVELOPMENT", &self.development);
-        let (mint, sealing) = keys?;
+        let Keys {
+            mint,
+            seals,
+            sealing,
+        } = keys?;
         Some(Common {
             database: database?.0,
             amqp: amqp?,
@@ -207,6 +214,7 @@ impl CommonArgs {
                 events: has_events?.then_some(stream_limits?),
             },
             mint,
+            seals,
             sealing,
             events_source: source?.0,
             webhook_networks: AllowedNetworks::new(networks),
@@ -254,7 +262,7 @@ impl CommonArgs {
     }
 
     /// What is derived from the secrets.
-    fn keys(&self, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
+    fn keys(&self, problems: &mut Problems) -> Option<Keys> {
         let current =
             problems.require::<String>("ORDER_ID_SECRET", self.order_id_secret.as_deref());
         let previous = self
@@ -276,9 +284,19 @@ impl CommonArgs {
             problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
         }
         let current = current?;
-        let sealing = SealingKeys::new(&current, previous);
-        Some((IdMint::new(&current, previous), sealing))
+        Some(Keys {
+            mint: IdMint::new(&current, previous),
+            seals: SealKeys::new(&current, previous),
+            sealing: SealingKeys::new(&current, previous),
+        })
     }
+}
+
+/// What is derived from `ORDER_ID_SECRET` and the one before.
+struct Keys {
+    mint: IdMint,
+    seals: SealKeys,
+    sealing: SealingKeys,
 }
 
 /// The longest name of an installation, in characters.

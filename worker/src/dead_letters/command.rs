@@ -6,11 +6,12 @@ use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
     database,
-    envelope::{self, Command, Opened},
+    envelope::{self, Command, Fault, Opened},
     id::OrderId,
     publish,
     request_id::RequestId,
-    topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
+    seal::Seal,
+    topology::{self, DEAD_QUEUE},
 };
 use lapin::{
     Channel,
@@ -26,6 +27,7 @@ use uuid::Uuid;
 use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER, failed};
 use crate::{
     deliveries,
+    seals::Seals,
     settings::{DeadLetterAction, Selection, Settings},
     store::{StoreError, orders},
 };
@@ -41,6 +43,7 @@ struct Listed<'a> {
     reason: &'a str,
     detail: &'a str,
     partition: Option<u16>,
+    seal: &'static str,
     order_ids: &'a [OrderId],
     request_ids: &'a [RequestId],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,9 @@ struct Letter {
     reason: String,
     detail: String,
     partition: Option<u16>,
+    seal: Seal,
+    /// A worker would settle what it says.
+    is_believed: bool,
     order_ids: Vec<OrderId>,
     request_ids: Vec<RequestId>,
     opened: Opened,
@@ -65,6 +71,14 @@ struct Meant {
     reason: Option<String>,
     /// Whether the person said which letters are meant.
     is_clear: bool,
+}
+
+/// What became of a letter.
+enum Dealt {
+    /// It goes off the queue.
+    Done,
+    /// It stays, because nobody vouches for it.
+    Doubted,
 }
 
 impl Meant {
@@ -91,6 +105,11 @@ impl Meant {
             reason: selection.reason.clone(),
             is_clear: selection.all || selection.order_id.is_some() || selection.reason.is_some(),
         })
+    }
+
+    /// Whether the person named letters, and so vouches for what they say.
+    fn vouches(&self) -> bool {
+        self.order.is_some() || self.reason.is_some()
     }
 }
 
@@ -121,18 +140,27 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
     let desk = Desk {
         pool,
         broker,
+        seals: Seals::new(settings),
         partitions: common.plan.partitions,
         source: settings.source_if_told(),
     };
     match action {
         DeadLetterAction::List(_) => desk.list(meant).await,
         DeadLetterAction::Replay(_) => {
-            desk.each(meant, "replayed", async |letter| desk.replay(letter).await)
-                .await
+            let replay = async |letter: &Letter| {
+                if letter.is_believed || meant.vouches() {
+                    desk.replay(letter).await?;
+                    Ok(Dealt::Done)
+                } else {
+                    Ok(Dealt::Doubted)
+                }
+            };
+            desk.each(meant, "replayed", replay).await
         }
         DeadLetterAction::Discard(_) => {
             desk.each(meant, "discarded", async |letter| {
-                desk.discard(letter).await
+                desk.discard(letter).await?;
+                Ok(Dealt::Done)
             })
             .await
         }
@@ -142,6 +170,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
 struct Desk {
     pool: PgPool,
     broker: Broker,
+    seals: Seals,
     partitions: u16,
     /// The name of the installation in its events, if there are any.
     source: Option<String>,
@@ -152,7 +181,7 @@ impl Desk {
     async fn list(&self, meant: &Meant) -> anyhow::Result<()> {
         let mut count = 0;
         let mut out = std::io::stdout().lock();
-        let mut pile = Pile::on(self.broker.channel().await?);
+        let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
         while let Some(letter) = pile.next().await? {
             if letter.is_meant(meant) {
                 serde_json::to_writer(&mut out, &letter.listed())?;
@@ -170,25 +199,31 @@ impl Desk {
         &self,
         meant: &Meant,
         done: &str,
-        deal: impl AsyncFn(&Letter) -> anyhow::Result<()>,
+        deal: impl AsyncFn(&Letter) -> anyhow::Result<Dealt>,
     ) -> anyhow::Result<()> {
-        let mut pile = Pile::on(self.broker.channel().await?);
-        let mut count = 0;
+        let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
+        let (mut count, mut doubted) = (0, 0);
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(meant) {
-                deal(&letter).await?;
-                letter
-                    .delivery
-                    .acker
-                    .ack(BasicAckOptions::default())
-                    .await?;
-                count += 1;
+            if !letter.is_meant(meant) {
+                continue;
             }
+            if let Dealt::Doubted = deal(&letter).await? {
+                doubted += 1;
+                continue;
+            }
+            let acked = letter.delivery.acker.ack(BasicAckOptions::default());
+            acked.await?;
+            count += 1;
         }
         // An acknowledgement is on its way when the channel says good-bye in order.
         pile.channel.close(200, "done".into()).await?;
         self.broker.close().await;
         println!("{done}: {count}");
+        ensure!(
+            doubted == 0,
+            "{doubted} left where they are: their seal is wrong or missing. Look at them with `list`; if you know who \
+             wrote them, replay them by --order-id or --reason"
+        );
         say_if_none(count);
         // A script that names an order must not take silence for success.
         ensure!(
@@ -201,7 +236,7 @@ impl Desk {
     /// Publishes a letter again, as if its orders came in now. They read `queued` from here on.
     ///
     /// Each order goes to the queue that its items have today. What is not an order goes to where it
-    /// came from: a newer worker may be able to read it.
+    /// came from: a newer worker may be able to read it. All of it is sealed anew.
     async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
         let Opened {
             commands,
@@ -213,7 +248,7 @@ impl Desk {
                 orders::mark_replayed(&self.pool, order.id.uuid()).await?;
             }
             let partition = command.partition(self.partitions);
-            send(&channel, partition, &command.seal_alone()).await?;
+            self.send(&channel, partition, &command.alone()).await?;
         }
         let partition = letter
             .partition
@@ -221,14 +256,29 @@ impl Desk {
         for piece in unreadable {
             let partition = partition
                 .context("a dead letter does not say which partition it came from: discard it")?;
-            send(&channel, partition, &piece.body).await?;
+            self.send(&channel, partition, &piece.body).await?;
         }
         channel.close(200, "replayed".into()).await?;
         Ok(())
     }
 
+    async fn send(
+        &self,
+        channel: &Channel,
+        partition: u16,
+        body: &[u8],
+    ) -> Result<(), publish::PublishError> {
+        let key = topology::routing_key(partition);
+        publish::envelope(channel, &key, body, &self.seals.keys).await
+    }
+
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
+    ///
+    /// A letter that is not believed may name orders of others, and touches none.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
+        if !letter.is_believed {
+            return Ok(());
+        }
         for command in &letter.opened.commands {
             let Command::Place(order) = command else {
                 continue;
@@ -251,22 +301,19 @@ fn say_if_none(count: usize) {
     }
 }
 
-async fn send(channel: &Channel, partition: u16, body: &[u8]) -> Result<(), publish::PublishError> {
-    let key = topology::routing_key(partition);
-    publish::confirmed(channel, ORDERS_EXCHANGE, &key, body, FieldTable::default()).await
-}
-
 /// The dead letters that were there at the first look. A worker may put what is replayed straight back
 /// behind them: that is for the next time, or a replay would go on for ever.
-struct Pile {
+struct Pile<'a> {
     channel: Channel,
+    seals: &'a Seals,
     left: Option<u32>,
 }
 
-impl Pile {
-    fn on(channel: Channel) -> Self {
+impl<'a> Pile<'a> {
+    fn on(channel: Channel, seals: &'a Seals) -> Self {
         Self {
             channel,
+            seals,
             left: None,
         }
     }
@@ -281,21 +328,19 @@ impl Pile {
             .await?;
         Ok(message.map(|message| {
             self.left = Some(self.left.map_or(message.message_count, |left| left - 1));
-            Letter::read(message)
+            Letter::read(message, self.seals)
         }))
     }
 }
 
 impl Letter {
-    fn read(message: BasicGetMessage) -> Self {
+    fn read(message: BasicGetMessage, seals: &Seals) -> Self {
         let delivery = message.delivery;
         let headers = delivery.properties.headers().clone().unwrap_or_default();
         let opened = envelope::open(&delivery.data);
-        // What the worker buried says why; what the broker did has its standard headers.
-        let reason =
-            text(&headers, REASON_HEADER).or_else(|| text(&headers, "x-first-death-reason"));
-        let detail = text(&headers, DETAIL_HEADER)
-            .unwrap_or_else(|| "dead-lettered by the broker".to_owned());
+        let seal = seals.keys.check(&delivery.data, Some(&headers));
+        let fault = seals.fault(seal);
+        let (reason, detail) = why(&headers, fault);
         let partition = match headers.inner().get(PARTITION_HEADER) {
             Some(AMQPValue::LongInt(partition)) => u16::try_from(*partition).ok(),
             _ => text(&headers, "x-first-death-queue")
@@ -305,9 +350,11 @@ impl Letter {
         let request_ids = opened.commands.iter().filter_map(Command::request_id);
         Self {
             delivery,
-            reason: reason.unwrap_or_else(|| UNKNOWN.to_owned()),
+            reason,
             detail,
             partition,
+            seal,
+            is_believed: fault.is_none(),
             order_ids,
             request_ids: request_ids.cloned().collect(),
             opened,
@@ -326,6 +373,7 @@ impl Letter {
             reason: &self.reason,
             detail: &self.detail,
             partition: self.partition,
+            seal: self.seal.as_str(),
             order_ids: &self.order_ids,
             request_ids: &self.request_ids,
             text: body
@@ -333,6 +381,24 @@ impl Letter {
                 .then(|| String::from_utf8_lossy(&self.delivery.data).into_owned()),
             body,
         }
+    }
+}
+
+/// Why a letter is dead, and that in words.
+///
+/// What the worker buried says why; what the broker did has its standard headers. A letter that is not believed may
+/// say anything of itself, and somebody may have put it here without a worker.
+fn why(headers: &FieldTable, fault: Option<(Fault, &str)>) -> (String, String) {
+    let said = text(headers, REASON_HEADER).or_else(|| text(headers, "x-first-death-reason"));
+    let said = said.unwrap_or_else(|| UNKNOWN.to_owned());
+    let detail = text(headers, DETAIL_HEADER);
+    let detail = detail.unwrap_or_else(|| "dead-lettered by the broker".to_owned());
+    match fault.map(|(fault, words)| (DeadReason::of(fault).as_str(), words)) {
+        Some((reason, words)) if said != reason => {
+            let detail = format!("{words}. It says of itself: {said}: {detail}");
+            (reason.to_owned(), detail)
+        }
+        _ => (said, detail),
     }
 }
 

@@ -45,7 +45,9 @@ impl Stage {
             .set("CORS_ORIGINS", "*")
             .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
         let webhooks = Settings::webhooks(&place).set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
-        let worker = Settings::worker(&place).set("HOLD_GRACE", format!("{}s", GRACE.as_secs()));
+        let worker = Settings::worker(&place)
+            .set("HOLD_GRACE", format!("{}s", GRACE.as_secs()))
+            .set("REQUIRE_SEALED", "true");
         let (i1, i2, w1, w2, webhooks) = tokio::try_join!(
             ingest.start(),
             ingest.start(),
