@@ -33,7 +33,7 @@ use hotrow_shared::{
     clock_offset, database, secret,
     settings::Common,
     telemetry::Readiness,
-    topology::{self, Repairs},
+    topology::{self, Repairs, Rights},
 };
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
@@ -290,8 +290,11 @@ impl Servers {
         secret::require_secret(&common.database, &common.mint).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-        topology::ensure(&listening, &pools.changes, &common.plan).await?;
-        let repairs = Repairs::start(&listening, &pools.changes, common.plan, shutdown);
+        let rights = topology::ensure_or_find(&listening, &pools.changes, &common.plan).await?;
+        let repairs = match rights {
+            Rights::Declare => Repairs::start(&listening, &pools.changes, common.plan, shutdown),
+            Rights::Use => Repairs::by_others(),
+        };
         Ok(Self {
             pools,
             publishing,

@@ -76,6 +76,12 @@ pub(crate) fn is_missing(error: &lapin::Error) -> bool {
         if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
+/// Whether the broker says that the user may not do this.
+pub(crate) fn is_denied(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Failed(error) if matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
+}
+
 /// A connection for one purpose. Publishing and consuming want one each: a broker that blocks
 /// publishers stops reading the whole connection, acknowledgements included.
 pub struct Broker {

@@ -21,6 +21,7 @@ mod fitness;
 mod metrics;
 mod ownership;
 mod partition;
+pub mod roles;
 mod seals;
 pub mod settings;
 mod settle;
@@ -60,6 +61,9 @@ use crate::{
 /// What a worker needs to do its work.
 pub const NEEDS: [&str; 2] = ["database", "broker"];
 
+/// Connections of the owner of the tables: one looks after the days, and one makes a day that an order needs now.
+const OWNER_CONNECTIONS: u32 = 2;
+
 /// How long the last news may take to get away, and the last connections to be closed.
 const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
 
@@ -81,9 +85,7 @@ pub async fn run(
     );
     database::require_schema(&common.database).await?;
     secret::require_secret(&common.database, &common.mint).await?;
-    days::make_coming(&pool, settings.retention_days)
-        .await
-        .context("cannot make the days of orders and ledger")?;
+    let owner = days_of(settings, &pool).await?;
     let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, &common.plan).await?;
@@ -100,6 +102,7 @@ pub async fn run(
     let told = tokio::spawn(publish_events);
     let settler = Settler::new(
         pool.clone(),
+        owner.clone(),
         common.mint.clone(),
         settings.retention_days,
         settings.batch.orders_max,
@@ -135,7 +138,7 @@ pub async fn run(
     });
 
     let retention_days = settings.retention_days;
-    tokio::spawn(days::run(pool.clone(), retention_days, shutdown.clone()));
+    tokio::spawn(days::run(owner, retention_days, shutdown.clone()));
     tokio::spawn(audit::run(
         common.database.clone(),
         retention_days,
@@ -162,6 +165,26 @@ pub async fn run(
     // Nor for a connection that somebody has not given back.
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
     Ok(())
+}
+
+/// Makes the coming days, and returns the connections by which days are made and dropped: those of the owner of the
+/// tables, if that is somebody else than the worker.
+async fn days_of(settings: &Settings, pool: &PgPool) -> anyhow::Result<PgPool> {
+    let owner = match &settings.owner {
+        None => pool.clone(),
+        Some(owner) => {
+            settings.reach_owner().await?;
+            let name = "hotrow-worker days";
+            database::pool(owner, OWNER_CONNECTIONS, name, database::ACQUIRE_MAX)
+        }
+    };
+    days::make_coming(&owner, settings.retention_days)
+        .await
+        .context(
+            "cannot make the days of orders and ledger: if the tables belong to another user, give it as \
+             OWNER_DATABASE_URL",
+        )?;
+    Ok(owner)
 }
 
 /// The publisher of events and its task, and the sweep of what was not published. Without events both do nothing.

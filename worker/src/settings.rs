@@ -5,9 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 use hotrow_shared::{
+    addresses::DatabaseUrl,
+    database::{self, SchemaError},
     event::EventType,
     settings::{Common, CommonArgs, ListenAddr, Problems},
 };
+use sqlx::postgres::PgConnectOptions;
 
 use crate::telling::Telling;
 
@@ -30,7 +33,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring the schema of the database up to date
-    Migrate,
+    Migrate {
+        /// Also make the database roles of the processes, give them their rights, and print what their users may do at
+        /// the broker. Again after each upgrade
+        #[arg(long)]
+        roles: bool,
+    },
     /// Check at once that stock, ledger, holds and orders add up; exits 1 and says what does not
     Audit,
     /// Publish events again
@@ -102,6 +110,11 @@ pub struct SettingsArgs {
     #[command(flatten)]
     common: CommonArgs,
 
+    /// PostgreSQL as the owner of the tables, in the form of `DATABASE_URL`: makes and drops the days, and migrates.
+    /// Without it the user of `DATABASE_URL` has to own them
+    #[arg(long, env, global = true, hide_env_values = true, value_name = "URL")]
+    owner_database_url: Option<String>,
+
     /// Where Prometheus finds `/metrics`, and probes find `/livez` and `/readyz`
     #[arg(
         long,
@@ -169,6 +182,8 @@ pub(crate) const BATCH_BYTES_MAX: usize = 1536 * 1024;
 pub struct Settings {
     /// What both processes have.
     pub common: Common,
+    /// The database as the owner of the tables, if that is somebody else.
+    pub owner: Option<PgConnectOptions>,
     /// Where metrics and probes are.
     pub metrics_addr: ListenAddr,
     /// When a batch is closed.
@@ -187,6 +202,24 @@ impl Settings {
     /// The name of the installation in its events, if there are any.
     pub(crate) fn source_if_told(&self) -> Option<String> {
         self.events.map(|_| self.common.events_source.clone())
+    }
+
+    /// How the database is reached by whoever changes its schema.
+    #[must_use]
+    pub fn owner(&self) -> &PgConnectOptions {
+        self.owner.as_ref().unwrap_or(&self.common.database)
+    }
+
+    /// Makes sure that the database can be reached by whoever changes its schema.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub async fn reach_owner(&self) -> Result<(), SchemaError> {
+        let setting = match &self.owner {
+            Some(_) => "OWNER_DATABASE_URL",
+            None => database::DATABASE_URL,
+        };
+        database::reach(self.owner(), setting).await
     }
 }
 
@@ -209,6 +242,9 @@ impl SettingsArgs {
     pub fn check(&self) -> Result<Settings, Problems> {
         let mut problems = Problems::of_environment();
         let common = self.common.check(&mut problems);
+        let owner = self.owner_database_url.as_deref();
+        let owner = owner.filter(|url| !url.is_empty());
+        let owner = owner.and_then(|url| problems.read::<DatabaseUrl>("OWNER_DATABASE_URL", url));
         let metrics_addr = problems.read("METRICS_ADDR", &self.metrics_addr);
         let orders_max = problems.count("BATCH_ORDERS_MAX", &self.batch_orders_max, 1..=100_000);
         let wait = problems.duration("BATCH_WAIT", &self.batch_wait);
@@ -240,6 +276,7 @@ impl SettingsArgs {
             Some(Settings {
                 events: common.plan.events.map(|_| telling),
                 common,
+                owner: owner.map(|url| url.0),
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,

@@ -14,6 +14,7 @@ mod figures;
 mod life;
 mod ownership;
 mod repeats;
+mod roles;
 mod seals;
 mod sequence;
 mod stampede;

@@ -168,6 +168,40 @@ impl RabbitMq {
         .await
     }
 
+    /// Makes a user who may do nothing yet.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn create_user(&self, name: &str, password: &str) -> anyhow::Result<()> {
+        let user = json!({ "password": password, "tags": "" });
+        self.manage(Method::PUT, &format!("api/users/{name}"), user)
+            .await
+    }
+
+    /// Says what a user may configure, write and read in a virtual host, as patterns of names.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn permit(
+        &self,
+        virtual_host: &str,
+        user: &str,
+        [configure, write, read]: [&str; 3],
+    ) -> anyhow::Result<()> {
+        let permission = json!({ "configure": configure, "write": write, "read": read });
+        let path = format!("api/permissions/{virtual_host}/{user}");
+        self.manage(Method::PUT, &path, permission).await
+    }
+
+    /// Removes a user.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn delete_user(&self, name: &str) -> anyhow::Result<()> {
+        self.manage(Method::DELETE, &format!("api/users/{name}"), json!({}))
+            .await
+    }
+
     /// Removes a virtual host with everything in it.
     ///
     /// # Errors

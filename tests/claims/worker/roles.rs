@@ -1,0 +1,476 @@
+//! Claims about users: each process works with no more rights than `migrate --roles` gives it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+use hotrow_tests::{Client, Place, Settings, Users, client::Product, law::Verdict, wait};
+use lapin::{
+    ConnectionProperties,
+    options::{
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    },
+    types::FieldTable,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+use super::shop::A_WHILE;
+
+/// "permission denied", or "must be owner of …".
+const DENIED: &str = "42501";
+
+async fn denied(url: &str, statement: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    let answer = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+    let error = answer.execute(&mut connection).await.err();
+    let code = error
+        .as_ref()
+        .and_then(|error| error.as_database_error()?.code())
+        .map(std::borrow::Cow::into_owned);
+    ensure!(
+        code.as_deref() == Some(DENIED),
+        "{statement}: {error:?}, {code:?}"
+    );
+    Ok(())
+}
+
+async fn buys(client: &Client, customer: &str) -> anyhow::Result<(Uuid, Value)> {
+    let accepted = client.order(customer, &[("chair", 1)]).await?;
+    let id = accepted.expect(202)?.order_id()?;
+    let document = client.settled(id, 20).await?.expect(200)?.json()?;
+    Ok((id, document))
+}
+
+#[tokio::test]
+async fn a_sale_goes_from_end_to_end_with_a_user_for_each_process() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let few = |settings: Settings| settings.set("PARTITIONS", "2").set("HOLD_GRACE", "0s");
+    let worker = users.worker(Settings::worker(&place));
+    let worker = few(worker).set("REQUIRE_SEALED", "true");
+    let ingest = users
+        .ingest(Settings::ingest(&place))
+        .set("PARTITIONS", "2");
+    let webhooks = users
+        .worker(Settings::webhooks(&place))
+        .set("PARTITIONS", "2");
+    // An ingest process may not declare, and waits for the worker.
+    let (ingest, worker) = tokio::try_join!(ingest.start(), worker.start())?;
+    let _webhooks = webhooks.start().await?;
+    let client = ingest.client()?;
+    let put = client.put_inventory("chair", Product::chairs(10)).await?;
+    put.expect_success()?;
+    let restocked = client.restock("chair", 5, Some("delivery-1")).await?;
+    restocked.expect_success()?;
+    let (mut ids, bought) = (Vec::new(), buys(&client, "plain").await?);
+    assert_eq!(bought.1["status"], "confirmed");
+    ids.push(bought.0);
+    let rules = json!({ "sale": { "hold_seconds": 30 } });
+    client.patch_inventory("chair", rules).await?.expect(200)?;
+    let (paid, document) = buys(&client, "pays").await?;
+    assert_eq!(document["status"], "reserved");
+    let payment = json!({ "payment_reference": "pi_1" });
+    client
+        .ask(paid, "confirm", 20, payment)
+        .await?
+        .expect(200)?;
+    let (cancelled, _) = buys(&client, "cancels").await?;
+    client
+        .ask(cancelled, "cancel", 20, json!({}))
+        .await?
+        .expect(200)?;
+    let late = json!({ "payment_reference": "pi_2" });
+    client
+        .ask(cancelled, "confirm", 20, late)
+        .await?
+        .expect(409)?;
+    let unmatched = client.get("/v1/payments/unmatched").await?.json()?;
+    let path = format!(
+        "/v1/payments/unmatched/{}/resolve",
+        unmatched["payments"][0]["id"]
+    );
+    let note = Some(json!({ "note": "given back" }));
+    let resolved = client.send(Method::POST, &path, &[], note).await?;
+    resolved.expect_success()?;
+    let (overdue, _) = buys(&client, "does-not-pay").await?;
+    let mut database = place.database().await?;
+    sqlx::query("update holds set expires_at = now() - interval '1 minute'")
+        .execute(&mut database)
+        .await?;
+    wait::until("a hold to expire", A_WHILE, async || {
+        let gone = sqlx::query_scalar("select not exists (select from holds)");
+        gone.fetch_one(&mut database)
+            .await
+            .ok()
+            .filter(|gone| *gone)
+            .map(|_: bool| ())
+    })
+    .await?;
+    ids.extend([paid, cancelled, overdue]);
+    let verdict = Verdict::read(&mut database, &ids).await?;
+    ensure!(verdict.holds(), "{verdict}");
+    for process in [&ingest, &worker] {
+        ensure!(
+            !process.has_logged("permission denied"),
+            "{}",
+            process.log_tail()
+        );
+        ensure!(
+            !process.has_logged("ACCESS_REFUSED - access"),
+            "{}",
+            process.log_tail()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn at_the_database_no_user_does_what_is_not_its_work() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let schema = [
+        "create table mine (id int)",
+        "drop table orders",
+        "alter table inventory drop column title",
+        "truncate inventory_ledger",
+        "create index on orders (customer_id)",
+        "insert into _sqlx_migrations values (99, 'x', now(), true, '', 0)",
+        "create role somebody",
+    ];
+    let ingest = [
+        "insert into orders (order_id, status, customer_id, items, accepted_at)
+             values (gen_random_uuid(), 'confirmed', 'c', '[]', now())",
+        "update orders set status = 'confirmed'",
+        "delete from orders",
+        "insert into order_changes (order_id, revision, status) values (gen_random_uuid(), 2, 'confirmed')",
+        "insert into holds (order_id, expires_at) values (gen_random_uuid(), now())",
+        "update inventory_ledger set delta = 0",
+        "delete from inventory_ledger",
+        "delete from inventory",
+        "delete from event_outbox",
+        "select from holds",
+    ];
+    let worker = [
+        "insert into inventory (sku, title, unit_price_minor, currency, available) values ('x', '', 1, 'EUR', 1)",
+        "delete from inventory",
+        "update inventory_ledger set delta = 0",
+        "delete from order_changes",
+        "update order_changes set status = 'confirmed'",
+        "insert into webhooks (id, url, types, secret, events_since) values (gen_random_uuid(), '', '{}', '', now())",
+        "select from restock_keys",
+    ];
+    for (url, statements) in [
+        (&users.ingest_database_url, &schema[..]),
+        (&users.worker_database_url, &schema[..]),
+        (&users.ingest_database_url, &ingest[..]),
+        (&users.worker_database_url, &worker[..]),
+    ] {
+        for statement in statements {
+            denied(url, statement).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn roles_are_given_anew_after_each_upgrade_and_only_by_the_owner() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let mut database = place.database().await?;
+    // As if an earlier release had given more, and a later one has taken something away.
+    sqlx::raw_sql(
+        "grant delete on orders to hotrow_ingest; revoke insert on orders from hotrow_worker",
+    )
+    .execute(&mut database)
+    .await?;
+    let owner = Settings::worker(&place).set("OWNER_DATABASE_URL", &users.owner_database_url);
+    for _ in 0..2 {
+        let again = owner.run(&["migrate", "--roles"]).await?;
+        ensure!(again.status.success());
+        let said = String::from_utf8_lossy(&again.stdout).into_owned();
+        for user in ["hotrow_ingest", "hotrow_worker", "hotrow_reader"] {
+            let line = format!(
+                "rabbitmqctl set_permissions --vhost {} {user} ",
+                place.name()
+            );
+            assert!(said.contains(&line), "{said}");
+        }
+    }
+    denied(&users.ingest_database_url, "delete from orders").await?;
+    let may: bool =
+        sqlx::query_scalar("select has_table_privilege('hotrow_worker', 'orders', 'insert')")
+            .fetch_one(&mut database)
+            .await?;
+    assert!(may);
+
+    let worker = Settings::worker(&place).set("DATABASE_URL", &users.worker_database_url);
+    let refused = worker.run(&["migrate", "--roles"]).await?;
+    assert!(!refused.status.success());
+    let alone = worker.spawn().await?;
+    wait::until("a worker to say whom it misses", A_WHILE, async || {
+        alone.has_logged("OWNER_DATABASE_URL").then_some(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_missing_day_is_made_as_the_owner() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let worker = users
+        .worker(Settings::worker(&place))
+        .set("PARTITIONS", "1");
+    let ingest = users
+        .ingest(Settings::ingest(&place))
+        .set("PARTITIONS", "1");
+    let (ingest, _worker) = tokio::try_join!(ingest.start(), worker.start())?;
+    let client = ingest.client()?;
+    let put = client.put_inventory("chair", Product::chairs(10)).await?;
+    put.expect_success()?;
+    let mut database = place.database().await?;
+    let days: Vec<String> = sqlx::query_scalar(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = 'orders'::regclass",
+    )
+    .fetch_all(&mut database)
+    .await?;
+    for day in days {
+        let drop = format!("drop table {day}");
+        sqlx::raw_sql(AssertSqlSafe(drop))
+            .execute(&mut database)
+            .await?;
+    }
+    let (_, bought) = buys(&client, "c").await?;
+    assert_eq!(bought["status"], "confirmed");
+    let owner: String = sqlx::query_scalar(
+        "select pg_get_userbyid(relowner)::text from pg_class
+         where oid = (select max(inhrelid) from pg_inherits where inhparent = 'orders'::regclass)",
+    )
+    .fetch_one(&mut database)
+    .await?;
+    assert_eq!(owner, format!("{}_owner", place.name()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn at_the_broker_no_user_does_what_is_not_its_work() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let worker = users
+        .worker(Settings::worker(&place))
+        .set("PARTITIONS", "1");
+    let _worker = worker.start().await?;
+    let broker = async |url: &str| {
+        lapin::Connection::connect(url, ConnectionProperties::default())
+            .await
+            .context("connect")
+    };
+    let ingest = broker(&users.ingest_amqp_url).await?;
+    let reader = broker(&users.reader_amqp_url).await?;
+    let refused = |what: &str, error: Option<lapin::Error>| {
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        ensure!(
+            error.contains("ACCESS_REFUSED") || error.contains("access to"),
+            "{what}: {error}"
+        );
+        Ok(())
+    };
+    for (who, connection) in [("ingest", &ingest), ("reader", &reader)] {
+        for queue in ["hotrow.orders.00", "hotrow.dead"] {
+            let channel = connection.create_channel().await?;
+            let got = channel.basic_get(queue.into(), BasicGetOptions::default());
+            refused(&format!("{who} gets from {queue}"), got.await.err())?;
+            let channel = connection.create_channel().await?;
+            let purged = channel.queue_purge(queue.into(), QueuePurgeOptions::default());
+            refused(&format!("{who} purges {queue}"), purged.await.err())?;
+            let channel = connection.create_channel().await?;
+            let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default());
+            refused(&format!("{who} deletes {queue}"), deleted.await.err())?;
+            let channel = connection.create_channel().await?;
+            let bound = channel.queue_bind(
+                queue.into(),
+                "hotrow.orders".into(),
+                "x".into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            refused(&format!("{who} binds {queue}"), bound.await.err())?;
+        }
+        let channel = connection.create_channel().await?;
+        let declared = channel.exchange_declare(
+            "hotrow.mine".into(),
+            lapin::ExchangeKind::Fanout,
+            ExchangeDeclareOptions::default(),
+            FieldTable::default(),
+        );
+        refused(&format!("{who} declares an exchange"), declared.await.err())?;
+        let channel = connection.create_channel().await?;
+        let declared = channel.queue_declare(
+            "hotrow.mine".into(),
+            QueueDeclareOptions::default(),
+            FieldTable::default(),
+        );
+        refused(
+            &format!("{who} declares a queue"),
+            declared.await.err().map(Into::into),
+        )?;
+    }
+    // The broker answers a publish that it refuses by closing the channel.
+    for (connection, exchange) in [
+        (&ingest, "hotrow.dead"),
+        (&ingest, "hotrow.events"),
+        (&ingest, ""),
+        (&reader, "hotrow.orders"),
+        (&reader, "hotrow.settled"),
+    ] {
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(lapin::options::ConfirmSelectOptions::default())
+            .await?;
+        let options = BasicPublishOptions::default();
+        let properties = lapin::BasicProperties::default();
+        let published = channel
+            .basic_publish(exchange.into(), "00".into(), options, b"x", properties)
+            .await?;
+        let refusal = published.await.err();
+        ensure!(
+            refusal.is_some(),
+            "a foreign hand publishes to {exchange:?}"
+        );
+    }
+    // What a reader of events is there for.
+    let channel = reader.create_channel().await?;
+    channel
+        .basic_qos(1, lapin::options::BasicQosOptions::default())
+        .await?;
+    channel
+        .basic_consume(
+            "hotrow.events".into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    Ok(())
+}
+
+/// The statements of a crate, as the offline data has them, with those that both programs share.
+fn statements(crate_name: &str) -> anyhow::Result<BTreeSet<String>> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = String::new();
+    for folder in [crate_name, "shared"] {
+        read(&workspace.join(folder).join("src"), &mut sources)?;
+    }
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(workspace.join(".sqlx"))? {
+        let query: Value = serde_json::from_slice(&fs::read(entry?.path())?)?;
+        let text = query["query"].as_str().context("no query")?;
+        if sources.contains(text) {
+            found.insert(text.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn read(folder: &PathBuf, into: &mut String) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            // The days are the owner's.
+            if !path.ends_with("worker/src/days") {
+                read(&path, into)?;
+            }
+        } else {
+            into.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_statement_of_a_program_is_one_that_its_user_may_make() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    let users = Users::make(&place).await?;
+    let mut denied = Vec::new();
+    for (name, url, least) in [
+        ("ingest", &users.ingest_database_url, 30),
+        ("worker", &users.worker_database_url, 50),
+    ] {
+        let statements = statements(name)?;
+        assert!(statements.len() >= least, "{name}: {}", statements.len());
+        let mut connection = PgConnection::connect(url).await?;
+        for statement in statements
+            .iter()
+            .filter(|text| !text.trim_start().starts_with("set "))
+        {
+            // Planning asks for no right, and beginning to execute does; `explain` begins and stops.
+            let explained = explain(&mut connection, statement).await;
+            let code = explained
+                .as_ref()
+                .err()
+                .and_then(|error| Some(error.as_database_error()?.code()?.into_owned()));
+            match code.as_deref() {
+                None => {
+                    explained?;
+                }
+                Some(DENIED) => denied.push(format!("{name}: {statement}")),
+                Some(code) => anyhow::bail!("{name}: {code}: {statement}: {explained:?}"),
+            }
+        }
+    }
+    ensure!(denied.is_empty(), "not allowed:\n{}", denied.join("\n"));
+    Ok(())
+}
+
+async fn explain(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    let prepare = format!("prepare asked as {statement}");
+    sqlx::raw_sql(AssertSqlSafe(prepare))
+        .execute(&mut *connection)
+        .await?;
+    let parameters: i64 = sqlx::query_scalar(
+        "select coalesce(array_length(parameter_types, 1), 0)::bigint from pg_prepared_statements where name = 'asked'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let nulls = vec!["null"; usize::try_from(parameters).unwrap_or_default()].join(", ");
+    let call = if nulls.is_empty() {
+        String::new()
+    } else {
+        format!("({nulls})")
+    };
+    let explain = format!("explain execute asked{call}");
+    let explained = sqlx::raw_sql(AssertSqlSafe(explain))
+        .execute(&mut *connection)
+        .await;
+    sqlx::raw_sql("deallocate asked")
+        .execute(connection)
+        .await?;
+    explained.map(drop)
+}
+
+#[tokio::test]
+async fn no_table_is_forgotten_when_rights_are_given() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    Users::make(&place).await?;
+    let mut database = place.database().await?;
+    let forgotten: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class
+         where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+           and not has_table_privilege('hotrow_ingest', oid, 'select')
+           and not has_table_privilege('hotrow_worker', oid, 'select')
+         order by relname",
+    )
+    .fetch_all(&mut database)
+    .await?;
+    assert_eq!(
+        forgotten, [""; 0],
+        "add them to the rights of worker/src/roles"
+    );
+    Ok(())
+}
