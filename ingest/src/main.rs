@@ -33,6 +33,7 @@ async fn run() -> anyhow::Result<()> {
     let settings = cli.check()?;
     telemetry::start_log(settings.common.log_format)?;
     settings.common.warn_of_development();
+    settings.common.warn_of_plain_text(None);
     descriptors::warn_of_few(settings.connections.max);
     serve(settings).await
 }

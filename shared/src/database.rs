@@ -9,6 +9,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use crate::{addresses::DATABASE_CA, tls};
+
 /// The schema, in numbered steps with their reasons.
 pub static MIGRATIONS: Migrator = {
     let mut migrations = sqlx::migrate!("../migrations");
@@ -208,9 +210,19 @@ fn reason(error: &sqlx::Error, connect: &PgConnectOptions) -> String {
             _ if error.to_string().contains("lookup") => {
                 "the name of the host cannot be resolved".into()
             }
-            _ => error.to_string(),
+            _ => {
+                let told = error.to_string();
+                tls::reason(&told, connect.get_host(), DATABASE_CA[0]).unwrap_or(told)
+            }
         },
-        sqlx::Error::Tls(error) => format!("TLS: {error}"),
+        sqlx::Error::Tls(error) => {
+            let told = error.to_string();
+            if told.contains("server does not support TLS") {
+                return "it does not offer TLS, and sslmode in the URL asks for it".into();
+            }
+            tls::reason(&told, connect.get_host(), DATABASE_CA[0])
+                .unwrap_or_else(|| format!("TLS: {told}"))
+        }
         sqlx::Error::Protocol(_) => "what answers there does not speak PostgreSQL's protocol".into(),
         sqlx::Error::Database(told) => match told.code().as_deref() {
             Some("28P01" | "28000") => format!(

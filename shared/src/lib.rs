@@ -27,5 +27,6 @@ pub mod secret;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+mod tls;
 pub mod topology;
 pub mod webhook;

@@ -14,6 +14,7 @@ mod loads;
 mod meters;
 mod places;
 mod proxies;
+mod tls;
 mod upgrade;
 mod webhooks;
 mod worker;

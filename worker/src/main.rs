@@ -58,6 +58,7 @@ async fn serve(
     work: impl AsyncFnOnce(Arc<Readiness>, CancellationToken) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     settings.common.warn_of_development();
+    settings.common.warn_of_plain_text(settings.owner.as_ref());
     let shutdown = shutdown::on_signal()?;
     let metrics = metrics::install()?;
     let readiness = Readiness::of(needs);

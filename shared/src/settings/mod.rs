@@ -18,6 +18,7 @@ use crate::{
     seal::SealKeys,
     sealed::SealingKeys,
     telemetry::LogFormat,
+    tls,
     topology::{Plan, StreamLimits},
     webhook::AllowedNetworks,
 };
@@ -169,6 +170,30 @@ impl Common {
         if self.development {
             tracing::warn!(
                 "DEVELOPMENT=true: secrets may be short or published; unset it before anybody else can reach this process"
+            );
+        }
+    }
+
+    /// Says so in the log where what is said to a server can be read on the way. `owner` is how the owner of the
+    /// tables comes to the database, where that is somebody else.
+    pub fn warn_of_plain_text(&self, owner: Option<&PgConnectOptions>) {
+        let databases = [
+            ("DATABASE_URL", Some(&self.database)),
+            ("OWNER_DATABASE_URL", owner),
+        ];
+        let mut plain: Vec<_> = databases
+            .into_iter()
+            .filter(|(_, database)| database.is_some_and(tls::is_plain))
+            .map(|(name, _)| format!("{name}: write sslmode=verify-full"))
+            .collect();
+        if let Some(node) = self.amqp.plain() {
+            plain.push(format!("AMQP_URL, {node}: write amqps://"));
+        }
+        if !plain.is_empty() {
+            tracing::warn!(
+                settings = plain.join("; "),
+                "servers on other machines are reached without TLS, or without insisting on it: whoever is on the way \
+                 reads passwords and orders, and may change them"
             );
         }
     }

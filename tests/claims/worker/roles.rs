@@ -474,3 +474,76 @@ async fn no_table_is_forgotten_when_rights_are_given() -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn the_users_of_compose_have_the_rights_that_are_printed() -> anyhow::Result<()> {
+    let place = Place::new().await?;
+    Users::make(&place).await?;
+    let postgres = &place.servers().postgres;
+    if !postgres.is_ours() {
+        eprintln!(
+            "users of these names may belong to somebody: nothing is tried on a server that is not ours"
+        );
+        return Ok(());
+    }
+    let users = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/users");
+    let psql = hotrow_tests::servers::programs::postgres().context("no PostgreSQL")?;
+    for password in ["one", "another"] {
+        let mut command = std::process::Command::new(psql.join("psql"));
+        command
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--set=ON_ERROR_STOP=1",
+                "--dbname",
+            ])
+            .arg(&place.database_url)
+            .arg("--file")
+            .arg(users.join("postgres.sql"))
+            .env("INGEST_PASSWORD", password)
+            .env("WORKER_PASSWORD", password);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success() && said.is_empty(), "{said}");
+        for (user, statement) in [
+            (
+                "shop_ingest",
+                "insert into holds (order_id, expires_at) values (gen_random_uuid(), now())",
+            ),
+            ("shop_worker", "drop table orders"),
+        ] {
+            let mut url = url::Url::parse(&place.database_url)?;
+            url.set_username(user)
+                .and_then(|()| url.set_password(Some(password)))
+                .ok()
+                .context("no host")?;
+            denied(url.as_str(), statement).await?;
+            let mut connection = PgConnection::connect(url.as_str()).await?;
+            sqlx::query("select from orders")
+                .execute(&mut connection)
+                .await?;
+        }
+    }
+
+    let script = fs::read_to_string(users.join("rabbitmq.sh"))?;
+    let printed = Settings::worker(&place)
+        .run(&["migrate", "--roles"])
+        .await?;
+    let printed = String::from_utf8(printed.stdout)?;
+    for (user, role) in [
+        ("shop_ingest", "hotrow_ingest"),
+        ("shop_worker", "hotrow_worker"),
+    ] {
+        let line = script
+            .lines()
+            .find(|line| line.starts_with(&format!("user {user} ")))
+            .context("no line")?;
+        for pattern in hotrow_tests::users::patterns(&printed, role)? {
+            assert!(
+                line.contains(&format!("'{pattern}'")),
+                "{pattern} is not in {line}"
+            );
+        }
+    }
+    Ok(())
+}

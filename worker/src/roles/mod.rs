@@ -187,7 +187,7 @@ fn is_denied(error: &sqlx::Error) -> bool {
 /// What a person does with the roles.
 #[must_use]
 pub fn advice(common: &Common) -> String {
-    let lines = permissions(&common.amqp.nodes()[0].vhost);
+    let lines = permissions(&common.amqp.nodes()[0].uri.vhost);
     format!(
         "The roles {INGEST} and {WORKER} have their rights. Give them to the users of the processes, for example:\n\
          \n\
