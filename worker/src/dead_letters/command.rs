@@ -6,25 +6,18 @@ use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
     database,
-    envelope::{self, Command, Fault, Opened},
+    envelope::{Command, Opened},
     id::OrderId,
-    publish,
-    request_id::RequestId,
-    seal::Seal,
-    topology::{self, DEAD_QUEUE},
+    publish, topology,
 };
-use lapin::{
-    Channel,
-    message::{BasicGetMessage, Delivery},
-    options::{BasicAckOptions, BasicGetOptions},
-    types::{AMQPValue, FieldTable},
-};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use lapin::{Channel, options::BasicAckOptions};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER, failed};
+use super::{
+    DeadReason, failed,
+    letter::{Letter, Pile, UNKNOWN},
+};
 use crate::{
     deliveries,
     seals::Seals,
@@ -32,38 +25,8 @@ use crate::{
     store::{StoreError, orders},
 };
 
-/// The reason of a letter that does not say one.
-const UNKNOWN: &str = "unknown";
 /// Reasons that the broker gives (RabbitMQ, "Dead Letter Exchanges").
 const REASONS_OF_THE_BROKER: [&str; 4] = ["delivery_limit", "rejected", "expired", "maxlen"];
-
-/// A dead letter as a person sees it.
-#[derive(Serialize)]
-struct Listed<'a> {
-    reason: &'a str,
-    detail: &'a str,
-    partition: Option<u16>,
-    seal: &'static str,
-    order_ids: &'a [OrderId],
-    request_ids: &'a [RequestId],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-}
-
-struct Letter {
-    delivery: Delivery,
-    reason: String,
-    detail: String,
-    partition: Option<u16>,
-    seal: Seal,
-    /// A worker would settle what it says.
-    is_believed: bool,
-    order_ids: Vec<OrderId>,
-    request_ids: Vec<RequestId>,
-    opened: Opened,
-}
 
 /// A selection that can mean something.
 struct Meant {
@@ -105,6 +68,13 @@ impl Meant {
             reason: selection.reason.clone(),
             is_clear: selection.all || selection.order_id.is_some() || selection.reason.is_some(),
         })
+    }
+
+    /// Whether a letter is meant.
+    fn means(&self, letter: &Letter) -> bool {
+        let id_fits = self.order.is_none_or(|id| letter.order_ids.contains(&id));
+        let reason = self.reason.as_ref();
+        id_fits && reason.is_none_or(|reason| *reason == letter.reason)
     }
 
     /// Whether the person named letters, and so vouches for what they say.
@@ -183,7 +153,7 @@ impl Desk {
         let mut out = std::io::stdout().lock();
         let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(meant) {
+            if meant.means(&letter) {
                 serde_json::to_writer(&mut out, &letter.listed())?;
                 writeln!(out)?;
                 count += 1;
@@ -204,7 +174,7 @@ impl Desk {
         let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
         let (mut count, mut doubted) = (0, 0);
         while let Some(letter) = pile.next().await? {
-            if !letter.is_meant(meant) {
+            if !meant.means(&letter) {
                 continue;
             }
             if let Dealt::Doubted = deal(&letter).await? {
@@ -298,114 +268,5 @@ impl Desk {
 fn say_if_none(count: usize) {
     if count == 0 {
         eprintln!("no dead letter matches");
-    }
-}
-
-/// The dead letters that were there at the first look. A worker may put what is replayed straight back
-/// behind them: that is for the next time, or a replay would go on for ever.
-struct Pile<'a> {
-    channel: Channel,
-    seals: &'a Seals,
-    left: Option<u32>,
-}
-
-impl<'a> Pile<'a> {
-    fn on(channel: Channel, seals: &'a Seals) -> Self {
-        Self {
-            channel,
-            seals,
-            left: None,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Letter>, lapin::Error> {
-        if self.left == Some(0) {
-            return Ok(None);
-        }
-        let message = self
-            .channel
-            .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
-            .await?;
-        Ok(message.map(|message| {
-            self.left = Some(self.left.map_or(message.message_count, |left| left - 1));
-            Letter::read(message, self.seals)
-        }))
-    }
-}
-
-impl Letter {
-    fn read(message: BasicGetMessage, seals: &Seals) -> Self {
-        let delivery = message.delivery;
-        let headers = delivery.properties.headers().clone().unwrap_or_default();
-        let opened = envelope::open(&delivery.data);
-        let seal = seals.keys.check(&delivery.data, Some(&headers));
-        let fault = seals.fault(seal);
-        let (reason, detail) = why(&headers, fault);
-        let partition = match headers.inner().get(PARTITION_HEADER) {
-            Some(AMQPValue::LongInt(partition)) => u16::try_from(*partition).ok(),
-            _ => text(&headers, "x-first-death-queue")
-                .and_then(|queue| queue.rsplit('.').next()?.parse().ok()),
-        };
-        let order_ids = opened.commands.iter().map(Command::order_id).collect();
-        let request_ids = opened.commands.iter().filter_map(Command::request_id);
-        Self {
-            delivery,
-            reason,
-            detail,
-            partition,
-            seal,
-            is_believed: fault.is_none(),
-            order_ids,
-            request_ids: request_ids.cloned().collect(),
-            opened,
-        }
-    }
-
-    fn is_meant(&self, meant: &Meant) -> bool {
-        let id_fits = meant.order.is_none_or(|id| self.order_ids.contains(&id));
-        let reason = meant.reason.as_ref();
-        id_fits && reason.is_none_or(|reason| *reason == self.reason)
-    }
-
-    fn listed(&self) -> Listed<'_> {
-        let body = serde_json::from_slice(&self.delivery.data).ok();
-        Listed {
-            reason: &self.reason,
-            detail: &self.detail,
-            partition: self.partition,
-            seal: self.seal.as_str(),
-            order_ids: &self.order_ids,
-            request_ids: &self.request_ids,
-            text: body
-                .is_none()
-                .then(|| String::from_utf8_lossy(&self.delivery.data).into_owned()),
-            body,
-        }
-    }
-}
-
-/// Why a letter is dead, and that in words.
-///
-/// What the worker buried says why; what the broker did has its standard headers. A letter that is not believed may
-/// say anything of itself, and somebody may have put it here without a worker.
-fn why(headers: &FieldTable, fault: Option<(Fault, &str)>) -> (String, String) {
-    let said = text(headers, REASON_HEADER).or_else(|| text(headers, "x-first-death-reason"));
-    let said = said.unwrap_or_else(|| UNKNOWN.to_owned());
-    let detail = text(headers, DETAIL_HEADER);
-    let detail = detail.unwrap_or_else(|| "dead-lettered by the broker".to_owned());
-    match fault.map(|(fault, words)| (DeadReason::of(fault).as_str(), words)) {
-        Some((reason, words)) if said != reason => {
-            let detail = format!("{words}. It says of itself: {said}: {detail}");
-            (reason.to_owned(), detail)
-        }
-        _ => (said, detail),
-    }
-}
-
-fn text(headers: &FieldTable, name: &str) -> Option<String> {
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        _ => None,
     }
 }

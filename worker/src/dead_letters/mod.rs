@@ -6,6 +6,7 @@
 
 pub mod command;
 mod failed;
+mod letter;
 
 use std::sync::Arc;
 
