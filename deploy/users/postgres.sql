@@ -1,6 +1,9 @@
 -- Makes the users of ingest and workers with the roles that `hotrow-worker migrate --roles` has made, or gives them
 -- the passwords of today. Run by psql as the owner, with INGEST_PASSWORD and WORKER_PASSWORD in its environment.
 
+-- That somebody has a role already is no news.
+set client_min_messages = warning;
+
 \getenv ingest_password INGEST_PASSWORD
 \getenv worker_password WORKER_PASSWORD
 
