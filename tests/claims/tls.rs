@@ -1,8 +1,8 @@
 //! Claims about TLS to the servers: who is trusted, and what is said of those who are not.
 
-use std::{path::PathBuf, process::Output};
+use std::{fs, process::Output};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use hotrow_tests::{
     Place, Settings,
     client::Product,
@@ -14,11 +14,17 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use url::Url;
 
-/// Two servers that speak TLS as `localhost`, and the files of their CA and of another.
+/// Two servers that speak TLS as `localhost`, with the certificates of their CA and of another.
 struct Secured {
     servers: Servers,
-    ca: PathBuf,
-    other_ca: PathBuf,
+    ca: String,
+    other_ca: String,
+}
+
+/// The same certificates as files, as long as this is there.
+struct Files {
+    ca: String,
+    other_ca: String,
     _folder: TempDir,
 }
 
@@ -31,10 +37,6 @@ async fn secured() -> anyhow::Result<&'static Secured> {
 impl Secured {
     async fn start() -> anyhow::Result<Self> {
         let (ca, other) = (Authority::new("a CA")?, Authority::new("another CA")?);
-        let folder = tempfile::tempdir()?;
-        let [ca_file, other_ca] = ["ca.pem", "other.pem"].map(|name| folder.path().join(name));
-        std::fs::write(&ca_file, &ca.pem)?;
-        std::fs::write(&other_ca, &other.pem)?;
         let identity = ca.identity("localhost")?;
         let (postgres, rabbitmq) = tokio::try_join!(
             Postgres::start_with_tls(&identity),
@@ -42,8 +44,21 @@ impl Secured {
         )?;
         Ok(Self {
             servers: Servers { postgres, rabbitmq },
-            ca: ca_file,
-            other_ca,
+            ca: ca.pem,
+            other_ca: other.pem,
+        })
+    }
+
+    fn files(&self) -> anyhow::Result<Files> {
+        let folder = tempfile::tempdir()?;
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text)?;
+            anyhow::Ok(path.display().to_string())
+        };
+        Ok(Files {
+            ca: file("ca.pem", &self.ca)?,
+            other_ca: file("other-ca.pem", &self.other_ca)?,
             _folder: folder,
         })
     }
@@ -132,7 +147,8 @@ async fn sells(place: &Place, urls: &[Url; 2], roots: Option<&str>) -> anyhow::R
 async fn orders_are_sold_over_tls_with_a_ca_of_ones_own_and_with_those_of_the_system()
 -> anyhow::Result<()> {
     let secured = secured().await?;
-    let ca = secured.ca.to_str().context("a path")?;
+    let files = secured.files()?;
+    let ca = files.ca.as_str();
     let place = Place::on(secured.servers.clone()).await?;
     processes::migrate(&place).await?;
     let own = secured.urls(
@@ -149,8 +165,8 @@ async fn orders_are_sold_over_tls_with_a_ca_of_ones_own_and_with_those_of_the_sy
 async fn a_server_with_another_ca_or_another_name_is_refused_and_the_message_says_what_to_do()
 -> anyhow::Result<()> {
     let secured = secured().await?;
-    let ca = secured.ca.to_str().context("a path")?;
-    let other = secured.other_ca.to_str().context("a path")?;
+    let files = secured.files()?;
+    let (ca, other) = (files.ca.as_str(), files.other_ca.as_str());
     let place = Place::on(secured.servers.clone()).await?;
     processes::migrate(&place).await?;
     let verified = |ca: &str| format!("sslmode=verify-full&sslrootcert={ca}");

@@ -48,7 +48,7 @@ async fn an_envelope_without_a_seal_is_settled_until_seals_are_required() -> any
     let foreign = |customer| [shop.order(customer, &[("chair", 1)])];
     let before = foreign("before");
     shop.publish_bytes(0, &envelope_of(&before)).await?;
-    let lenient = shop.worker().start().await?;
+    let mut lenient = shop.worker().start().await?;
     shop.settled(&before, A_WHILE).await?;
     counts(&lenient, OPENED, &[("seal", "missing")], 1).await?;
     for reason in ["malformed", "refused", "unsealed", "wrong_seal"] {
@@ -59,7 +59,8 @@ async fn an_envelope_without_a_seal_is_settled_until_seals_are_required() -> any
             "{reason}"
         );
     }
-    drop(lenient);
+    lenient.terminate()?;
+    lenient.ended(A_WHILE).await?;
 
     let strict = shop.worker().set("REQUIRE_SEALED", "true").start().await?;
     let (after, own) = (foreign("after"), foreign("own"));

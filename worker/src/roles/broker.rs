@@ -37,7 +37,7 @@ const PERMISSIONS: [Permission; 3] = [
 ];
 
 /// The commands that give the users their permissions in a virtual host.
-pub(crate) fn permissions(virtual_host: &str) -> Vec<String> {
+pub(super) fn permissions(virtual_host: &str) -> Vec<String> {
     let line = |permission: &Permission| {
         let Permission {
             user,

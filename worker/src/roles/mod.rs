@@ -8,7 +8,7 @@ mod broker;
 use hotrow_shared::settings::Common;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-pub(crate) use self::broker::permissions;
+use self::broker::permissions;
 
 /// The role of ingest processes: they read, write the inventory, and write nothing of orders.
 const INGEST: &str = "hotrow_ingest";
@@ -72,7 +72,7 @@ pub enum RolesError {
     },
     /// The tables belong to somebody else.
     #[error(
-        "the user {user:?} does not own the tables: run this as their owner (OWNER_DATABASE_URL): {source}"
+        "the user {user:?} does not own the tables: run this as their owner (OWNER_DATABASE_URL)"
     )]
     NotOwner {
         /// Who tried.
@@ -96,22 +96,22 @@ pub async fn grant(connection: &mut PgConnection) -> Result<Option<String>, Role
             .fetch_one(&mut *connection)
             .await?;
     for role in [INGEST, WORKER] {
-        make(connection, role)
-            .await
-            .map_err(|error| match is_denied(&error) {
-                true => RolesError::NoRoles { user: user.clone() },
-                false => error.into(),
-            })?;
-    }
-    grant_all(connection, &schema)
-        .await
-        .map_err(|error| match is_denied(&error) {
-            true => RolesError::NotOwner {
-                user: user.clone(),
-                source: error,
-            },
-            false => error.into(),
+        make(connection, role).await.map_err(|error| {
+            let user = user.clone();
+            if is_denied(&error) {
+                RolesError::NoRoles { user }
+            } else {
+                error.into()
+            }
         })?;
+    }
+    grant_all(connection, &schema).await.map_err(|source| {
+        if is_denied(&source) {
+            RolesError::NotOwner { user, source }
+        } else {
+            source.into()
+        }
+    })?;
     let may_create: bool =
         sqlx::query_scalar("select has_schema_privilege($1, current_schema(), 'create')")
             .bind(WORKER)

@@ -69,10 +69,7 @@ async fn at_the_broker_no_user_does_what_is_not_its_work() -> anyhow::Result<()>
             QueueDeclareOptions::default(),
             FieldTable::default(),
         );
-        refused(
-            &format!("{who} declares a queue"),
-            declared.await.err().map(Into::into),
-        )?;
+        refused(&format!("{who} declares a queue"), declared.await.err())?;
     }
     // The broker answers a publish that it refuses by closing the channel.
     for (connection, exchange) in [

@@ -90,11 +90,10 @@ async fn a_sale_goes_from_end_to_end_with_a_user_for_each_process() -> anyhow::R
     let note = Some(json!({ "note": "given back" }));
     let resolved = client.send(Method::POST, &path, &[], note).await?;
     resolved.expect_success()?;
+    let rules = json!({ "sale": { "hold_seconds": 1 } });
+    client.patch_inventory("chair", rules).await?.expect(200)?;
     let (overdue, _) = buys(&client, "does-not-pay").await?;
     let mut database = place.database().await?;
-    sqlx::query("update holds set expires_at = now() - interval '1 minute'")
-        .execute(&mut database)
-        .await?;
     wait::until("a hold to expire", A_WHILE, async || {
         let gone = sqlx::query_scalar("select not exists (select from holds)");
         gone.fetch_one(&mut database)
