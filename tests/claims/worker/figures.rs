@@ -52,7 +52,21 @@ const SERIES: [(&str, &[Labels]); 17] = [
     ),
     (
         "hotrow_dead_letters_total",
-        &[&[("reason", "malformed")], &[("reason", "refused")]],
+        &[
+            &[("reason", "malformed")],
+            &[("reason", "refused")],
+            &[("reason", "unsealed")],
+            &[("reason", "wrong_seal")],
+        ],
+    ),
+    (
+        "hotrow_envelopes_opened_total",
+        &[
+            &[("seal", "current")],
+            &[("seal", "previous")],
+            &[("seal", "missing")],
+            &[("seal", "wrong")],
+        ],
     ),
     (
         "hotrow_settle_retries_total",
