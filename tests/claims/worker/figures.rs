@@ -9,7 +9,7 @@ use super::shop::{A_WHILE, Shop, counts};
 type Labels = &'static [(&'static str, &'static str)];
 
 /// Every series of the contract that is a worker's, with its label values.
-const SERIES: [(&str, &[Labels]); 17] = [
+const SERIES: [(&str, &[Labels]); 18] = [
     (
         "hotrow_orders_settled_total",
         &[
