@@ -52,7 +52,7 @@ impl Users {
             let user = format!("{name}_{role}");
             rabbitmq.create_user(&user, &password).await?;
             let patterns = patterns(&lines, &format!("hotrow_{role}"))?;
-            let patterns = [&*patterns[0], &*patterns[1], &*patterns[2]];
+            let patterns = patterns.each_ref().map(String::as_str);
             rabbitmq.permit(name, &user, patterns).await?;
         }
         Ok(Self {
