@@ -37,7 +37,7 @@ use hotrow_shared::{
     database, secret,
     settings::Common,
     telemetry::Readiness,
-    topology::{self, Repairs},
+    topology::{self, Repairs, Rights},
 };
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::watch};
@@ -135,6 +135,7 @@ async fn work(
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
+        &common.seals,
         common.plan.partitions,
         orders_max,
         &backlog,
@@ -335,8 +336,11 @@ impl Servers {
         let offset = ClockOffset::measured(&pools.changes).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
-        topology::ensure(&listening, &pools.changes, &common.plan).await?;
-        let repairs = Repairs::start(&listening, &pools.changes, common.plan, shutdown);
+        let rights = topology::ensure_or_find(&listening, &pools.changes, &common.plan).await?;
+        let repairs = match rights {
+            Rights::Declare => Repairs::start(&listening, &pools.changes, common.plan, shutdown),
+            Rights::Use => Repairs::by_others(),
+        };
         Ok(Self {
             pools,
             publishing,

@@ -4,11 +4,13 @@
 //! The libraries that take these URLs apart are generous: a password with a `/` in it becomes a host
 //! and a port, a foreign scheme is taken for a known one. So the text is looked at before.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, fs, path::PathBuf, str::FromStr};
 
-use lapin::uri::AMQPUri;
-use sqlx::postgres::PgConnectOptions;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::{Host, Url};
+
+use crate::tls;
 
 /// The most nodes of one broker: far more than a cluster that agrees on every message has.
 const NODES_MAX: usize = 16;
@@ -16,24 +18,50 @@ const NODES_MAX: usize = 16;
 const ESCAPES: &str = "user or password has a character that means something else in a URL: write @ as %40, : as %3a, \
      / as %2f, ? as %3f, # as %23, % as %25 and a comma as %2c";
 
+/// The parameter of `AMQP_URL` that names the certificate of a CA, as RabbitMQ's own clients call it. (RabbitMQ, "URI
+/// Query Parameters".)
+pub(crate) const AMQP_CA: &str = "cacertfile";
+/// The parameters of `DATABASE_URL` that name it, as libpq calls the first.
+pub(crate) const DATABASE_CA: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
+
+/// How every certificate begins in a PEM file.
+const PEM_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Where RabbitMQ is: one address, or those of the nodes of one cluster. Never empty.
 #[derive(Clone)]
-pub struct Brokers(Vec<AMQPUri>);
+pub struct Brokers(Vec<Node>);
+
+/// One node of a broker.
+#[derive(Clone)]
+pub struct Node {
+    /// Its address.
+    pub uri: AMQPUri,
+    /// The certificates of CAs that are trusted besides those of the system. Read at each connect, so that they can be
+    /// changed.
+    pub(crate) ca: Option<PathBuf>,
+}
 
 impl Brokers {
     /// The same with larger or smaller frames, in bytes, where `AMQP_URL` does not say how large they are.
     #[must_use]
     pub fn with_frames_of(mut self, bytes_max: u32) -> Self {
         for node in &mut self.0 {
-            node.query.frame_max.get_or_insert(bytes_max);
+            node.uri.query.frame_max.get_or_insert(bytes_max);
         }
         self
     }
 
     /// The nodes, in the order in which they were given.
     #[must_use]
-    pub fn nodes(&self) -> &[AMQPUri] {
+    pub fn nodes(&self) -> &[Node] {
         &self.0
+    }
+
+    /// The first node on another machine to which nothing is encrypted.
+    pub(crate) fn plain(&self) -> Option<&Node> {
+        self.0.iter().find(|node| {
+            node.uri.scheme == AMQPScheme::AMQP && tls::is_remote(&node.uri.authority.host)
+        })
     }
 }
 
@@ -53,7 +81,10 @@ impl FromStr for Brokers {
         if nodes.len() > NODES_MAX {
             return Err(format!("names more than {NODES_MAX} addresses"));
         }
-        if nodes.iter().any(|node| node.vhost != nodes[0].vhost) {
+        if nodes
+            .iter()
+            .any(|node| node.uri.vhost != nodes[0].uri.vhost)
+        {
             return Err(
                 "all addresses must name the same virtual host: they are the nodes of one cluster"
                     .into(),
@@ -78,15 +109,45 @@ impl FromStr for DatabaseUrl {
                 "the name of the database has a / in it: it must look like {FORM}"
             ));
         }
-        Url::parse(text).map_err(|error| unreadable(error, FORM))?;
+        let url = Url::parse(text).map_err(|error| unreadable(error, FORM))?;
         // Nothing of what it says may be repeated: it could be a part of a password.
-        text.parse()
-            .map(Self)
-            .map_err(|_| format!("cannot be read: it must look like {FORM}, with the parameters that PostgreSQL knows"))
+        let options: PgConnectOptions = text.parse().map_err(|_| {
+            format!("cannot be read: it must look like {FORM}, with the parameters that PostgreSQL knows")
+        })?;
+        for name in DATABASE_CA {
+            if ca_file(&url, name)?.is_some() && !is_verified(&options) {
+                return Err(format!(
+                    "{name} counts only with sslmode=verify-full or sslmode=verify-ca: otherwise any certificate is taken"
+                ));
+            }
+        }
+        Ok(Self(options))
     }
 }
 
-fn broker(text: &str) -> Result<AMQPUri, String> {
+fn is_verified(options: &PgConnectOptions) -> bool {
+    matches!(
+        options.get_ssl_mode(),
+        PgSslMode::VerifyCa | PgSslMode::VerifyFull
+    )
+}
+
+/// The file of certificates that a parameter names, which has to be there.
+fn ca_file(url: &Url, name: &str) -> Result<Option<PathBuf>, String> {
+    let Some((_, path)) = url.query_pairs().find(|(key, _)| key == name) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path.into_owned());
+    match fs::read_to_string(&path) {
+        Ok(text) if text.contains(PEM_CERTIFICATE) => Ok(Some(path)),
+        Ok(_) => Err(format!(
+            "the file of {name} has no certificate in it: it must be in PEM format, with a line {PEM_CERTIFICATE}"
+        )),
+        Err(error) => Err(format!("the file of {name} cannot be read: {error}")),
+    }
+}
+
+fn broker(text: &str) -> Result<Node, String> {
     const FORM: &str = "amqp://user:password@host:5672/virtual-host";
     let parts = Parts::of(text, &["amqp", "amqps"], FORM)?;
     match parts.path {
@@ -110,7 +171,11 @@ fn broker(text: &str) -> Result<AMQPUri, String> {
     if let Some(Host::Ipv6(address)) = url.host() {
         uri.authority.host = address.to_string();
     }
-    Ok(uri)
+    let ca = ca_file(&url, AMQP_CA)?;
+    if ca.is_some() && uri.scheme == AMQPScheme::AMQP {
+        return Err(format!("{AMQP_CA} counts only with amqps://"));
+    }
+    Ok(Node { uri, ca })
 }
 
 fn unreadable(error: url::ParseError, form: &str) -> String {
@@ -170,11 +235,10 @@ fn is_authority(text: &str) -> bool {
 }
 
 /// Host and port, for a message to a person.
-pub(crate) struct Node<'a>(pub &'a AMQPUri);
-
-impl fmt::Display for Node<'_> {
+impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0.authority.host, self.0.authority.port)
+        let authority = &self.uri.authority;
+        write!(f, "{}:{}", authority.host, authority.port)
     }
 }
 
@@ -207,7 +271,67 @@ mod tests {
             assert!(text.parse::<DatabaseUrl>().is_ok(), "{text}");
         }
         let brokers: Brokers = "amqp://[::1]/a".parse().expect("a broker");
-        assert_eq!(Node(&brokers.nodes()[0]).to_string(), "::1:5672");
+        assert_eq!(brokers.nodes()[0].to_string(), "::1:5672");
+    }
+
+    #[test]
+    fn the_certificate_of_a_ca_has_to_be_there_and_to_count() {
+        let folder = std::env::temp_dir();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(format!("hotrow-{name}-{}", std::process::id()));
+            fs::write(&path, text).expect("a file");
+            path
+        };
+        let good = file("ca", &format!("{PEM_CERTIFICATE}\nMII\n"));
+        let other = file("no-ca", "not a certificate");
+        let (path, no_ca) = (good.display(), other.display());
+        let amqps = format!("amqps://host/a?cacertfile={path}");
+        let brokers: Brokers = amqps.parse().expect("a broker");
+        assert_eq!(brokers.nodes()[0].ca.as_ref(), Some(&good));
+        let verified = format!("postgres://host/a?sslmode=verify-full&sslrootcert={path}");
+        assert!(verified.parse::<DatabaseUrl>().is_ok());
+        for (text, said) in [
+            (
+                format!("amqp://host/a?cacertfile={path}"),
+                "only with amqps://",
+            ),
+            (
+                format!("amqps://host/a?cacertfile={no_ca}"),
+                "no certificate in it",
+            ),
+            (
+                "amqps://host/a?cacertfile=/nowhere".to_owned(),
+                "cannot be read",
+            ),
+        ] {
+            let told = refused::<Brokers>(&text);
+            assert!(told.contains(said), "{text}: {told}");
+            assert!(!told.contains("nowhere"), "{told}");
+        }
+        for (parameters, said) in [
+            (
+                format!("sslrootcert={path}"),
+                "only with sslmode=verify-full",
+            ),
+            (
+                format!("sslmode=require&sslrootcert={path}"),
+                "only with sslmode=verify-full",
+            ),
+            (
+                format!("sslmode=verify-ca&sslrootcert={no_ca}"),
+                "no certificate in it",
+            ),
+            (
+                "sslmode=verify-full&sslrootcert=/nowhere".to_owned(),
+                "cannot be read",
+            ),
+        ] {
+            let told = refused::<DatabaseUrl>(&format!("postgres://host/a?{parameters}"));
+            assert!(told.contains(said), "{parameters}: {told}");
+        }
+        for path in [good, other] {
+            fs::remove_file(path).expect("the file");
+        }
     }
 
     #[test]

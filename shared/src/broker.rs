@@ -18,12 +18,14 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{
     Channel, Connection, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
-    uri::AMQPUri,
 };
 use tokio::time::{sleep, timeout};
 
 pub use self::attempt::BROKER_ANSWER_MAX;
-use crate::addresses::{Brokers, Node};
+use crate::{
+    addresses::{AMQP_CA, Brokers, Node},
+    tls,
+};
 
 /// How long one node is waited for before the next is asked, too. The first that answers is taken:
 /// a slow node still has the whole [`BROKER_ANSWER_MAX`], and one that swallows packets costs a second.
@@ -76,10 +78,16 @@ pub(crate) fn is_missing(error: &lapin::Error) -> bool {
         if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
+/// Whether the broker says that the user may not do this.
+pub(crate) fn is_denied(error: &BrokerError) -> bool {
+    matches!(error, BrokerError::Failed(error) if matches!(error.kind(), ErrorKind::ProtocolError(error)
+        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
+}
+
 /// A connection for one purpose. Publishing and consuming want one each: a broker that blocks
 /// publishers stops reading the whole connection, acknowledgements included.
 pub struct Broker {
-    nodes: Vec<AMQPUri>,
+    nodes: Vec<Node>,
     /// The node to begin with: the last that answered. At first a random one, so that the clients of a
     /// cluster, and those of a node that is lost, spread over all others.
     first: AtomicUsize,
@@ -95,8 +103,9 @@ impl Broker {
     pub fn new(brokers: &Brokers, name: &str) -> Self {
         let mut nodes = brokers.nodes().to_vec();
         for node in &mut nodes {
-            node.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-            node.query.frame_max.get_or_insert(FRAME_MAX);
+            let query = &mut node.uri.query;
+            query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+            query.frame_max.get_or_insert(FRAME_MAX);
         }
         Self {
             first: AtomicUsize::new(rand::random_range(0..nodes.len().max(1))),
@@ -182,7 +191,7 @@ impl Broker {
                         self.first.store(at, Ordering::Relaxed);
                         return Ok(connection);
                     }
-                    Some((at, Err(why))) => failures.push(format!("{}: {why}", Node(&self.nodes[at]))),
+                    Some((at, Err(why))) => failures.push(format!("{}: {why}", self.nodes[at])),
                     None => return Err(BrokerError::Unreachable(failures.join("; "))),
                 },
                 () = sleep(NODE_TURN), if next.is_some() => {}
@@ -208,8 +217,9 @@ impl Broker {
 }
 
 /// Why a node cannot be connected to, and what a person can do about it.
-fn reason(error: &lapin::Error, node: &AMQPUri) -> String {
-    let user = &node.authority.userinfo.username;
+fn reason(error: &lapin::Error, node: &Node) -> String {
+    let authority = &node.uri.authority;
+    let user = &authority.userinfo.username;
     match error.kind() {
         ErrorKind::IOError(error) => match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
@@ -222,7 +232,10 @@ fn reason(error: &lapin::Error, node: &AMQPUri) -> String {
                  (amqps://, usually port 5671) or not (amqp://, usually port 5672)?"
                     .into()
             }
-            _ => error.to_string(),
+            _ => {
+                let told = error.to_string();
+                tls::reason(&told, &authority.host, AMQP_CA).unwrap_or(told)
+            }
         },
         ErrorKind::ProtocolError(error) => match error.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => format!(
@@ -230,7 +243,7 @@ fn reason(error: &lapin::Error, node: &AMQPUri) -> String {
             ),
             AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => format!(
                 "it does not let the user {user:?} use the virtual host {:?}: {}",
-                node.vhost,
+                node.uri.vhost,
                 error.get_message()
             ),
             _ => error.get_message().to_string(),

@@ -9,6 +9,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use crate::{addresses::DATABASE_CA, tls};
+
 /// The schema, in numbered steps with their reasons.
 pub static MIGRATIONS: Migrator = {
     let mut migrations = sqlx::migrate!("../migrations");
@@ -20,6 +22,9 @@ pub static MIGRATIONS: Migrator = {
 /// How long work that must be done waits for a connection before the database counts as out of reach. Whoever
 /// has a client that waits gives less to [`pool`].
 pub const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+
+/// The setting that says where the database is.
+pub const DATABASE_URL: &str = "DATABASE_URL";
 
 /// A connection that was used this lately needs no ping.
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
@@ -63,8 +68,10 @@ pub enum SchemaError {
         needed: i64,
     },
     /// The database cannot be used, for a reason that a person can do something about.
-    #[error("DATABASE_URL: {address}: {why}")]
+    #[error("{setting}: {address}: {why}")]
     Unusable {
+        /// The setting that says where it is.
+        setting: &'static str,
         /// Host and port, or the socket.
         address: String,
         /// What is wrong, and what to do.
@@ -126,7 +133,7 @@ pub async fn require_schema(connect: &PgConnectOptions) -> Result<(), SchemaErro
         .map(|migration| migration.version)
         .max()
         .unwrap_or_default();
-    let found = asked(connect, schema_version).await?;
+    let found = asked(connect, DATABASE_URL, schema_version).await?;
     if found < needed {
         Err(SchemaError::Older { found, needed })
     } else {
@@ -134,14 +141,14 @@ pub async fn require_schema(connect: &PgConnectOptions) -> Result<(), SchemaErro
     }
 }
 
-/// Makes sure that the database can be connected to.
+/// Makes sure that the database can be connected to. `setting` says where it is, for the message.
 ///
 /// On a connection of its own and not of a pool, which would only say that it waited in vain.
 ///
 /// # Errors
 /// It cannot: see [`SchemaError::Unusable`].
-pub async fn reach(connect: &PgConnectOptions) -> Result<(), SchemaError> {
-    asked(connect, async |_| Ok(())).await
+pub async fn reach(connect: &PgConnectOptions, setting: &'static str) -> Result<(), SchemaError> {
+    asked(connect, setting, async |_| Ok(())).await
 }
 
 async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
@@ -162,6 +169,7 @@ async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
 /// Asks one question on a connection of its own.
 async fn asked<T>(
     connect: &PgConnectOptions,
+    setting: &'static str,
     question: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, SchemaError> {
     let asking = async {
@@ -179,7 +187,11 @@ async fn asked<T>(
         || format!("{}:{}", connect.get_host(), connect.get_port()),
         |socket| socket.display().to_string(),
     );
-    Err(SchemaError::Unusable { address, why })
+    Err(SchemaError::Unusable {
+        setting,
+        address,
+        why,
+    })
 }
 
 /// Why the database cannot be used, and what a person can do about it.
@@ -198,9 +210,19 @@ fn reason(error: &sqlx::Error, connect: &PgConnectOptions) -> String {
             _ if error.to_string().contains("lookup") => {
                 "the name of the host cannot be resolved".into()
             }
-            _ => error.to_string(),
+            _ => {
+                let told = error.to_string();
+                tls::reason(&told, connect.get_host(), DATABASE_CA[0]).unwrap_or(told)
+            }
         },
-        sqlx::Error::Tls(error) => format!("TLS: {error}"),
+        sqlx::Error::Tls(error) => {
+            let told = error.to_string();
+            if told.contains("server does not support TLS") {
+                return "it does not offer TLS, and sslmode in the URL asks for it".into();
+            }
+            tls::reason(&told, connect.get_host(), DATABASE_CA[0])
+                .unwrap_or_else(|| format!("TLS: {told}"))
+        }
         sqlx::Error::Protocol(_) => "what answers there does not speak PostgreSQL's protocol".into(),
         sqlx::Error::Database(told) => match told.code().as_deref() {
             Some("28P01" | "28000") => format!(

@@ -1,8 +1,9 @@
 //! The envelope: one AMQP message that carries the commands a lane gathered, in order of arrival.
 //!
 //! The body is JSON, `{"v":2,"commands":[{"place":{…}}, {"change":{…}}, …]}`, so that a person can read a
-//! dead letter. Each command is encoded by the task that took the request, and the lane only strings the
-//! pieces together: the one task that every order of a hot SKU passes does no work per field.
+//! dead letter; its seal travels in a header (`seal.rs`). Each command is encoded by the task that took the
+//! request, and the lane only strings the pieces together: the one task that every order of a hot SKU
+//! passes does no work per field.
 //!
 //! Reading is forgiving towards neighbours: a command that cannot be read is handed back with its
 //! reason and the others are taken. The envelopes of the release before, `{"v":1,"orders":[…]}`, are
@@ -86,10 +87,10 @@ impl EncodedCommand {
 }
 
 impl Command {
-    /// An envelope with nothing but this command.
+    /// The body of an envelope with nothing but this command.
     #[must_use]
-    pub fn seal_alone(&self) -> Vec<u8> {
-        seal([&self.encode()])
+    pub fn alone(&self) -> Vec<u8> {
+        join([&self.encode()])
     }
 
     /// The order that it is about.
@@ -137,17 +138,17 @@ impl Command {
 
 /// Strings encoded commands together to the body of one message.
 #[must_use]
-pub fn seal<'a>(
+pub fn join<'a>(
     commands: impl IntoIterator<Item = &'a EncodedCommand, IntoIter: Clone>,
 ) -> Vec<u8> {
-    seal_pieces(
+    join_pieces(
         VERSION,
         "commands",
         commands.into_iter().map(|it| it.0.as_slice()),
     )
 }
 
-fn seal_pieces<'a>(
+fn join_pieces<'a>(
     version: u32,
     member: &str,
     pieces: impl Iterator<Item = &'a [u8]> + Clone,
@@ -175,12 +176,25 @@ pub struct Opened {
     pub unreadable: Vec<Unreadable>,
 }
 
+/// What a worker has against an envelope, or a piece of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is no envelope, or no command that this release reads.
+    Malformed,
+    /// It has no seal, and needs one.
+    Unsealed,
+    /// Its seal is wrong.
+    WrongSeal,
+}
+
 /// A piece of an envelope, or a whole one, that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
+    /// What kind of thing is wrong.
+    pub fault: Fault,
     /// The message as it came, or an envelope of the piece alone, which a later release may read.
     pub body: Vec<u8>,
-    /// What is wrong with it.
+    /// What is wrong with it, in words.
     pub detail: String,
 }
 
@@ -213,7 +227,7 @@ pub fn open(body: &[u8]) -> Opened {
         _ => return open_piecewise(body),
     };
     if commands.is_empty() {
-        // No lane seals an empty envelope, and a member may be missing or misspelled.
+        // No lane sends an empty envelope, and a member may be missing or misspelled.
         return open_piecewise(body);
     }
     Opened {
@@ -227,6 +241,7 @@ fn open_piecewise(body: &[u8]) -> Opened {
     let whole_is = |detail: String| Opened {
         commands: Vec::new(),
         unreadable: vec![Unreadable {
+            fault: Fault::Malformed,
             body: body.to_vec(),
             detail,
         }],
@@ -271,7 +286,8 @@ fn open_each(
         match read(piece.get()) {
             Ok(command) => opened.commands.push(command),
             Err(error) => opened.unreadable.push(Unreadable {
-                body: seal_pieces(version, member, [piece.get().as_bytes()].into_iter()),
+                fault: Fault::Malformed,
+                body: join_pieces(version, member, [piece.get().as_bytes()].into_iter()),
                 detail: format!("not a command: {error}"),
             }),
         }
@@ -311,10 +327,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_is_sealed_is_opened_unchanged_and_in_order(orders in proptest::collection::vec(order(), 1..20)) {
+        fn what_is_joined_is_opened_unchanged_and_in_order(orders in proptest::collection::vec(order(), 1..20)) {
             let commands: Vec<_> = orders.into_iter().map(Command::Place).collect();
             let encoded: Vec<_> = commands.iter().map(Command::encode).collect();
-            let opened = open(&seal(&encoded));
+            let opened = open(&join(&encoded));
             prop_assert_eq!(opened.commands, commands);
             prop_assert_eq!(opened.unreadable, vec![]);
         }

@@ -239,7 +239,12 @@ pub const ORDERS_DUPLICATE: Metric = counter(
     "hotrow_orders_duplicate_total",
     "Orders that were settled already and changed nothing",
 );
-/// `reason`.
+/// `seal`: `current`, `previous`, `missing`, `wrong`.
+pub const ENVELOPES_OPENED: Metric = counter(
+    "hotrow_envelopes_opened_total",
+    "Envelopes that a worker opened, by the secret that sealed them (current, previous), missing or wrong where it was none; those that come again count again",
+);
+/// `reason`: `malformed`, `refused`, `unsealed`, `wrong_seal`.
 pub const DEAD_LETTERS: Metric = counter(
     "hotrow_dead_letters_total",
     "Messages sent to the dead-letter queue by a worker",
@@ -326,6 +331,7 @@ const ALL: &[&Metric] = &[
     &ROW_WRITES,
     &ROW_LOCK,
     &ORDERS_DUPLICATE,
+    &ENVELOPES_OPENED,
     &DEAD_LETTERS,
     &SETTLE_RETRIES,
     &PARTITIONS_OWNED,

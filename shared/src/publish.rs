@@ -9,7 +9,11 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use crate::broker::{Broker, BrokerError, is_missing};
+use crate::{
+    broker::{Broker, BrokerError, is_missing},
+    seal::SealKeys,
+    topology::ORDERS_EXCHANGE,
+};
 
 /// How long the broker may take to confirm a message.
 pub const CONFIRM_MAX: Duration = Duration::from_secs(5);
@@ -65,6 +69,21 @@ pub async fn confirmed(
         .with_content_type("application/json".into())
         .with_headers(headers);
     confirmed_as(channel, exchange, routing_key, body, properties).await
+}
+
+/// Publishes the body of an envelope with its seal, as [`confirmed`] does. Every envelope goes out here.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn envelope(
+    channel: &Channel,
+    routing_key: &str,
+    body: &[u8],
+    seals: &SealKeys,
+) -> Result<(), PublishError> {
+    let mut headers = FieldTable::default();
+    seals.add(body, &mut headers);
+    confirmed(channel, ORDERS_EXCHANGE, routing_key, body, headers).await
 }
 
 /// Publishes a message of any content, as [`confirmed`] does.

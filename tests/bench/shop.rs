@@ -77,9 +77,10 @@ impl Shop {
         self.near_or_far(Settings::ingest(&self.place).unlimited())
     }
 
-    /// The settings of a worker of this shop: the defaults.
+    /// The settings of a worker of this shop: the defaults, and nothing is settled without a seal.
     pub(crate) fn worker(&self) -> Settings {
-        self.near_or_far(Settings::worker(&self.place))
+        let worker = Settings::worker(&self.place).set("REQUIRE_SEALED", "true");
+        self.near_or_far(worker)
     }
 
     /// Starts one of each.

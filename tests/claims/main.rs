@@ -15,6 +15,7 @@ mod localhost;
 mod meters;
 mod places;
 mod proxies;
+mod tls;
 mod upgrade;
 mod webhooks;
 mod worker;

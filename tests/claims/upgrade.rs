@@ -64,7 +64,7 @@ async fn the_documented_upgrade_from_the_release_before_settles_all_and_buries_n
     migrated?;
     let (some, new_worker) = tokio::join!(sell(&old_doors), worker.start());
     sold.extend(some?);
-    let _new_worker = new_worker?;
+    let new_worker = new_worker?;
     let (some, stopped) = tokio::join!(sell(&old_doors), stop(old_worker));
     sold.extend(some?);
     stopped?;
@@ -83,6 +83,19 @@ async fn the_documented_upgrade_from_the_release_before_settles_all_and_buries_n
         let document = client.settled(*id, 30).await?.expect(200)?.json()?;
         assert_eq!(document["status"], "confirmed", "{document}");
     }
+
+    // Everything of the release before is settled, and everything since then is sealed.
+    let strict = worker.set("REQUIRE_SEALED", "true");
+    let (some, strict) = tokio::join!(sell(&new_doors), strict.start());
+    let (late, _strict) = (some?, strict?);
+    let (some, stopped) = tokio::join!(sell(&new_doors), stop(new_worker));
+    let late = [late, some?].concat();
+    stopped?;
+    for id in &late {
+        let document = client.settled(*id, 30).await?.expect(200)?.json()?;
+        assert_eq!(document["status"], "confirmed", "{document}");
+    }
+    sold.extend(late);
     let mut database = place.database().await?;
     let verdict = Verdict::read(&mut database, &sold).await?;
     assert!(verdict.holds(), "{verdict}");

@@ -12,6 +12,7 @@ pub mod place;
 pub mod processes;
 pub mod proxy;
 pub mod servers;
+pub mod users;
 pub mod wait;
 
 pub use client::Client;
@@ -19,3 +20,4 @@ pub use load::Load;
 pub use place::Place;
 pub use processes::{Process, Settings};
 pub use proxy::{Mode, Proxy};
+pub use users::Users;

@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use crate::servers::{self, Postgres, RabbitMq, Servers};
 
+/// The ends of the names of a place's users: see [`crate::Users`].
+pub(crate) const ROLES: [&str; 4] = ["owner", "ingest", "worker", "reader"];
+
 /// An empty database and an empty virtual host that nobody else uses.
 ///
 /// On somebody else's servers both are removed with this value; on our own they go with the servers.
@@ -97,6 +100,12 @@ impl Place {
             .context("connect to the test's virtual host")
     }
 
+    /// The name that database and virtual host share.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Removes both at once, on our own servers too: what a measurement leaves behind must not cost
     /// the next one anything.
     ///
@@ -105,7 +114,7 @@ impl Place {
     pub async fn remove(mut self) -> anyhow::Result<()> {
         self.is_removed = true;
         remove_database(&self.servers.postgres, &self.name).await?;
-        self.servers.rabbitmq.delete_virtual_host(&self.name).await
+        remove_virtual_host(&self.servers.rabbitmq, &self.name).await
     }
 
     /// The servers that this place is on.
@@ -132,7 +141,7 @@ impl Drop for Place {
                         remove_database(&postgres, &name).await?;
                     }
                     if !rabbitmq.is_ours() {
-                        rabbitmq.delete_virtual_host(&name).await?;
+                        remove_virtual_host(&rabbitmq, &name).await?;
                     }
                     Ok(())
                 })
@@ -145,10 +154,22 @@ impl Drop for Place {
 
 async fn remove_database(postgres: &Postgres, name: &str) -> anyhow::Result<()> {
     let statement = format!("drop database if exists {name} with (force)");
-    on_database(postgres, statement).await
+    on_database(postgres, statement).await?;
+    for role in ROLES {
+        on_database(postgres, format!("drop role if exists {name}_{role}")).await?;
+    }
+    Ok(())
 }
 
-async fn on_database(postgres: &Postgres, statement: String) -> anyhow::Result<()> {
+async fn remove_virtual_host(rabbitmq: &RabbitMq, name: &str) -> anyhow::Result<()> {
+    rabbitmq.delete_virtual_host(name).await?;
+    for role in ROLES {
+        rabbitmq.delete_user(&format!("{name}_{role}")).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn on_database(postgres: &Postgres, statement: String) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(postgres.url())
         .await
         .context("connect to the server at DATABASE_URL")?;

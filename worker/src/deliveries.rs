@@ -9,21 +9,25 @@ use futures_util::StreamExt;
 use hotrow_shared::{
     addresses::Brokers,
     broker::{Broker, BrokerError},
-    envelope::{self, Command, Unreadable},
+    envelope::{Command, Unreadable},
+    metrics::ENVELOPES_OPENED,
+    seal::Seal,
     topology::{self, PREFETCH_ENVELOPES},
 };
 use lapin::{
     Channel, Consumer,
+    message::Delivery as Message,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use metrics::Counter;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::settings::BATCH_BYTES_MAX;
+use crate::{metrics::Labelled, seals::Seals, settings::BATCH_BYTES_MAX};
 
 /// Most bytes of envelopes that a partition has opened and not settled: the batch in hand and the next. An
 /// envelope that is larger than this by itself takes all of the room.
@@ -88,8 +92,49 @@ pub(crate) struct Consuming {
     pub(crate) opening: AbortOnDropHandle<()>,
 }
 
+/// Opens messages, and counts them by their seal.
+pub(crate) struct Opener {
+    seals: Seals,
+    opened: Labelled<Seal, Counter>,
+}
+
+impl Opener {
+    /// Creates every series.
+    pub(crate) fn new(seals: Seals) -> Self {
+        let opened = |seal: Seal| ENVELOPES_OPENED.counter(&[("seal", seal.as_str())]);
+        Self {
+            seals,
+            opened: Labelled::new(Seal::ALL, opened),
+        }
+    }
+
+    fn open(&self, message: &Message, room: Room, since: Instant) -> Delivery {
+        let headers = message.properties.headers().as_ref();
+        let (seal, opened) = self.seals.open(&message.data, headers);
+        if let Some(count) = self.opened.of(seal) {
+            count.increment(1);
+        }
+        let arrived = |command| Arrived {
+            command,
+            redelivered: message.redelivered,
+        };
+        Delivery {
+            tag: message.delivery_tag,
+            commands: opened.commands.into_iter().map(arrived).collect(),
+            unreadable: opened.unreadable,
+            size_bytes: message.data.len(),
+            room,
+            since,
+        }
+    }
+}
+
 /// Starts to consume a partition on a channel of its own.
-pub(crate) async fn consume(broker: &Broker, partition: u16) -> Result<Consuming, BrokerError> {
+pub(crate) async fn consume(
+    broker: &Broker,
+    partition: u16,
+    opener: Arc<Opener>,
+) -> Result<Consuming, BrokerError> {
     let channel = broker.channel().await?;
     channel
         .basic_qos(PREFETCH_ENVELOPES, BasicQosOptions::default())
@@ -108,25 +153,23 @@ pub(crate) async fn consume(broker: &Broker, partition: u16) -> Result<Consuming
     Ok(Consuming {
         channel,
         deliveries,
-        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opened))),
+        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opener, opened))),
     })
 }
 
 /// Opens envelopes while the batch before them is being committed.
-async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, BrokerError>>) {
+async fn open_all(
+    mut consumer: Consumer,
+    opener: Arc<Opener>,
+    opened: mpsc::Sender<Result<Delivery, BrokerError>>,
+) {
     let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
     while let Some(delivery) = consumer.next().await {
         let delivery = match delivery {
             Ok(delivery) => {
                 let since = Instant::now();
                 let room = room_for(&rooms, delivery.data.len()).await;
-                let lapin::message::Delivery {
-                    delivery_tag: tag,
-                    redelivered,
-                    data,
-                    ..
-                } = delivery;
-                Ok(open(tag, redelivered, &data, room, since))
+                Ok(opener.open(&delivery, room, since))
             }
             Err(error) => Err(error.into()),
         };
@@ -140,22 +183,6 @@ async fn open_all(mut consumer: Consumer, opened: mpsc::Sender<Result<Delivery, 
 async fn room_for(rooms: &Arc<Semaphore>, bytes: usize) -> Room {
     let bytes = u32::try_from(bytes.min(OPENED_BYTES_MAX)).unwrap_or(u32::MAX);
     Room(Arc::clone(rooms).acquire_many_owned(bytes).await.ok())
-}
-
-fn open(tag: u64, redelivered: bool, body: &[u8], room: Room, since: Instant) -> Delivery {
-    let opened = envelope::open(body);
-    let arrived = |command| Arrived {
-        command,
-        redelivered,
-    };
-    Delivery {
-        tag,
-        commands: opened.commands.into_iter().map(arrived).collect(),
-        unreadable: opened.unreadable,
-        size_bytes: body.len(),
-        room,
-        since,
-    }
 }
 
 #[cfg(test)]

@@ -19,9 +19,10 @@ use hotrow_shared::{
     metrics::{HOLD_OVERDUE, ORDERS_HELD, PAYMENTS_UNMATCHED},
     order::{Sku, partition_of_all},
     publish::{self, PublishError},
-    topology::{ORDERS_EXCHANGE, routing_key},
+    seal::SealKeys,
+    topology::routing_key,
 };
-use lapin::{Channel, types::FieldTable};
+use lapin::Channel;
 use metrics::Gauge;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
@@ -56,6 +57,7 @@ pub(crate) struct Expiry {
     broker: Arc<Broker>,
     alone: Alone,
     channel: Option<Channel>,
+    seals: SealKeys,
     partitions: u16,
     grace: TimeDelta,
     /// Holds that were queued and are still there.
@@ -95,6 +97,7 @@ impl Expiry {
     pub(crate) fn new(
         broker: Arc<Broker>,
         connect: &PgConnectOptions,
+        seals: SealKeys,
         partitions: u16,
         grace: TimeDelta,
     ) -> Self {
@@ -102,6 +105,7 @@ impl Expiry {
             broker,
             alone: Alone::under(EXPIRY_LOCK, connect, "hotrow-worker expiry"),
             channel: None,
+            seals,
             partitions,
             grace,
             queued: HashMap::new(),
@@ -195,7 +199,7 @@ impl Expiry {
         let mut count = 0;
         for (partition, commands) in partitions {
             for envelope in envelopes(&commands) {
-                let body = envelope::seal(envelope.iter().map(|(_, command)| command));
+                let body = envelope::join(envelope.iter().map(|(_, command)| command));
                 self.publish(partition, &body).await?;
                 for (order_id, _) in envelope {
                     note(&mut self.queued, *order_id, now);
@@ -213,7 +217,7 @@ impl Expiry {
             _ => publish::confirming_channel(&self.broker).await?,
         };
         let key = routing_key(partition);
-        publish::confirmed(&channel, ORDERS_EXCHANGE, &key, body, FieldTable::default()).await?;
+        publish::envelope(&channel, &key, body, &self.seals).await?;
         self.channel = Some(channel);
         Ok(())
     }

@@ -21,6 +21,8 @@ mod fitness;
 mod metrics;
 mod ownership;
 mod partition;
+pub mod roles;
+mod seals;
 pub mod settings;
 mod settle;
 mod standing;
@@ -48,16 +50,21 @@ use crate::{
     batch::{BatchMetrics, Turns},
     days::Kept,
     dead_letters::DeadLetters,
+    deliveries::Opener,
     events::{Publisher, Sender, Sweep},
     expiry::Expiry,
     ownership::Ownership,
     partition::Workshop,
+    seals::Seals,
     settings::Settings,
     settle::Settler,
 };
 
 /// What a worker needs to do its work.
 pub const NEEDS: [&str; 2] = ["database", "broker"];
+
+/// Connections of the owner of the tables: one looks after the days, and one makes a day that an order needs now.
+const OWNER_CONNECTIONS: u32 = 2;
 
 /// How long the last news may take to get away, and the last connections to be closed.
 const GOOD_BYE_MAX: Duration = Duration::from_secs(1);
@@ -80,9 +87,7 @@ pub async fn run(
     );
     database::require_schema(&common.database).await?;
     secret::require_secret(&common.database, &common.mint).await?;
-    days::make_coming(&pool, settings.retention_days)
-        .await
-        .context("cannot make the days of orders and ledger")?;
+    let owner = days_of(settings, &pool).await?;
     let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
     let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
     topology::ensure(&consuming, &pool, &common.plan).await?;
@@ -99,16 +104,29 @@ pub async fn run(
     let told = tokio::spawn(publish_events);
     let settler = Settler::new(
         pool.clone(),
+        owner.clone(),
         common.mint.clone(),
         settings.retention_days,
         settings.batch.orders_max,
         settings.events,
     );
+    let seals = Seals::new(settings);
+    if !settings.require_sealed && !common.development {
+        tracing::warn!(
+            "REQUIRE_SEALED=false: whoever can publish to the broker can have orders settled; set it to true once all ingest processes seal"
+        );
+    }
     let workshop = Arc::new(Workshop {
         broker: Arc::clone(&consuming),
+        opener: Arc::new(Opener::new(seals)),
         pool: pool.clone(),
         settler,
-        dead_letters: DeadLetters::new(publishing.clone(), pool.clone(), settings.source_if_told()),
+        dead_letters: DeadLetters::new(
+            publishing.clone(),
+            pool.clone(),
+            common.seals.clone(),
+            settings.source_if_told(),
+        ),
         announcer,
         publisher,
         limits: settings.batch,
@@ -126,7 +144,7 @@ pub async fn run(
         orders_days: retention_days,
         audit_days: settings.audit_retention_days,
     };
-    tokio::spawn(days::run(pool.clone(), kept, shutdown.clone()));
+    tokio::spawn(days::run(owner, kept, shutdown.clone()));
     tokio::spawn(audit::run(
         common.database.clone(),
         retention_days,
@@ -135,6 +153,7 @@ pub async fn run(
     let expiry = Expiry::new(
         Arc::clone(&publishing),
         &common.database,
+        common.seals.clone(),
         common.plan.partitions,
         settings.hold_grace,
     );
@@ -156,6 +175,26 @@ pub async fn run(
     // Nor for a connection that somebody has not given back.
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
     Ok(())
+}
+
+/// Makes the coming days, and returns the connections by which days are made and dropped: those of the owner of the
+/// tables, if that is somebody else than the worker.
+async fn days_of(settings: &Settings, pool: &PgPool) -> anyhow::Result<PgPool> {
+    let owner = match &settings.owner {
+        None => pool.clone(),
+        Some(owner) => {
+            settings.reach_owner().await?;
+            let name = "hotrow-worker days";
+            database::pool(owner, OWNER_CONNECTIONS, name, database::ACQUIRE_MAX)
+        }
+    };
+    days::make_coming(&owner, settings.retention_days)
+        .await
+        .context(
+            "cannot make the days of orders and ledger: if the tables belong to another user, give it as \
+             OWNER_DATABASE_URL",
+        )?;
+    Ok(owner)
 }
 
 /// The publisher of events and its task, and the sweep of what was not published. Without events both do nothing.

@@ -12,7 +12,7 @@ use hotrow_shared::{
     telemetry::{self, Readiness},
 };
 use hotrow_worker::{
-    NEEDS, audit, days, dead_letters, events,
+    NEEDS, audit, days, dead_letters, events, roles,
     settings::{Cli, Command, Settings},
     webhooks,
 };
@@ -43,7 +43,7 @@ async fn run() -> anyhow::Result<()> {
             };
             serve(&settings, &NEEDS, work).await
         }
-        Some(Command::Migrate) => migrate(&settings).await,
+        Some(Command::Migrate { roles }) => migrate(&settings, *roles).await,
         Some(Command::Webhooks) => {
             let deliver =
                 async |readiness, shutdown| webhooks::run(&settings, &readiness, shutdown).await;
@@ -64,6 +64,7 @@ async fn serve(
     work: impl AsyncFnOnce(Arc<Readiness>, CancellationToken) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     settings.common.warn_of_development();
+    settings.common.warn_of_plain_text(settings.owner.as_ref());
     let shutdown = shutdown::on_signal()?;
     let metrics = metrics::install()?;
     let readiness = Readiness::of(needs);
@@ -74,16 +75,23 @@ async fn serve(
     Ok(())
 }
 
-async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+async fn migrate(settings: &Settings, roles: bool) -> anyhow::Result<()> {
     let pool = database::pool(
-        &settings.common.database,
+        settings.owner(),
         settings.common.database_connections,
         "hotrow-worker migrate",
         database::ACQUIRE_MAX,
     );
-    database::reach(&settings.common.database).await?;
+    settings.reach_owner().await?;
     database::MIGRATIONS.run(&pool).await?;
     days::make_coming(&pool, settings.retention_days).await?;
     println!("the schema is up to date");
+    if roles {
+        let warning = roles::grant(&mut *pool.acquire().await?).await?;
+        println!("{}", roles::advice(&settings.common));
+        if let Some(warning) = warning {
+            eprintln!("{warning}");
+        }
+    }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::{
     announce::Announcer,
     batch::{Batch, BatchMetrics, Batches, Turns},
     dead_letters::{DeadLetter, DeadLetters},
-    deliveries::{self, Consuming},
+    deliveries::{self, Consuming, Opener},
     ended::Ended,
     events::Publisher,
     settings::BatchLimits,
@@ -31,6 +31,7 @@ use crate::{
 pub(crate) struct Workshop {
     /// The connection to consume from; acknowledgements go back on it.
     pub(crate) broker: Arc<Broker>,
+    pub(crate) opener: Arc<Opener>,
     /// For whoever has to declare queues.
     pub(crate) pool: PgPool,
     pub(crate) settler: Settler,
@@ -190,7 +191,8 @@ async fn bury_all(
 }
 
 async fn start(workshop: &Workshop, partition: u16) -> Result<Consuming, BrokerError> {
-    let started = deliveries::consume(&workshop.broker, partition).await;
+    let started =
+        deliveries::consume(&workshop.broker, partition, Arc::clone(&workshop.opener)).await;
     if started.is_err() {
         // After the loss of a broker, or the deletion of a queue, the queue may be gone, too.
         workshop.repairs.request();

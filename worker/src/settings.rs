@@ -5,20 +5,31 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 use hotrow_shared::{
+    addresses::DatabaseUrl,
+    database::{self, SchemaError},
     event::EventType,
     settings::{
-        COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, SecretFiles, Secrets, help,
+        COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, Secret, SecretFiles, Secrets,
+        help,
     },
 };
+use sqlx::postgres::PgConnectOptions;
 
 use crate::telling::Telling;
+
+/// Where PostgreSQL is for whoever owns the tables.
+const OWNER_DATABASE_URL: Secret = Secret {
+    name: "OWNER_DATABASE_URL",
+    help: "PostgreSQL as the owner of the tables, in the form of `DATABASE_URL`: makes and drops the days, and \
+           migrates. Without it the user of `DATABASE_URL` has to own them",
+};
 
 /// Settles queued purchases in PostgreSQL, a batch at a time.
 ///
 /// Every flag can be given by the environment variable of the same name, and secrets only so, or in files. Without a command the worker runs until
 /// SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "hotrow-worker", version, after_help = help(COMMON_SECRETS))]
+#[command(name = "hotrow-worker", version, after_help = help(COMMON_SECRETS.into_iter().chain([&OWNER_DATABASE_URL])))]
 pub struct Cli {
     /// What to do instead of working.
     #[command(subcommand)]
@@ -32,7 +43,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring the schema of the database up to date
-    Migrate,
+    Migrate {
+        /// Also make the database roles of the processes, give them their rights, and print what their users may do at
+        /// the broker. Again after each upgrade
+        #[arg(long)]
+        roles: bool,
+    },
     /// Check at once that stock, ledger, holds and orders add up; exits 1 and says what does not
     Audit,
     /// Publish events again
@@ -77,7 +93,8 @@ pub struct Replay {
 pub enum DeadLetterAction {
     /// Show dead letters, one JSON object a line, and leave them where they are
     List(Selection),
-    /// Send dead letters back to their queue, to be settled as if they came in now
+    /// Send dead letters back to their queue, to be settled as if they came in now. `--all` leaves those whose seal
+    /// is wrong or missing: whoever names them by `--order-id` or `--reason` vouches for what they say
     Replay(Selection),
     /// Remove dead letters; their orders stay `failed`
     Discard(Selection),
@@ -89,7 +106,7 @@ pub struct Selection {
     /// Only the dead letter of this order
     #[arg(long, value_name = "ORDER_ID")]
     pub order_id: Option<String>,
-    /// Only dead letters of this reason: malformed, refused or `delivery_limit`
+    /// Only dead letters of this reason: malformed, refused, unsealed, `wrong_seal` or `delivery_limit`
     #[arg(long)]
     pub reason: Option<String>,
     /// Every dead letter; replay and discard need this or another selection
@@ -134,6 +151,17 @@ pub struct SettingsArgs {
     #[arg(long, env, global = true, default_value = "8s", value_name = "TIME")]
     hold_grace: String,
 
+    /// `true` sends envelopes without a seal to the dead letters, as it does with a wrong seal in any case. To be set
+    /// once every ingest process of the installation seals: from the upgrade on, or at once in a new installation
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "false",
+        value_name = "BOOLEAN"
+    )]
+    require_sealed: String,
+
     /// `true` tells of rejected orders, too. In a sale they are many times as many as all others
     #[arg(
         long,
@@ -163,6 +191,8 @@ pub(crate) const BATCH_BYTES_MAX: usize = 1536 * 1024;
 pub struct Settings {
     /// What both processes have.
     pub common: Common,
+    /// The database as the owner of the tables, if that is somebody else.
+    pub owner: Option<PgConnectOptions>,
     /// Where metrics and probes are.
     pub metrics_addr: ListenAddr,
     /// When a batch is closed.
@@ -173,6 +203,8 @@ pub struct Settings {
     pub audit_retention_days: u64,
     /// How long after its end a hold expires.
     pub hold_grace: TimeDelta,
+    /// Whether envelopes without a seal are refused.
+    pub require_sealed: bool,
     /// What is told of by events, unless they are off.
     pub events: Option<Telling>,
     /// What a SIGHUP reads again.
@@ -183,6 +215,24 @@ impl Settings {
     /// The name of the installation in its events, if there are any.
     pub(crate) fn source_if_told(&self) -> Option<String> {
         self.events.map(|_| self.common.events_source.clone())
+    }
+
+    /// How the database is reached by whoever changes its schema.
+    #[must_use]
+    pub fn owner(&self) -> &PgConnectOptions {
+        self.owner.as_ref().unwrap_or(&self.common.database)
+    }
+
+    /// Makes sure that the database can be reached by whoever changes its schema.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub async fn reach_owner(&self) -> Result<(), SchemaError> {
+        let setting = match &self.owner {
+            Some(_) => "OWNER_DATABASE_URL",
+            None => database::DATABASE_URL,
+        };
+        database::reach(self.owner(), setting).await
     }
 }
 
@@ -205,6 +255,10 @@ impl SettingsArgs {
     pub fn check(&self, secrets: Secrets) -> Result<Settings, Problems> {
         let mut problems = Problems::of_environment();
         let common = self.common.check(&secrets, &mut problems);
+        let owner = secrets.text(&OWNER_DATABASE_URL, &mut problems);
+        let owner = owner.unwrap_or_default();
+        let owner =
+            owner.and_then(|url| problems.read::<DatabaseUrl>(OWNER_DATABASE_URL.name, &url));
         let metrics_addr = problems.read("METRICS_ADDR", &self.metrics_addr);
         let orders_max = problems.count("BATCH_ORDERS_MAX", &self.batch_orders_max, 1..=100_000);
         let wait = problems.duration("BATCH_WAIT", &self.batch_wait);
@@ -226,6 +280,7 @@ impl SettingsArgs {
         {
             problems.add("HOLD_GRACE: must be 8s, unless DEVELOPMENT=true".to_owned());
         }
+        let require_sealed = problems.switch("REQUIRE_SEALED", &self.require_sealed);
         let rejected = problems.switch("EVENTS_REJECTED", &self.events_rejected);
         let settings = || {
             let common = common?;
@@ -240,10 +295,12 @@ impl SettingsArgs {
             Some(Settings {
                 events: common.plan.events.map(|_| telling),
                 common,
+                owner: owner.map(|url| url.0),
                 metrics_addr: metrics_addr?,
                 batch,
                 retention_days: retention_days?,
                 audit_retention_days: audit_retention_days?,
+                require_sealed: require_sealed?,
                 hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
                 secret_files: secrets.files(),
             })

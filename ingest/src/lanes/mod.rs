@@ -5,7 +5,7 @@
 //!
 //! Idle, a command travels alone. Under load the commands that come while an envelope is on its way go
 //! into the next, and one confirm of the broker answers all of them. A lane owns its channel, so
-//! envelopes reach the broker in the order in which they were sealed.
+//! envelopes reach the broker in the order in which they were made.
 
 mod waiting;
 
@@ -21,9 +21,10 @@ use hotrow_shared::{
     metrics as list,
     publish::{self, PublishError},
     retry::Pauses,
-    topology::{ORDERS_EXCHANGE, Repairs, routing_key},
+    seal::SealKeys,
+    topology::{Repairs, routing_key},
 };
-use lapin::{Channel, types::FieldTable};
+use lapin::Channel;
 use metrics::Histogram;
 use tokio::{
     sync::{mpsc, watch},
@@ -94,6 +95,7 @@ impl Lanes {
     #[must_use]
     pub(crate) fn start(
         broker: &Arc<Broker>,
+        seals: &SealKeys,
         partitions: u16,
         envelope_orders_max: usize,
         backlog: &Arc<Backlog>,
@@ -116,6 +118,7 @@ impl Lanes {
                 waiting: Waiting::default(),
                 orders_max: envelope_orders_max,
                 broker: Arc::clone(broker),
+                seals: seals.clone(),
                 backlog: Arc::clone(backlog),
                 repairs: repairs.clone(),
                 metrics: metrics.clone(),
@@ -223,6 +226,7 @@ struct Lane {
     waiting: Waiting,
     orders_max: usize,
     broker: Arc<Broker>,
+    seals: SealKeys,
     backlog: Arc<Backlog>,
     repairs: Repairs,
     metrics: LaneMetrics,
@@ -327,7 +331,7 @@ impl Lane {
         parcels: Vec<Parcel>,
     ) -> Result<bool, BrokerError> {
         let started = Instant::now();
-        let body = envelope::seal(parcels.iter().map(|parcel| &parcel.command));
+        let body = envelope::join(parcels.iter().map(|parcel| &parcel.command));
         let published = self.publish(channel, routing_key, &body).await;
         let (outcome, goes_on) = match published {
             Ok(()) => {
@@ -355,14 +359,8 @@ impl Lane {
         routing_key: &str,
         body: &[u8],
     ) -> Result<(), PublishError> {
-        let headers = FieldTable::default();
-        let mut confirmed = pin!(publish::confirmed(
-            channel,
-            ORDERS_EXCHANGE,
-            routing_key,
-            body,
-            headers
-        ));
+        let seals = self.seals.clone();
+        let mut confirmed = pin!(publish::envelope(channel, routing_key, body, &seals));
         if let Ok(confirmed) = timeout(CONFIRM_USUAL_MAX, &mut confirmed).await {
             return confirmed;
         }

@@ -6,7 +6,7 @@
 //! attempt that is given up is shut down, and the thread ends by itself.
 
 use std::{
-    io,
+    fs, io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
@@ -20,16 +20,19 @@ use lapin::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
+use crate::addresses::Node;
+
 /// How long the broker may take for one step of getting ready: connect, open a channel.
 pub const BROKER_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Connects to a node. Dropping the future gives the attempt up.
-pub(super) async fn connect(node: &AMQPUri, name: &str) -> Result<Connection, lapin::Error> {
+pub(super) async fn connect(node: &Node, name: &str) -> Result<Connection, lapin::Error> {
     let attempt = Attempt::default();
     let socket = Arc::clone(&attempt.0);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let runtime = lapin::runtime::default_runtime()?;
     let reactor = runtime.clone();
+    let ca = node.ca.clone();
     let open = async move |uri: AMQPUri, _| {
         let host = uri.authority.host.as_str();
         let addresses: Vec<_> = lookup_host((host, uri.authority.port))
@@ -45,13 +48,19 @@ pub(super) async fn connect(node: &AMQPUri, name: &str) -> Result<Connection, la
         }
         Ok(match uri.scheme {
             AMQPScheme::AMQP => stream,
-            AMQPScheme::AMQPS => stream
-                .into_tls(host, TLSConfig::default())
-                .await
-                .map_err(|error| io::Error::other(no_tls(&error)))?,
+            AMQPScheme::AMQPS => {
+                // A few kilobytes, beside a handshake.
+                let ca = ca.as_ref().map(fs::read_to_string).transpose()?;
+                let config = TLSConfig {
+                    cert_chain: ca.as_deref(),
+                    ..TLSConfig::default()
+                };
+                let tls = stream.into_tls(host, config).await;
+                tls.map_err(|error| io::Error::other(no_tls(&error)))?
+            }
         })
     };
-    let connection = Connection::connector(node.clone(), runtime, open, properties).await?;
+    let connection = Connection::connector(node.uri.clone(), runtime, open, properties).await?;
     attempt.succeeded();
     Ok(connection)
 }
@@ -62,7 +71,7 @@ fn no_tls(error: &io::Error) -> String {
     if told.contains("corrupt message") {
         return "what answers there does not speak TLS, which is usually at port 5671".into();
     }
-    format!("TLS: {told}")
+    told
 }
 
 #[derive(Default)]

@@ -19,8 +19,10 @@ pub use self::{
 use crate::{
     addresses::{Brokers, DatabaseUrl},
     id::IdMint,
+    seal::SealKeys,
     sealed::SealingKeys,
     telemetry::LogFormat,
+    tls,
     topology::{Plan, StreamLimits},
     webhook::AllowedNetworks,
 };
@@ -148,6 +150,8 @@ pub struct Common {
     pub plan: Plan,
     /// Signs and recognises order ids.
     pub mint: IdMint,
+    /// Seal envelopes.
+    pub seals: SealKeys,
     /// Encrypt the secrets that have to be read again.
     pub sealing: SealingKeys,
     /// The name of the installation in its events.
@@ -170,6 +174,30 @@ impl Common {
         if self.development {
             tracing::warn!(
                 "DEVELOPMENT=true: secrets may be short or published; unset it before anybody else can reach this process"
+            );
+        }
+    }
+
+    /// Says so in the log where what is said to a server can be read on the way. `owner` is how the owner of the
+    /// tables comes to the database, where that is somebody else.
+    pub fn warn_of_plain_text(&self, owner: Option<&PgConnectOptions>) {
+        let databases = [
+            ("DATABASE_URL", Some(&self.database)),
+            ("OWNER_DATABASE_URL", owner),
+        ];
+        let mut plain: Vec<_> = databases
+            .into_iter()
+            .filter(|(_, database)| database.is_some_and(tls::is_plain))
+            .map(|(name, _)| format!("{name}: write sslmode=verify-full"))
+            .collect();
+        if let Some(node) = self.amqp.plain() {
+            plain.push(format!("AMQP_URL, {node}: write amqps://"));
+        }
+        if !plain.is_empty() {
+            tracing::warn!(
+                settings = plain.join("; "),
+                "servers on other machines are reached without TLS, or without insisting on it: whoever is on the way \
+                 reads passwords and orders, and may change them"
             );
         }
     }
@@ -201,7 +229,11 @@ impl CommonArgs {
         let shutdown_grace = problems.duration("SHUTDOWN_GRACE", &self.shutdown_grace);
         let log_format = problems.read("LOG_FORMAT", &self.log_format);
         let development = problems.switch("DEVELOPMENT", &self.development);
-        let (mint, sealing) = keys?;
+        let Keys {
+            mint,
+            seals,
+            sealing,
+        } = keys?;
         Some(Common {
             database: database?.0,
             amqp: amqp?,
@@ -210,6 +242,7 @@ impl CommonArgs {
                 events: has_events?.then_some(stream_limits?),
             },
             mint,
+            seals,
             sealing,
             events_source: source?.0,
             webhook_networks: AllowedNetworks::new(networks),
@@ -257,7 +290,7 @@ impl CommonArgs {
     }
 
     /// What is derived from the secrets.
-    fn keys(&self, secrets: &Secrets, problems: &mut Problems) -> Option<(IdMint, SealingKeys)> {
+    fn keys(&self, secrets: &Secrets, problems: &mut Problems) -> Option<Keys> {
         let current: Option<String> = secrets.require(&ORDER_ID_SECRET, problems);
         let previous = secrets.text(&ORDER_ID_SECRET_PREVIOUS, problems);
         let previous = previous.unwrap_or_default();
@@ -277,8 +310,11 @@ impl CommonArgs {
             problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
         }
         let current = current?;
-        let sealing = SealingKeys::new(&current, previous);
-        Some((IdMint::new(&current, previous), sealing))
+        Some(Keys {
+            mint: IdMint::new(&current, previous),
+            seals: SealKeys::new(&current, previous),
+            sealing: SealingKeys::new(&current, previous),
+        })
     }
 }
 
@@ -286,6 +322,13 @@ impl CommonArgs {
 #[must_use]
 pub fn given(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// What is derived from `ORDER_ID_SECRET` and the one before.
+struct Keys {
+    mint: IdMint,
+    seals: SealKeys,
+    sealing: SealingKeys,
 }
 
 /// The longest name of an installation, in characters.

@@ -32,6 +32,8 @@ const VARIABLES: &[&str] = &[
     "BATCH_ORDERS_MAX",
     "BATCH_WAIT",
     "RETENTION_DAYS",
+    "AUDIT_RETENTION_DAYS",
+    "REQUIRE_SEALED",
     "HOLD_GRACE",
     "EVENTS",
     "EVENTS_RETENTION",
@@ -51,6 +53,7 @@ const VARIABLES: &[&str] = &[
 /// Those that are secrets, and may stand in a file instead.
 const SECRETS: &[&str] = &[
     "DATABASE_URL",
+    "OWNER_DATABASE_URL",
     "AMQP_URL",
     "ORDER_ID_SECRET",
     "ORDER_ID_SECRET_PREVIOUS",
@@ -74,6 +77,8 @@ const PREFIXES: &[&str] = &[
     "LOG_SAMPL",
     "BATCH_",
     "RETENTION_",
+    "OWNER_",
+    "REQUIRE_",
     "HOLD_",
     "EVENTS_",
     "WEBHOOK_",
@@ -81,6 +86,7 @@ const PREFIXES: &[&str] = &[
     "LISTEN_ADDR",
     "METRICS_ADDR",
     "ADMIN_TOKEN",
+    "AUDIT_",
     "AUTH_",
     "STRIPE_WEBHOOK_SECRET",
     "STRIPE_LIVEMODE",

@@ -38,8 +38,9 @@ pub(super) async fn declare_alone(
     plan: &Plan,
     occasion: Occasion,
 ) -> Result<(), TopologyError> {
-    let partitions = plan.partitions;
     let mut lock = lock(pool).await?;
+    // First, because a user who may not declare must not begin another generation of the stream.
+    declare_exchanges(broker, plan).await?;
     if plan.events.is_some() && !stream::exists(broker).await? {
         stream::begin_generation(&mut lock).await?;
         lock.commit().await?;
@@ -51,14 +52,8 @@ pub(super) async fn declare_alone(
             );
         }
     }
-    let found = found(broker, partitions, occasion).await?;
-    if let Some(found) = found.filter(|found| *found != partitions) {
-        return Err(TopologyError::Partitions {
-            setting: partitions,
-            found,
-        });
-    }
-    declare(broker, plan).await?;
+    check_partitions(broker, plan.partitions, occasion).await?;
+    declare_queues(broker, plan).await?;
     if let Some(limits) = plan.events {
         stream::declare(broker, limits).await?;
     }
@@ -80,6 +75,28 @@ async fn lock(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Err
         .execute(&mut *lock)
         .await?;
     Ok(lock)
+}
+
+/// Makes sure that the broker has as many partitions as this process thinks.
+pub(super) async fn require_partitions(
+    broker: &Broker,
+    partitions: u16,
+) -> Result<(), TopologyError> {
+    check_partitions(broker, partitions, Occasion::Start).await
+}
+
+async fn check_partitions(
+    broker: &Broker,
+    partitions: u16,
+    occasion: Occasion,
+) -> Result<(), TopologyError> {
+    match found(broker, partitions, occasion).await? {
+        Some(found) if found != partitions => Err(TopologyError::Partitions {
+            setting: partitions,
+            found,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The number of partitions that the queues stand for, if they say anything.
@@ -105,7 +122,7 @@ async fn found(
     Ok(Some(found))
 }
 
-async fn declare(broker: &Broker, plan: &Plan) -> Result<(), TopologyError> {
+async fn declare_exchanges(broker: &Broker, plan: &Plan) -> Result<(), TopologyError> {
     let channel = broker.channel().await?;
     let durable = ExchangeDeclareOptions {
         durable: true,
@@ -118,6 +135,11 @@ async fn declare(broker: &Broker, plan: &Plan) -> Result<(), TopologyError> {
             .await
             .map_err(|error| TopologyError::of(error, "exchange", exchange))?;
     }
+    Ok(good_bye(&channel).await?)
+}
+
+async fn declare_queues(broker: &Broker, plan: &Plan) -> Result<(), TopologyError> {
+    let channel = broker.channel().await?;
     for Bound {
         queue,
         arguments,

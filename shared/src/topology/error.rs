@@ -32,6 +32,14 @@ pub enum TopologyError {
         /// The words of the broker.
         told: String,
     },
+    /// The user of this process may not declare, and nobody else has.
+    #[error(
+        "the {what} is missing, and the user of AMQP_URL may not declare it: start a worker, which does"
+    )]
+    Missing {
+        /// The exchange or queue.
+        what: String,
+    },
     /// The broker did not answer as it should.
     #[error(transparent)]
     Broker(#[from] BrokerError),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lapin::{
-    Channel, ExchangeKind,
+    Channel, ExchangeKind, Queue,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     error::TopologyError,
-    names::{ORDERS_EXCHANGE, queue},
+    names::{EVENTS_QUEUE, ORDERS_EXCHANGE, queue},
     plan::{Bound, Plan, bind, bind_stream, exchanges, queues},
 };
 use crate::broker::{Broker, BrokerError, is_missing};
@@ -22,25 +22,78 @@ pub(super) const DECLARE_MAX: Duration = Duration::from_secs(30);
 
 /// Returns whether anybody has declared exchanges here before.
 pub(super) async fn is_set_up(broker: &Broker) -> Result<bool, TopologyError> {
+    exchange_exists(broker, ORDERS_EXCHANGE, ExchangeKind::Direct).await
+}
+
+/// The first exchange or queue that is missing, without a question for which a user needs a right. Whether they are
+/// bound cannot be asked.
+pub(super) async fn missing(broker: &Broker, plan: &Plan) -> Result<Option<String>, TopologyError> {
+    for (exchange, kind) in exchanges(plan) {
+        if !exchange_exists(broker, exchange, kind).await? {
+            return Ok(Some(format!("exchange {exchange}")));
+        }
+    }
+    let stream = plan.events.map(|_| EVENTS_QUEUE.to_owned());
+    let queues = queues(plan.partitions).map(|bound| bound.queue);
+    for queue in queues.chain(stream) {
+        if !queue_exists(broker, &queue).await? {
+            return Ok(Some(format!("queue {queue}")));
+        }
+    }
+    Ok(None)
+}
+
+async fn exchange_exists(
+    broker: &Broker,
+    name: &str,
+    kind: ExchangeKind,
+) -> Result<bool, TopologyError> {
     let channel = broker.channel().await?;
-    let passive = ExchangeDeclareOptions {
-        passive: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    let declared = channel.exchange_declare(
-        ORDERS_EXCHANGE.into(),
-        ExchangeKind::Direct,
-        passive,
-        FieldTable::default(),
-    );
-    match answered(declared).await {
+    let found = answered(find_exchange(&channel, name, kind)).await;
+    was_found(&channel, found).await
+}
+
+/// Whether there is a queue of this name.
+pub(super) async fn queue_exists(broker: &Broker, name: &str) -> Result<bool, TopologyError> {
+    let channel = broker.channel().await?;
+    let found = answered(find_queue(&channel, name)).await.map(drop);
+    was_found(&channel, found).await
+}
+
+/// Reads the answer to a question that had a channel of its own: the broker closes it where nothing is found.
+async fn was_found(
+    channel: &Channel,
+    found: Result<(), BrokerError>,
+) -> Result<bool, TopologyError> {
+    match found {
         Ok(()) => {
-            good_bye(&channel).await?;
+            good_bye(channel).await?;
             Ok(true)
         }
         Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+async fn find_exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+) -> Result<(), lapin::Error> {
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(name.into(), kind, passive, FieldTable::default())
+        .await
+}
+
+async fn find_queue(channel: &Channel, name: &str) -> Result<Queue, lapin::Error> {
+    let passive = QueueDeclareOptions::default().passive();
+    channel
+        .queue_declare(name.into(), passive, FieldTable::default())
+        .await
 }
 
 /// Binds every queue, and returns whether all exchanges and queues are there.
@@ -51,13 +104,7 @@ pub(super) async fn is_whole(broker: &Broker, plan: &Plan) -> Result<bool, Topol
     let channel = broker.channel().await?;
     let look = async {
         for (exchange, kind) in exchanges(plan) {
-            let passive = ExchangeDeclareOptions {
-                passive: true,
-                ..ExchangeDeclareOptions::default()
-            };
-            let declared =
-                channel.exchange_declare(exchange.into(), kind, passive, FieldTable::default());
-            answered(declared).await?;
+            answered(find_exchange(&channel, exchange, kind)).await?;
         }
         for Bound {
             queue,
@@ -83,14 +130,9 @@ pub(super) async fn is_whole(broker: &Broker, plan: &Plan) -> Result<bool, Topol
     }
 }
 
-/// Whether a partition's queue exists, asked on a channel of its own.
+/// Whether a partition's queue exists.
 pub(super) async fn exists(broker: &Broker, partition: u16) -> Result<bool, TopologyError> {
-    let channel = broker.channel().await?;
-    let found = answered(depth(&channel, partition)).await?.is_some();
-    if found {
-        good_bye(&channel).await?;
-    }
-    Ok(found)
+    queue_exists(broker, &queue(partition)).await
 }
 
 /// What the broker says of a partition's queue.
@@ -107,12 +149,7 @@ pub struct Depth {
 /// # Errors
 /// The broker is out of reach.
 pub async fn depth(channel: &Channel, partition: u16) -> Result<Option<Depth>, lapin::Error> {
-    let options = QueueDeclareOptions::default().passive();
-    let name = queue(partition).into();
-    match channel
-        .queue_declare(name, options, FieldTable::default())
-        .await
-    {
+    match find_queue(channel, &queue(partition)).await {
         Ok(queue) => Ok(Some(Depth {
             ready_envelopes: queue.message_count(),
             consumers: queue.consumer_count(),

@@ -10,12 +10,14 @@ mod plan;
 mod repairs;
 mod stream;
 
+use std::time::Duration;
+
 use sqlx::PgPool;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use self::{
-    declare::{MISSED_BY_ALL, Occasion, declare_alone},
-    look::{is_set_up, is_whole},
+    declare::{MISSED_BY_ALL, Occasion, declare_alone, require_partitions},
+    look::{is_set_up, is_whole, missing},
 };
 pub use self::{
     error::TopologyError,
@@ -28,7 +30,21 @@ pub use self::{
     plan::{Plan, StreamLimits},
     repairs::Repairs,
 };
-use crate::broker::Broker;
+use crate::broker::{Broker, is_denied};
+
+/// How long a process that may not declare waits for one that does.
+const DECLARED_MAX: Duration = Duration::from_secs(30);
+/// How often it looks meanwhile.
+const DECLARED_POLL: Duration = Duration::from_millis(500);
+
+/// What the user of `AMQP_URL` may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Declare exchanges and queues.
+    Declare,
+    /// Only use those that others have declared.
+    Use,
+}
 
 /// Makes sure that everything exists as it should, and that the broker has as many partitions as we
 /// think.
@@ -50,4 +66,33 @@ pub async fn ensure(broker: &Broker, pool: &PgPool, plan: &Plan) -> Result<(), T
         "exchanges and queues are declared"
     );
     Ok(())
+}
+
+/// The same where the user may declare, and otherwise waits until others have.
+///
+/// # Errors
+/// See [`ensure`]; or nobody declares what is missing.
+pub async fn ensure_or_find(
+    broker: &Broker,
+    pool: &PgPool,
+    plan: &Plan,
+) -> Result<Rights, TopologyError> {
+    match ensure(broker, pool, plan).await {
+        Ok(()) => return Ok(Rights::Declare),
+        Err(TopologyError::Broker(error)) if is_denied(&error) => {
+            tracing::info!(%error, "exchanges and queues are left to the workers to declare");
+        }
+        Err(error) => return Err(error),
+    }
+    let give_up = Instant::now() + DECLARED_MAX;
+    loop {
+        require_partitions(broker, plan.partitions).await?;
+        let Some(what) = missing(broker, plan).await? else {
+            return Ok(Rights::Use);
+        };
+        if Instant::now() > give_up {
+            return Err(TopologyError::Missing { what });
+        }
+        sleep(DECLARED_POLL).await;
+    }
 }

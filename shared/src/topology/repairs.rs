@@ -43,6 +43,12 @@ impl Repairs {
         Self(requested)
     }
 
+    /// A handle on no task: the user of this process may not declare, and others repair.
+    #[must_use]
+    pub fn by_others() -> Self {
+        Self(Arc::default())
+    }
+
     /// Says that something is missed. Many requests are one repair.
     pub fn request(&self) {
         self.0.notify_one();

@@ -12,11 +12,11 @@ use sqlx::PgConnection;
 
 use super::{
     error::TopologyError,
-    look::{answered, good_bye},
+    look::{answered, good_bye, queue_exists},
     names::EVENTS_QUEUE,
     plan::{StreamLimits, bind_stream},
 };
-use crate::broker::{Broker, BrokerError, is_missing};
+use crate::broker::{Broker, BrokerError};
 
 /// The arguments that the broker does not change of a stream that is there.
 const LIMITS: [&str; 3] = [
@@ -27,17 +27,7 @@ const LIMITS: [&str; 3] = [
 
 /// Whether there is a queue of this name.
 pub(super) async fn exists(broker: &Broker) -> Result<bool, TopologyError> {
-    let channel = broker.channel().await?;
-    let options = QueueDeclareOptions::default().passive();
-    let declared = channel.queue_declare(EVENTS_QUEUE.into(), options, FieldTable::default());
-    match answered(declared).await {
-        Ok(_) => {
-            good_bye(&channel).await?;
-            Ok(true)
-        }
-        Err(BrokerError::Failed(error)) if is_missing(&error) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    queue_exists(broker, EVENTS_QUEUE).await
 }
 
 /// Notes that the stream is about to be made anew. To be committed before it is: whoever reads the stream must not

@@ -453,6 +453,8 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("BATCH_ORDERS_MAX", "4000"),
         ("BATCH_WAIT", "0ms"),
         ("RETENTION_DAYS", "30"),
+        ("REQUIRE_SEALED", "false"),
+        ("OWNER_DATABASE_URL", ""),
     ];
     // Nothing is set, so that what is shown is the default.
     let all = |settings: Settings| {

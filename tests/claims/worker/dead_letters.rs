@@ -21,7 +21,7 @@ use lapin::{
 use serde_json::{Value, json};
 
 use super::{
-    shop::{A_WHILE, Shop, counts, sealed},
+    shop::{A_WHILE, Shop, counts, envelope_of},
     stream::in_sequence,
 };
 
@@ -46,23 +46,22 @@ async fn what_is_no_envelope_and_no_order_is_dead_lettered_and_its_neighbours_se
     let orders: Vec<_> = (0..12)
         .map(|number| shop.order("c", &[("scarce", 1 + number * 3 % 4)]))
         .collect();
-    let sealed = |range: std::ops::Range<usize>| sealed(&orders[range]);
+    let envelope = |range: std::ops::Range<usize>| envelope_of(&orders[range]);
     let broken_between = |range| {
-        let body = String::from_utf8(sealed(range)).unwrap_or_default();
+        let body = String::from_utf8(envelope(range)).unwrap_or_default();
         body.replacen(
             "},{\"place\"",
             "},{\"place\":{\"customer_id\":\"nobody\",\"items\":7}},{\"place\"",
             1,
         )
     };
-    shop.publish_bytes(0, &sealed(0..3)).await?;
+    shop.send(0, &envelope(0..3)).await?;
     shop.publish_bytes(0, b"\xff\x00 neither JSON nor text")
         .await?;
-    shop.publish_bytes(0, &sealed(3..6)).await?;
-    shop.publish_bytes(0, broken_between(6..9).as_bytes())
-        .await?;
+    shop.send(0, &envelope(3..6)).await?;
+    shop.send(0, broken_between(6..9).as_bytes()).await?;
     shop.publish_bytes(0, br#"{"v":7,"orders":[]}"#).await?;
-    shop.publish_bytes(0, &sealed(9..12)).await?;
+    shop.send(0, &envelope(9..12)).await?;
     let worker = shop.worker().start().await?;
     shop.settled(&orders, A_WHILE).await?;
     in_sequence(&shop, &orders, 20).await?;
@@ -487,13 +486,13 @@ async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Res
 }
 
 /// Runs `hotrow-worker dead-letters` with these arguments.
-async fn command(shop: &Shop, arguments: &[&str]) -> anyhow::Result<Output> {
+pub async fn command(shop: &Shop, arguments: &[&str]) -> anyhow::Result<Output> {
     let arguments = [&["dead-letters"], arguments].concat();
     shop.worker().run(&arguments).await
 }
 
 /// The dead letters, as the command shows them.
-async fn list(shop: &Shop, selection: &[&str]) -> anyhow::Result<Vec<Value>> {
+pub async fn list(shop: &Shop, selection: &[&str]) -> anyhow::Result<Vec<Value>> {
     let listed = command(shop, &[&["list"], selection].concat()).await?;
     ensure!(
         listed.status.success(),
@@ -506,6 +505,6 @@ async fn list(shop: &Shop, selection: &[&str]) -> anyhow::Result<Vec<Value>> {
         .collect()
 }
 
-fn out(output: &Output) -> String {
+pub fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -9,7 +9,7 @@ use super::shop::{A_WHILE, Shop, counts};
 type Labels = &'static [(&'static str, &'static str)];
 
 /// Every series of the contract that is a worker's, with its label values.
-const SERIES: [(&str, &[Labels]); 17] = [
+const SERIES: [(&str, &[Labels]); 18] = [
     (
         "hotrow_orders_settled_total",
         &[
@@ -52,7 +52,21 @@ const SERIES: [(&str, &[Labels]); 17] = [
     ),
     (
         "hotrow_dead_letters_total",
-        &[&[("reason", "malformed")], &[("reason", "refused")]],
+        &[
+            &[("reason", "malformed")],
+            &[("reason", "refused")],
+            &[("reason", "unsealed")],
+            &[("reason", "wrong_seal")],
+        ],
+    ),
+    (
+        "hotrow_envelopes_opened_total",
+        &[
+            &[("seal", "current")],
+            &[("seal", "previous")],
+            &[("seal", "missing")],
+            &[("seal", "wrong")],
+        ],
     ),
     (
         "hotrow_settle_retries_total",

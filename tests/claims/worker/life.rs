@@ -84,8 +84,7 @@ impl Shop {
     async fn command(&self, commands: &[Command]) -> anyhow::Result<()> {
         let partition = commands[0].partition(self.partition_count());
         let encoded: Vec<_> = commands.iter().map(Command::encode).collect();
-        self.publish_bytes(partition, &envelope::seal(&encoded))
-            .await
+        self.send(partition, &envelope::join(&encoded)).await
     }
 
     /// What is free to sell of a product, and what is held.

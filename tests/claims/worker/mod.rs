@@ -15,6 +15,8 @@ mod life;
 mod limits;
 mod ownership;
 mod repeats;
+mod roles;
+mod seals;
 mod sequence;
 mod stampede;
 mod starts;

@@ -11,6 +11,7 @@ use hotrow_shared::{
     id::{Day, IdMint, IdempotencyKey},
     order::{CustomerId, Items},
     publish,
+    seal::SealKeys,
     topology::{self, ORDERS_EXCHANGE, Plan},
 };
 use hotrow_tests::{
@@ -32,6 +33,7 @@ pub struct Shop {
     pub place: Place,
     pub database: PgPool,
     pub mint: IdMint,
+    pub seals: SealKeys,
     partitions: u16,
     channel: Channel,
     broker: Broker,
@@ -83,6 +85,7 @@ impl Shop {
             place,
             database,
             mint,
+            seals: SealKeys::new(ORDER_ID_SECRET, None),
             partitions,
             channel,
             broker,
@@ -186,7 +189,7 @@ impl Shop {
     /// Queues orders of one partition as one envelope; when this returns, the broker has it.
     pub async fn publish(&self, orders: &[Order]) -> anyhow::Result<()> {
         let partition = orders[0].items.partition(self.partitions);
-        self.publish_bytes(partition, &sealed(orders)).await
+        self.send(partition, &envelope_of(orders)).await
     }
 
     /// Queues orders as one envelope each.
@@ -197,15 +200,34 @@ impl Shop {
         Ok(())
     }
 
-    /// Queues a message of any kind.
-    pub async fn publish_bytes(&self, partition: u16, body: &[u8]) -> anyhow::Result<()> {
+    /// Queues the body of an envelope, sealed.
+    pub async fn send(&self, partition: u16, body: &[u8]) -> anyhow::Result<()> {
         Ok(self.publisher().send(partition, body).await?)
+    }
+
+    /// Queues a message of any kind, as somebody else would.
+    pub async fn publish_bytes(&self, partition: u16, body: &[u8]) -> anyhow::Result<()> {
+        self.publish_with(partition, body, FieldTable::default())
+            .await
+    }
+
+    /// Queues a message with any headers.
+    pub async fn publish_with(
+        &self,
+        partition: u16,
+        body: &[u8],
+        headers: FieldTable,
+    ) -> anyhow::Result<()> {
+        let key = topology::routing_key(partition);
+        let published = publish::confirmed(&self.channel, ORDERS_EXCHANGE, &key, body, headers);
+        Ok(published.await?)
     }
 
     /// A hand on the queues for another task.
     pub fn publisher(&self) -> Publisher {
         Publisher {
             channel: self.channel.clone(),
+            seals: self.seals.clone(),
             partitions: self.partitions,
         }
     }
@@ -214,6 +236,7 @@ impl Shop {
     pub async fn publisher_again(&self) -> anyhow::Result<Publisher> {
         Ok(Publisher {
             channel: publish::confirming_channel(&self.broker).await?,
+            seals: self.seals.clone(),
             partitions: self.partitions,
         })
     }
@@ -334,14 +357,15 @@ impl Shop {
 #[derive(Clone)]
 pub struct Publisher {
     channel: Channel,
+    seals: SealKeys,
     partitions: u16,
 }
 
-/// Orders as one envelope.
-pub fn sealed(orders: &[Order]) -> Vec<u8> {
+/// Orders as the body of one envelope.
+pub fn envelope_of(orders: &[Order]) -> Vec<u8> {
     let place = |order: &Order| Command::Place(order.clone()).encode();
     let commands: Vec<EncodedCommand> = orders.iter().map(place).collect();
-    envelope::seal(&commands)
+    envelope::join(&commands)
 }
 
 impl Publisher {
@@ -353,19 +377,12 @@ impl Publisher {
     /// Queues orders of one partition as one envelope.
     pub async fn publish(&self, orders: &[Order]) -> anyhow::Result<()> {
         let partition = self.partition(&orders[0]);
-        Ok(self.send(partition, &sealed(orders)).await?)
+        Ok(self.send(partition, &envelope_of(orders)).await?)
     }
 
     async fn send(&self, partition: u16, body: &[u8]) -> Result<(), publish::PublishError> {
         let key = topology::routing_key(partition);
-        publish::confirmed(
-            &self.channel,
-            ORDERS_EXCHANGE,
-            &key,
-            body,
-            FieldTable::default(),
-        )
-        .await
+        publish::envelope(&self.channel, &key, body, &self.seals).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! this process, however it ends. As root on Debian or Ubuntu, missing programs are installed.
 
 mod guardian;
+mod identity;
 mod install;
 mod ports;
 mod postgres;
@@ -15,7 +16,7 @@ use std::env;
 
 use tokio::sync::OnceCell;
 
-pub use self::{ports::free_port, postgres::Postgres, rabbitmq::RabbitMq};
+pub use self::{identity::Identity, ports::free_port, postgres::Postgres, rabbitmq::RabbitMq};
 
 /// The two servers that a pipeline needs.
 #[derive(Clone)]

@@ -8,7 +8,9 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
+    Identity,
     guardian::{self, Duty, Guarded},
+    identity::{CERTIFICATE, KEY},
     install,
     ports::free_port,
     programs,
@@ -19,11 +21,12 @@ use super::{
 /// Durability is left at its defaults (fsync, `synchronous_commit`): what is measured here has to
 /// hold elsewhere. No Unix socket, whose path may not be longer than 107 bytes.
 const RUN: &str = r#"
-programs=$1 folder=$2 port=$3
+programs=$1 folder=$2 port=$3 certificate=$4 key=$5
 [ -d "$folder/data" ] || "$programs/initdb" --pgdata="$folder/data" --no-sync --encoding=UTF8 \
     --locale=C --username=hotrow --pwfile="$folder/password" --auth=password || exit
 exec "$programs/postgres" -D "$folder/data" -c port="$port" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c max_connections=400 -c shared_buffers=256MB -c max_wal_size=4GB
+    -c unix_socket_directories= -c max_connections=400 -c shared_buffers=256MB -c max_wal_size=4GB \
+    ${certificate:+-c ssl=on -c ssl_cert_file="$certificate" -c ssl_key_file="$key"}
 "#;
 
 /// A PostgreSQL server, ours or somebody's. Ours ends when this is dropped, or the process gone.
@@ -39,6 +42,18 @@ impl Postgres {
     /// # Errors
     /// When the programs cannot be had or the server does not start; the message has its log.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_as(None).await
+    }
+
+    /// A server of our own that also speaks TLS.
+    ///
+    /// # Errors
+    /// See [`Postgres::start`].
+    pub async fn start_with_tls(identity: &Identity) -> anyhow::Result<Self> {
+        Self::start_as(Some(identity)).await
+    }
+
+    async fn start_as(identity: Option<&Identity>) -> anyhow::Result<Self> {
         install::ensure_installed(&[install::POSTGRES]).await?;
         let programs = programs::postgres().context("initdb and postgres are gone")?;
         let user = server_user()?;
@@ -54,6 +69,10 @@ impl Postgres {
             folder.path().into(),
             port.to_string().into(),
         ]);
+        if let Some(identity) = identity {
+            identity.write(folder.path(), user.as_ref())?;
+            command.extend([CERTIFICATE, KEY].map(|name| folder.path().join(name).into()));
+        }
         let duty = Duty {
             name: "postgres",
             command,

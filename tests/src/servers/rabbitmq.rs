@@ -17,7 +17,9 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
+    Identity,
     guardian::{self, Duty, Guarded},
+    identity::{CERTIFICATE, KEY},
     install,
     ports::free_port,
     programs,
@@ -41,6 +43,7 @@ pub struct RabbitMq {
 struct Ours {
     guarded: Guarded,
     control: PathBuf,
+    tls_port: Option<u16>,
     environment: Vec<(&'static str, OsString)>,
 }
 
@@ -53,6 +56,18 @@ impl RabbitMq {
     /// # Errors
     /// When the programs cannot be had or the broker does not start; the message has its log.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_as(None).await
+    }
+
+    /// A broker of our own that also speaks TLS.
+    ///
+    /// # Errors
+    /// See [`RabbitMq::start`].
+    pub async fn start_with_tls(identity: &Identity) -> anyhow::Result<Self> {
+        Self::start_as(Some(identity)).await
+    }
+
+    async fn start_as(identity: Option<&Identity>) -> anyhow::Result<Self> {
         install::ensure_installed(&[install::RABBITMQ]).await?;
         let programs = programs::rabbitmq().context("rabbitmq-server is gone")?;
         let epmd = programs::epmd()
@@ -60,10 +75,13 @@ impl RabbitMq {
         let folder = guardian::folder("rabbitmq", None)?;
         let [amqp, management] = [free_port()?, free_port()?];
         let password = Uuid::new_v4().simple().to_string();
-        fs::write(
-            folder.path().join("rabbitmq.conf"),
-            configuration(amqp, management, &password),
-        )?;
+        let mut configured = configuration(amqp, management, &password);
+        let tls_port = identity.map(|_| free_port()).transpose()?;
+        if let (Some(identity), Some(port)) = (identity, tls_port) {
+            identity.write(folder.path(), None)?;
+            configured += &tls_configuration(folder.path(), port);
+        }
+        fs::write(folder.path().join("rabbitmq.conf"), configured)?;
         fs::write(
             folder.path().join("enabled_plugins"),
             "[rabbitmq_management].\n",
@@ -86,6 +104,7 @@ impl RabbitMq {
             management: Url::parse(&format!("http://hotrow:{password}@127.0.0.1:{management}"))?,
             ours: Some(Ours {
                 guarded: Guarded::start(folder, duty).await?,
+                tls_port,
                 control: programs.join("rabbitmqctl"),
                 environment,
             }),
@@ -128,6 +147,19 @@ impl RabbitMq {
         url.into()
     }
 
+    /// The AMQP URL of a virtual host by TLS, at the host's name `localhost`.
+    ///
+    /// # Errors
+    /// When the broker speaks no TLS.
+    pub fn tls_url_of(&self, virtual_host: &str) -> anyhow::Result<Url> {
+        let port = self.ours()?.tls_port.context("the broker speaks no TLS")?;
+        let text = self.url_of(virtual_host).replacen("amqp:", "amqps:", 1);
+        let mut url = Url::parse(&text)?;
+        url.set_host(Some("localhost"))?;
+        url.set_port(Some(port)).ok().context("no host")?;
+        Ok(url)
+    }
+
     /// The base URL of the broker's HTTP API.
     #[must_use]
     pub fn management_url(&self) -> &str {
@@ -166,6 +198,40 @@ impl RabbitMq {
             everything,
         )
         .await
+    }
+
+    /// Makes a user who may do nothing yet.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn create_user(&self, name: &str, password: &str) -> anyhow::Result<()> {
+        let user = json!({ "password": password, "tags": "" });
+        self.manage(Method::PUT, &format!("api/users/{name}"), user)
+            .await
+    }
+
+    /// Says what a user may configure, write and read in a virtual host, as patterns of names.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn permit(
+        &self,
+        virtual_host: &str,
+        user: &str,
+        [configure, write, read]: [&str; 3],
+    ) -> anyhow::Result<()> {
+        let permission = json!({ "configure": configure, "write": write, "read": read });
+        let path = format!("api/permissions/{virtual_host}/{user}");
+        self.manage(Method::PUT, &path, permission).await
+    }
+
+    /// Removes a user.
+    ///
+    /// # Errors
+    /// When the management API does not answer or refuses.
+    pub async fn delete_user(&self, name: &str) -> anyhow::Result<()> {
+        self.manage(Method::DELETE, &format!("api/users/{name}"), json!({}))
+            .await
     }
 
     /// Removes a virtual host with everything in it.
@@ -289,6 +355,20 @@ fn configuration(amqp: u16, management: u16, password: &str) -> String {
          log.file = false\n\
          log.console = true\n\
          log.console.level = warning\n"
+    )
+}
+
+fn tls_configuration(folder: &Path, port: u16) -> String {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (file(CERTIFICATE), file(KEY));
+    // A CA is required, and nobody is asked for a certificate.
+    format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\n\
+         ssl_options.cacertfile = {certificate}\n\
+         ssl_options.certfile = {certificate}\n\
+         ssl_options.keyfile = {key}\n\
+         ssl_options.verify = verify_none\n\
+         ssl_options.fail_if_no_peer_cert = false\n"
     )
 }
 

@@ -6,59 +6,30 @@ use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
     database,
-    envelope::{self, Command, Opened},
+    envelope::{Command, Opened},
     id::OrderId,
     publish,
-    request_id::RequestId,
-    topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
+    topology::{self, DEAD_QUEUE},
 };
-use lapin::{
-    Channel,
-    message::{BasicGetMessage, Delivery},
-    options::{BasicAckOptions, BasicGetOptions},
-    types::{AMQPValue, FieldTable},
-};
+use lapin::{Channel, options::BasicAckOptions};
 use nix::unistd::{Uid, User};
-use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER, failed};
+use super::{
+    DeadReason, failed,
+    letter::{Letter, Pile, UNKNOWN},
+};
 use crate::{
     deliveries,
+    seals::Seals,
     settings::{DeadLetterAction, Selection, Settings},
     store::{StoreError, audit_log, orders},
 };
 
-/// The reason of a letter that does not say one.
-const UNKNOWN: &str = "unknown";
 /// Reasons that the broker gives (RabbitMQ, "Dead Letter Exchanges").
 const REASONS_OF_THE_BROKER: [&str; 4] = ["delivery_limit", "rejected", "expired", "maxlen"];
-
-/// A dead letter as a person sees it.
-#[derive(Serialize)]
-struct Listed<'a> {
-    reason: &'a str,
-    detail: &'a str,
-    partition: Option<u16>,
-    order_ids: &'a [OrderId],
-    request_ids: &'a [RequestId],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-}
-
-struct Letter {
-    delivery: Delivery,
-    reason: String,
-    detail: String,
-    partition: Option<u16>,
-    order_ids: Vec<OrderId>,
-    request_ids: Vec<RequestId>,
-    opened: Opened,
-}
 
 /// A selection that can mean something.
 struct Meant {
@@ -66,6 +37,14 @@ struct Meant {
     reason: Option<String>,
     /// Whether the person said which letters are meant.
     is_clear: bool,
+}
+
+/// What became of a letter.
+enum Dealt {
+    /// It goes off the queue.
+    Done,
+    /// It stays, because nobody vouches for it.
+    Doubted,
 }
 
 impl Meant {
@@ -92,6 +71,18 @@ impl Meant {
             reason: selection.reason.clone(),
             is_clear: selection.all || selection.order_id.is_some() || selection.reason.is_some(),
         })
+    }
+
+    /// Whether a letter is meant.
+    fn means(&self, letter: &Letter) -> bool {
+        let id_fits = self.order.is_none_or(|id| letter.order_ids.contains(&id));
+        let reason = self.reason.as_ref();
+        id_fits && reason.is_none_or(|reason| *reason == letter.reason)
+    }
+
+    /// Whether the person named letters, and so vouches for what they say.
+    fn vouches(&self) -> bool {
+        self.order.is_some() || self.reason.is_some()
     }
 }
 
@@ -122,18 +113,29 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
     let desk = Desk {
         pool,
         broker,
+        seals: Seals::new(settings),
         partitions: common.plan.partitions,
         source: settings.source_if_told(),
     };
     match action {
         DeadLetterAction::List(_) => desk.list(meant).await,
         DeadLetterAction::Replay(_) => {
-            let replay = async |letter: &Letter| desk.replay(letter).await;
+            let replay = async |letter: &Letter| {
+                if letter.is_believed || meant.vouches() {
+                    desk.replay(letter).await?;
+                    Ok(Dealt::Done)
+                } else {
+                    Ok(Dealt::Doubted)
+                }
+            };
             desk.each(meant, "replayed", "dead_letter.replay", replay)
                 .await
         }
         DeadLetterAction::Discard(_) => {
-            let discard = async |letter: &Letter| desk.discard(letter).await;
+            let discard = async |letter: &Letter| {
+                desk.discard(letter).await?;
+                Ok(Dealt::Done)
+            };
             desk.each(meant, "discarded", "dead_letter.discard", discard)
                 .await
         }
@@ -143,6 +145,7 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
 struct Desk {
     pool: PgPool,
     broker: Broker,
+    seals: Seals,
     partitions: u16,
     /// The name of the installation in its events, if there are any.
     source: Option<String>,
@@ -153,9 +156,9 @@ impl Desk {
     async fn list(&self, meant: &Meant) -> anyhow::Result<()> {
         let mut count = 0;
         let mut out = std::io::stdout().lock();
-        let mut pile = Pile::on(self.broker.channel().await?);
+        let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(meant) {
+            if meant.means(&letter) {
                 serde_json::to_writer(&mut out, &letter.listed())?;
                 writeln!(out)?;
                 count += 1;
@@ -172,26 +175,32 @@ impl Desk {
         meant: &Meant,
         done: &str,
         action: &str,
-        deal: impl AsyncFn(&Letter) -> anyhow::Result<()>,
+        deal: impl AsyncFn(&Letter) -> anyhow::Result<Dealt>,
     ) -> anyhow::Result<()> {
-        let mut pile = Pile::on(self.broker.channel().await?);
-        let mut count = 0;
+        let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
+        let (mut count, mut doubted) = (0, 0);
         while let Some(letter) = pile.next().await? {
-            if letter.is_meant(meant) {
-                deal(&letter).await?;
-                self.record(action, &letter).await?;
-                letter
-                    .delivery
-                    .acker
-                    .ack(BasicAckOptions::default())
-                    .await?;
-                count += 1;
+            if !meant.means(&letter) {
+                continue;
             }
+            if let Dealt::Doubted = deal(&letter).await? {
+                doubted += 1;
+                continue;
+            }
+            self.record(action, &letter).await?;
+            let acked = letter.delivery.acker.ack(BasicAckOptions::default());
+            acked.await?;
+            count += 1;
         }
         // An acknowledgement is on its way when the channel says good-bye in order.
         pile.channel.close(200, "done".into()).await?;
         self.broker.close().await;
         println!("{done}: {count}");
+        ensure!(
+            doubted == 0,
+            "{doubted} left where they are: their seal is wrong or missing. Look at them with `list`; if you know who \
+             wrote them, replay them by --order-id or --reason"
+        );
         say_if_none(count);
         // A script that names an order must not take silence for success.
         ensure!(
@@ -217,7 +226,7 @@ impl Desk {
     /// Publishes a letter again, as if its orders came in now. They read `queued` from here on.
     ///
     /// Each order goes to the queue that its items have today. What is not an order goes to where it
-    /// came from: a newer worker may be able to read it.
+    /// came from: a newer worker may be able to read it. All of it is sealed anew.
     async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
         let Opened {
             commands,
@@ -229,7 +238,7 @@ impl Desk {
                 orders::mark_replayed(&self.pool, order.id.uuid()).await?;
             }
             let partition = command.partition(self.partitions);
-            send(&channel, partition, &command.seal_alone()).await?;
+            self.send(&channel, partition, &command.alone()).await?;
         }
         let partition = letter
             .partition
@@ -237,14 +246,29 @@ impl Desk {
         for piece in unreadable {
             let partition = partition
                 .context("a dead letter does not say which partition it came from: discard it")?;
-            send(&channel, partition, &piece.body).await?;
+            self.send(&channel, partition, &piece.body).await?;
         }
         channel.close(200, "replayed".into()).await?;
         Ok(())
     }
 
+    async fn send(
+        &self,
+        channel: &Channel,
+        partition: u16,
+        body: &[u8],
+    ) -> Result<(), publish::PublishError> {
+        let key = topology::routing_key(partition);
+        publish::envelope(channel, &key, body, &self.seals.keys).await
+    }
+
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
+    ///
+    /// A letter that is not believed may name orders of others, and touches none.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
+        if !letter.is_believed {
+            return Ok(());
+        }
         for command in &letter.opened.commands {
             let Command::Place(order) = command else {
                 continue;
@@ -270,98 +294,5 @@ fn operator() -> String {
 fn say_if_none(count: usize) {
     if count == 0 {
         eprintln!("no dead letter matches");
-    }
-}
-
-async fn send(channel: &Channel, partition: u16, body: &[u8]) -> Result<(), publish::PublishError> {
-    let key = topology::routing_key(partition);
-    publish::confirmed(channel, ORDERS_EXCHANGE, &key, body, FieldTable::default()).await
-}
-
-/// The dead letters that were there at the first look. A worker may put what is replayed straight back
-/// behind them: that is for the next time, or a replay would go on for ever.
-struct Pile {
-    channel: Channel,
-    left: Option<u32>,
-}
-
-impl Pile {
-    fn on(channel: Channel) -> Self {
-        Self {
-            channel,
-            left: None,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Letter>, lapin::Error> {
-        if self.left == Some(0) {
-            return Ok(None);
-        }
-        let message = self
-            .channel
-            .basic_get(DEAD_QUEUE.into(), BasicGetOptions::default())
-            .await?;
-        Ok(message.map(|message| {
-            self.left = Some(self.left.map_or(message.message_count, |left| left - 1));
-            Letter::read(message)
-        }))
-    }
-}
-
-impl Letter {
-    fn read(message: BasicGetMessage) -> Self {
-        let delivery = message.delivery;
-        let headers = delivery.properties.headers().clone().unwrap_or_default();
-        let opened = envelope::open(&delivery.data);
-        // What the worker buried says why; what the broker did has its standard headers.
-        let reason =
-            text(&headers, REASON_HEADER).or_else(|| text(&headers, "x-first-death-reason"));
-        let detail = text(&headers, DETAIL_HEADER)
-            .unwrap_or_else(|| "dead-lettered by the broker".to_owned());
-        let partition = match headers.inner().get(PARTITION_HEADER) {
-            Some(AMQPValue::LongInt(partition)) => u16::try_from(*partition).ok(),
-            _ => text(&headers, "x-first-death-queue")
-                .and_then(|queue| queue.rsplit('.').next()?.parse().ok()),
-        };
-        let order_ids = opened.commands.iter().map(Command::order_id).collect();
-        let request_ids = opened.commands.iter().filter_map(Command::request_id);
-        Self {
-            delivery,
-            reason: reason.unwrap_or_else(|| UNKNOWN.to_owned()),
-            detail,
-            partition,
-            order_ids,
-            request_ids: request_ids.cloned().collect(),
-            opened,
-        }
-    }
-
-    fn is_meant(&self, meant: &Meant) -> bool {
-        let id_fits = meant.order.is_none_or(|id| self.order_ids.contains(&id));
-        let reason = meant.reason.as_ref();
-        id_fits && reason.is_none_or(|reason| *reason == self.reason)
-    }
-
-    fn listed(&self) -> Listed<'_> {
-        let body = serde_json::from_slice(&self.delivery.data).ok();
-        Listed {
-            reason: &self.reason,
-            detail: &self.detail,
-            partition: self.partition,
-            order_ids: &self.order_ids,
-            request_ids: &self.request_ids,
-            text: body
-                .is_none()
-                .then(|| String::from_utf8_lossy(&self.delivery.data).into_owned()),
-            body,
-        }
-    }
-}
-
-fn text(headers: &FieldTable, name: &str) -> Option<String> {
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(text.to_string()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        _ => None,
     }
 }

@@ -1,23 +1,26 @@
 //! Dead letters: what cannot be settled, kept in the broker with its reason until a person decides.
 //!
 //! A dead letter of an order is an envelope with that one order, so that replaying it is publishing
-//! it again. The broker adds letters of its own: envelopes that came back too often.
+//! it again. It is sealed, as envelopes are, unless its own envelope was not believed. The broker adds
+//! letters of its own: envelopes that came back too often.
 
 pub mod command;
 mod failed;
+mod letter;
 
 use std::sync::Arc;
 
 use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
-    envelope::{Command, Unreadable},
+    envelope::{Command, Fault, Unreadable},
     id::OrderId,
     metrics as list,
     outcome::{Reason, Status},
     publish::{self, PublishError},
     request_id::RequestId,
     retry,
+    seal::SealKeys,
     topology::DEAD_EXCHANGE,
 };
 use lapin::types::{AMQPValue, FieldTable};
@@ -49,15 +52,34 @@ pub(crate) enum DeadReason {
     Malformed,
     /// The database does not take it.
     Refused,
+    /// It has no seal, and `REQUIRE_SEALED` is set.
+    Unsealed,
+    /// Its seal is wrong.
+    WrongSeal,
 }
 
 impl DeadReason {
-    pub(crate) const ALL: [Self; 2] = [Self::Malformed, Self::Refused];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Malformed,
+        Self::Refused,
+        Self::Unsealed,
+        Self::WrongSeal,
+    ];
+
+    pub(crate) const fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed => Self::Malformed,
+            Fault::Unsealed => Self::Unsealed,
+            Fault::WrongSeal => Self::WrongSeal,
+        }
+    }
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::Refused => "refused",
+            Self::Unsealed => "unsealed",
+            Self::WrongSeal => "wrong_seal",
         }
     }
 }
@@ -71,18 +93,21 @@ pub(crate) struct DeadLetter {
     order_id: Option<String>,
     request_id: Option<RequestId>,
     body: Vec<u8>,
+    /// Whether it comes from an envelope that was believed. Only then it has a seal of its own.
+    is_believed: bool,
 }
 
 impl DeadLetter {
-    /// A piece of an envelope that is no order, or a message that is no envelope.
+    /// A piece of an envelope that is no order, or a message that is no envelope or not believed.
     pub(crate) fn unreadable(partition: u16, piece: &Unreadable) -> Self {
         Self {
             partition,
-            reason: DeadReason::Malformed,
+            reason: DeadReason::of(piece.fault),
             detail: cut(&piece.detail).to_owned(),
             order_id: None,
             request_id: None,
             body: piece.body.clone(),
+            is_believed: piece.fault == Fault::Malformed,
         }
     }
 
@@ -94,11 +119,12 @@ impl DeadLetter {
             detail: cut(detail).to_owned(),
             order_id: Some(command.order_id().to_string()),
             request_id: command.request_id().cloned(),
-            body: command.seal_alone(),
+            body: command.alone(),
+            is_believed: true,
         }
     }
 
-    fn headers(&self) -> FieldTable {
+    fn headers(&self, seals: &SealKeys) -> FieldTable {
         let mut headers = FieldTable::default();
         let text = |value: &str| AMQPValue::LongString(value.into());
         headers.insert(REASON_HEADER.into(), text(self.reason.as_str()));
@@ -113,6 +139,9 @@ impl DeadLetter {
             PARTITION_HEADER.into(),
             AMQPValue::LongInt(i32::from(self.partition)),
         );
+        if self.is_believed {
+            seals.add(&self.body, &mut headers);
+        }
         headers
     }
 }
@@ -121,6 +150,7 @@ impl DeadLetter {
 pub(crate) struct DeadLetters {
     broker: Arc<Broker>,
     pool: PgPool,
+    seals: SealKeys,
     /// The name of the installation in its events, if there are any.
     source: Option<String>,
     buried: Labelled<DeadReason, Counter>,
@@ -129,7 +159,12 @@ pub(crate) struct DeadLetters {
 
 impl DeadLetters {
     /// Dead letters go out by a channel of this connection. Creates every series.
-    pub(crate) fn new(broker: Arc<Broker>, pool: PgPool, source: Option<String>) -> Self {
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        pool: PgPool,
+        seals: SealKeys,
+        source: Option<String>,
+    ) -> Self {
         let failed = [
             ("status", Status::Failed.as_str()),
             ("reason", Reason::DeadLettered.as_str()),
@@ -137,6 +172,7 @@ impl DeadLetters {
         Self {
             broker,
             pool,
+            seals,
             source,
             buried: Labelled::new(DeadReason::ALL, |reason| {
                 list::DEAD_LETTERS.counter(&[("reason", reason.as_str())])
@@ -205,7 +241,8 @@ impl DeadLetters {
         let channel = publish::confirming_channel(&self.broker)
             .await
             .map_err(PublishError::NotSent)?;
-        publish::confirmed(&channel, DEAD_EXCHANGE, "", &letter.body, letter.headers()).await?;
+        let headers = letter.headers(&self.seals);
+        publish::confirmed(&channel, DEAD_EXCHANGE, "", &letter.body, headers).await?;
         // The letter is safe, and a channel that ended by itself needs no good-bye.
         let _ = channel.close(200, "buried".into()).await;
         Ok(())
@@ -227,6 +264,7 @@ mod tests {
         let long = "x".to_owned() + &"ü".repeat(100_000);
         assert_eq!(cut(&long).len(), DETAIL_BYTES_MAX - 1);
         let piece = Unreadable {
+            fault: Fault::Malformed,
             body: Vec::new(),
             detail: long,
         };

@@ -52,6 +52,8 @@ const DAYS_AHEAD_MAX: u64 = 8;
 /// Settles batches. There is one in a worker, and its partitions share it.
 pub(crate) struct Settler {
     pool: PgPool,
+    /// Where the days are made, as the owner of the tables.
+    owner: PgPool,
     /// Knows under which other ids a purchase may have come in.
     mint: IdMint,
     /// Days that orders are kept.
@@ -125,6 +127,7 @@ impl Settler {
     /// Creates every series.
     pub(crate) fn new(
         pool: PgPool,
+        owner: PgPool,
         mint: IdMint,
         retention_days: u64,
         orders_max: usize,
@@ -132,6 +135,7 @@ impl Settler {
     ) -> Self {
         Self {
             pool,
+            owner,
             mint,
             retention_days,
             telling,
@@ -283,7 +287,7 @@ impl Settler {
         if !needed.iter().all(|day| kept.contains(day)) {
             return Ok(false);
         }
-        days::make_for(&self.pool, &needed).await?;
+        days::make_for(&self.owner, &needed).await?;
         Ok(true)
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use hotrow_tests::{
-    Client, Place, Process, Settings, client::Product, metrics::Metrics, processes,
+    Client, Place, Process, Settings, Users, client::Product, metrics::Metrics, processes,
 };
 use serde_json::json;
 use sqlx::PgConnection;
@@ -36,16 +36,22 @@ impl Stage {
         say("starting PostgreSQL and RabbitMQ, and building Hotrow");
         let (place, ()) = tokio::try_join!(Place::new(), processes::build())?;
         say("creating the tables");
-        processes::migrate(&place).await?;
+        let users = users(&place).await?;
         say("starting 2 ingest processes, 2 workers and a process that sends webhooks");
 
         // Pages of any origin may call, as from a front end that somebody tries out here.
-        let ingest = Settings::ingest(&place)
+        let ingest = users
+            .ingest(Settings::ingest(&place))
             .unlimited()
             .set("CORS_ORIGINS", "*")
             .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
-        let webhooks = Settings::webhooks(&place).set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
-        let worker = Settings::worker(&place).set("HOLD_GRACE", format!("{}s", GRACE.as_secs()));
+        let webhooks = users
+            .worker(Settings::webhooks(&place))
+            .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
+        let worker = users
+            .worker(Settings::worker(&place))
+            .set("HOLD_GRACE", format!("{}s", GRACE.as_secs()))
+            .set("REQUIRE_SEALED", "true");
         let (i1, i2, w1, w2, webhooks) = tokio::try_join!(
             ingest.start(),
             ingest.start(),
@@ -141,5 +147,20 @@ To try, one after the other:
             broker = self.place.amqp_url,
             commands = suggestions::commands(one, two),
         ))
+    }
+}
+
+/// The tables, and a user for each kind of process, as in production. On somebody else's servers there may be no right
+/// to make users.
+async fn users(place: &Place) -> anyhow::Result<Users> {
+    let servers = place.servers();
+    match Users::make(place).await {
+        Ok(users) => Ok(users),
+        Err(error) if servers.postgres.is_ours() && servers.rabbitmq.is_ours() => Err(error),
+        Err(error) => {
+            eprintln!("one user does everything, because no others can be made: {error:#}");
+            processes::migrate(place).await?;
+            Ok(Users::one(place))
+        }
     }
 }
