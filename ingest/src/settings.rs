@@ -25,7 +25,8 @@ use crate::{
 
 /// Accepts purchases over HTTP and makes them durable in RabbitMQ.
 ///
-/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files. The process runs until SIGTERM or Ctrl-C.
+/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files.
+/// The process runs until SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "hotrow-ingest", version, after_help = help(SECRETS))]
 pub struct Cli {

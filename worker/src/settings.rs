@@ -26,8 +26,8 @@ const OWNER_DATABASE_URL: Secret = Secret {
 
 /// Settles queued purchases in PostgreSQL, a batch at a time.
 ///
-/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files. Without a command the worker runs until
-/// SIGTERM or Ctrl-C.
+/// Every flag can be given by the environment variable of the same name, and secrets only so, or in files.
+/// Without a command the worker runs until SIGTERM or Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "hotrow-worker", version, after_help = help(COMMON_SECRETS.into_iter().chain([&OWNER_DATABASE_URL])))]
 pub struct Cli {

@@ -43,7 +43,7 @@ impl StateStore for Callers {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let state = self.0.get_with(*caller, Arc::default);
+        let state = self.0.get_with_by_ref(caller, Arc::default);
         state.measure_and_replace(&NotKeyed::NonKey, decide)
     }
 }

@@ -11,16 +11,15 @@ use tokio::sync::watch;
 use crate::settings::problems::Problems;
 
 /// What is made of a secret, or of several that belong together. A SIGHUP replaces it. It has no `Debug`.
-#[derive(Clone)]
 pub struct Rotating<T>(watch::Receiver<T>);
 
-impl<T> Rotating<T> {
-    /// One that nothing replaces.
-    #[must_use]
-    pub fn fixed(value: T) -> Self {
-        Self(watch::channel(value).1)
+impl<T> Clone for Rotating<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
+}
 
+impl<T> Rotating<T> {
     /// What counts at this moment. It cannot be held over an `await`, and holds up the next one.
     #[must_use]
     pub fn current(&self) -> impl Deref<Target = T> + '_ {
