@@ -16,7 +16,7 @@ const INGEST: &str = "hotrow_ingest";
 const WORKER: &str = "hotrow_worker";
 
 /// One process at a time grants.
-const GRANT_LOCK: i64 = 0x686f_7472_6f77_0006;
+const GRANT_LOCK: i64 = 0x686f_7472_6f77_0008;
 
 /// What the roles may do with a table or view. What stands in no row is the owner's alone.
 struct Right {
