@@ -234,6 +234,21 @@ async fn only_administrators_change_the_inventory_and_everybody_sees_it() -> any
 }
 
 #[tokio::test]
+async fn only_administrators_turn_the_switch_and_read_the_record_of_changes() -> anyhow::Result<()>
+{
+    let doors = Doors::set().await?;
+    let running = Some(json!({ "paused": false }));
+    for row in [
+        row(Method::GET, "/v1/sale", None, &EVERYBODY, 200),
+        row(Method::PUT, "/v1/sale", running, ADMINS, 200),
+        row(Method::GET, "/v1/audit", None, ADMINS, 200),
+    ] {
+        doors.check(&row).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_administrators_see_and_change_webhooks() -> anyhow::Result<()> {
     let doors = Doors::set().await?;
     let unknown = format!("/v1/webhooks/{}", uuid::Uuid::new_v4());
