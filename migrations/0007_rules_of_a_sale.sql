@@ -66,7 +66,8 @@ create table audit_log (
     constraint audit_log_pkey primary key (id)
 );
 create index audit_log_by_subject on audit_log (subject, id);
-create index audit_log_by_time on audit_log using brin (at);
+-- Every process asks twice a second for what was changed within the last seconds.
+create index audit_log_by_time on audit_log (at);
 
 alter table inventory_ledger
     -- Who changed the stock; none of settlements.

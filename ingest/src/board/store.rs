@@ -214,9 +214,12 @@ pub(super) async fn changed_by_administrators(pool: &PgPool) -> Result<Vec<Strin
         r#"
         select distinct subject
         from (
-            select subject, at, action from audit_log order by id desc limit 5000
+            select subject, action from audit_log
+            where at > clock_timestamp() - interval '20 seconds'
+            order by at desc
+            limit 5000
         ) as latest
-        where at > clock_timestamp() - interval '20 seconds' and action like 'inventory.%'
+        where action like 'inventory.%'
         "#
     )
     .fetch_all(pool)
