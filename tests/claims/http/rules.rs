@@ -191,6 +191,28 @@ async fn a_price_that_the_buyer_saw_has_to_be_the_price() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn a_cart_of_two_currencies_is_refused_at_the_door() -> anyhow::Result<()> {
+    let place = place().await?;
+    let ingest = ingest(&place).start().await?;
+    let client = ingest.client()?;
+    put_up(&ingest, CHAIR, 5).await?;
+    let import =
+        json!({ "title": "Import", "unit_price_minor": 1, "currency": "USD", "available": 5 });
+    let path = "/v1/inventory/import";
+    let put = client.send(Method::PUT, path, &[], Some(import)).await?;
+    put.expect(201)?;
+    let cart = client.order("c-1", &[(CHAIR, 1), ("import", 1)]).await?;
+    let problem = assert_refused(&cart, 409, "currency_mismatch");
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("import is priced in another currency"),
+        "{problem}"
+    );
+    assert_accepted(&client.order("c-1", &[("import", 1)]).await?);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_product_is_unknown_once_the_database_said_so_and_known_within_a_second()
 -> anyhow::Result<()> {
     let place = place().await?;
