@@ -285,7 +285,6 @@ async fn work(
         &Arc::new(reads),
         readiness,
         &settings.cors_origins,
-        proxies.clone(),
         log,
     );
     // The routes hold the lanes from here on, and nobody else may.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Router,
+    Router,
     http::{HeaderName, Method, header},
     middleware,
     routing::{MethodRouter, delete, get, patch, post, put},
@@ -18,7 +18,6 @@ use crate::{
     http::{
         access_log::AccessLog,
         observe::{CountedRoute, Observer, REQUEST_ID, observe},
-        peer::TrustedProxies,
         problem::Problem,
     },
     intake::{self, Intake},
@@ -288,7 +287,6 @@ pub(crate) fn router(
     reads: &Arc<Reads>,
     readiness: &Arc<Readiness>,
     origins: &Origins,
-    proxies: TrustedProxies,
     log: AccessLog,
 ) -> Router {
     let mut routes = probes(readiness);
@@ -315,8 +313,6 @@ pub(crate) fn router(
     let routes = routes
         .fallback(async || Problem::NotFound("there is no such path"))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed);
-    // Whoever records a change has to know from where it came.
-    let routes = routes.layer(Extension(proxies));
     // Every answer passes these two, so that a browser can read refusals, too; the limits are
     // further in, so that a preflight never counts.
     let routes = match cors(origins) {

@@ -149,11 +149,11 @@ pub(crate) async fn consume(
         )
         .await?;
     // Never full: the broker hands out no more until some are acknowledged.
-    let (opened, deliveries) = mpsc::channel(PREFETCH_ENVELOPES.into());
+    let (inbox, deliveries) = mpsc::channel(PREFETCH_ENVELOPES.into());
     Ok(Consuming {
         channel,
         deliveries,
-        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opener, opened))),
+        opening: AbortOnDropHandle::new(tokio::spawn(open_all(consumer, opener, inbox))),
     })
 }
 
@@ -161,7 +161,7 @@ pub(crate) async fn consume(
 async fn open_all(
     mut consumer: Consumer,
     opener: Arc<Opener>,
-    opened: mpsc::Sender<Result<Delivery, BrokerError>>,
+    inbox: mpsc::Sender<Result<Delivery, BrokerError>>,
 ) {
     let rooms = Arc::new(Semaphore::new(OPENED_BYTES_MAX));
     while let Some(delivery) = consumer.next().await {
@@ -173,7 +173,7 @@ async fn open_all(
             }
             Err(error) => Err(error.into()),
         };
-        if opened.send(delivery).await.is_err() {
+        if inbox.send(delivery).await.is_err() {
             return;
         }
     }

@@ -6,11 +6,8 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use hotrow_shared::{change::Actor, request_id::RequestId};
 
 use crate::{
-    auth::Caller,
-    http::{
-        peer::{Peer, TrustedProxies},
-        problem::Problem,
-    },
+    auth::{Caller, CallsFrom},
+    http::problem::Problem,
 };
 
 /// Who asks for a change, by which request, and from where. The gate of the route knows the caller.
@@ -26,15 +23,11 @@ impl<S: Sync> FromRequestParts<S> for By {
 
     async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Problem> {
         let caller = head.extensions.get::<Caller>();
-        let peer = head.extensions.get::<Peer>().copied();
-        let client = peer.map(|peer| match head.extensions.get::<TrustedProxies>() {
-            Some(proxies) => proxies.client(peer, &head.headers),
-            None => peer.0,
-        });
+        let client = head.extensions.get::<CallsFrom>();
         Ok(Self {
             actor: caller.ok_or(Problem::Unauthorized)?.actor()?,
             request_id: head.extensions.get::<RequestId>().cloned(),
-            client,
+            client: client.map(|client| client.0),
         })
     }
 }

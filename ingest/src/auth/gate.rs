@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -13,6 +14,7 @@ use futures_util::future::Either;
 use tower::{Layer, Service};
 
 use super::{
+    caller::Caller,
     check::{Auth, Judged},
     who::Who,
 };
@@ -24,6 +26,22 @@ pub(crate) struct Gate {
     pub(crate) auth: Arc<Auth>,
     pub(crate) proxies: TrustedProxies,
     pub(crate) who: Who,
+}
+
+/// From where a caller calls. Known where what callers change is on record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallsFrom(pub(crate) IpAddr);
+
+impl Gate {
+    fn admit(&self, request: &mut Request, caller: Caller) {
+        if self.who.is_on_record()
+            && let Some(peer) = request.extensions().get::<Peer>()
+        {
+            let client = self.proxies.client(*peer, request.headers());
+            request.extensions_mut().insert(CallsFrom(client));
+        }
+        request.extensions_mut().insert(caller);
+    }
 }
 
 impl<S> Layer<S> for Gate {
@@ -69,7 +87,7 @@ where
         };
         let unsure = match auth.judge(*who, request.headers(), client) {
             Judged::Admitted(caller) => {
-                request.extensions_mut().insert(caller);
+                self.gate.admit(&mut request, caller);
                 return Either::Left(self.inner.call(request));
             }
             Judged::Refused(problem) => {
@@ -86,7 +104,7 @@ where
             let judged = gate.auth.judge_with_newer_keys(gate.who, unsure, client);
             match judged.await {
                 Ok(caller) => {
-                    request.extensions_mut().insert(caller);
+                    gate.admit(&mut request, caller);
                     inner.call(request).await
                 }
                 Err(problem) => Ok(problem.into_response()),

@@ -17,4 +17,10 @@ mod token;
 mod who;
 
 pub use self::settings::AuthSettings;
-pub(crate) use self::{caller::Caller, check::Auth, gate::Gate, settings::AuthArgs, who::Who};
+pub(crate) use self::{
+    caller::Caller,
+    check::Auth,
+    gate::{CallsFrom, Gate},
+    settings::AuthArgs,
+    who::Who,
+};

@@ -65,6 +65,18 @@ impl Who {
         }
     }
 
+    /// Whether what its callers change is on record.
+    #[must_use]
+    pub(super) fn is_on_record(self) -> bool {
+        matches!(
+            self,
+            Self::Roles {
+                roles: &[Role::Admin],
+                ..
+            }
+        )
+    }
+
     /// The statuses that the gate answers in place of the route.
     #[must_use]
     pub(crate) fn refusals(self) -> &'static [u16] {

@@ -1,6 +1,9 @@
 //! The bodies of changes: what an administrator may say of a product.
 
-use super::rules::{Sale, SaleChange};
+use super::{
+    member::Change,
+    rules::{Sale, SaleChange},
+};
 use crate::http::json::{Faults, Place, Value};
 
 /// The longest title, in characters.
@@ -15,40 +18,6 @@ pub(crate) struct PutBody {
     pub(crate) currency: String,
     pub(crate) available: i64,
     pub(crate) sale: Change<Sale>,
-}
-
-/// What is to become of something that may be there or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change<T> {
-    /// It stays as it is.
-    Keep,
-    /// It is not there any more.
-    Remove,
-    /// It is this.
-    Set(T),
-}
-
-impl<T> Change<T> {
-    /// Reads a member: one that is absent stays, and null removes.
-    pub(super) fn read(
-        value: Option<&Value>,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<Self> {
-        match value {
-            None => Some(Self::Keep),
-            Some(Value::Null) => Some(Self::Remove),
-            Some(value) => read(value).map(Self::Set),
-        }
-    }
-
-    /// What is there afterwards.
-    pub(crate) fn applied_to(self, before: Option<T>) -> Option<T> {
-        match self {
-            Self::Keep => before,
-            Self::Remove => None,
-            Self::Set(value) => Some(value),
-        }
-    }
 }
 
 /// What of a product is to change.

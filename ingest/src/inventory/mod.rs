@@ -2,6 +2,7 @@
 
 mod bodies;
 pub(crate) mod handler;
+mod member;
 mod rules;
 mod shown;
 mod store;

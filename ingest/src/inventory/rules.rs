@@ -9,7 +9,7 @@ use hotrow_shared::{
 };
 use serde::Serialize;
 
-use super::bodies::Change;
+use super::member::Change;
 use crate::{
     board::store::Row,
     http::json::{Faults, Place, Value},

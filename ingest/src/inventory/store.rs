@@ -7,7 +7,8 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction, error::DatabaseError};
 use tokio::time::timeout;
 
 use super::{
-    bodies::{AVAILABLE_MAX, Change, PatchBody, PutBody},
+    bodies::{AVAILABLE_MAX, PatchBody, PutBody},
+    member::Change,
     rules::{Contradiction, Sale},
     shown::Product,
 };

@@ -83,7 +83,7 @@ impl KnownSwitch {
                         tracing::debug!(%error, "the switch for all purchases cannot be read");
                     }
                     Err(_) => {
-                        tracing::debug!("the switch for all purchases cannot be read in time")
+                        tracing::debug!("the switch for all purchases cannot be read in time");
                     }
                 }
             }

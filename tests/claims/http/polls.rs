@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use hotrow_tests::{Mode, Proxy, client, client::Product, processes::ORDER_ID_SECRET, wait};
+use hotrow_tests::{Mode, Proxy, client, processes::ORDER_ID_SECRET, wait};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

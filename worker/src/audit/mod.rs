@@ -375,7 +375,7 @@ impl Audit {
         }
         let skus: BTreeSet<_> = found.into_iter().map(|(sku, _)| sku).collect();
         for sku in skus {
-            self.break_law(sku, what);
+            self.break_law(&sku, what);
         }
         Ok(())
     }
@@ -383,12 +383,12 @@ impl Audit {
     fn note(&mut self, skus: Vec<String>, what: &str) {
         for sku in skus {
             self.said.push(format!("{sku}: {what}"));
-            self.break_law(sku, what);
+            self.break_law(&sku, what);
         }
     }
 
-    fn break_law(&mut self, sku: String, what: &str) {
-        if self.broken.insert(sku.clone()) && !self.broken_before.contains(&sku) {
+    fn break_law(&mut self, sku: &str, what: &str) {
+        if self.broken.insert(sku.to_owned()) && !self.broken_before.contains(sku) {
             tracing::error!(sku, "{what}");
         }
     }
