@@ -154,6 +154,10 @@ async fn work(
     tokio::spawn(read_for_the_door);
     tokio::spawn(read_for_changes);
     tokio::spawn(listeners.run(Arc::clone(&listening), shutdown.clone()));
+    let fill = board::refresh::fill(&board, &pools.orders);
+    if shutdown.run_until_cancelled(fill).await.is_none() {
+        return Ok(());
+    }
     // The first clients are not to find closed lanes.
     let all_open = lanes.all_open();
     if shutdown.run_until_cancelled(all_open).await.is_none() {

@@ -69,6 +69,12 @@ impl SealKeys {
         headers.insert(SEAL_HEADER.into(), seal);
     }
 
+    /// Adds what is no seal, for a message that nobody may take for one of ours.
+    pub fn deny(headers: &mut FieldTable) {
+        let denied = AMQPValue::LongString("wrong".into());
+        headers.insert(SEAL_HEADER.into(), denied);
+    }
+
     /// What the headers of a message say about its body.
     #[must_use]
     pub fn check(&self, body: &[u8], headers: Option<&FieldTable>) -> Seal {

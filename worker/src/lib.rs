@@ -34,7 +34,7 @@ pub mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
     clock_offset::{self, ClockOffset},
@@ -188,12 +188,14 @@ async fn days_of(settings: &Settings, pool: &PgPool) -> anyhow::Result<PgPool> {
             database::pool(owner, OWNER_CONNECTIONS, name, database::ACQUIRE_MAX)
         }
     };
+    // The coming days may be there already: then it would come out a week later.
+    ensure!(
+        days::owns_tables(&owner).await?,
+        "cannot make the days of orders and ledger: the tables belong to another user: give it as OWNER_DATABASE_URL"
+    );
     days::make_coming(&owner, settings.retention_days)
         .await
-        .context(
-            "cannot make the days of orders and ledger: if the tables belong to another user, give it as \
-             OWNER_DATABASE_URL",
-        )?;
+        .context("cannot make the days of orders and ledger")?;
     Ok(owner)
 }
 

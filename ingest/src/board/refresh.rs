@@ -33,18 +33,35 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const SILENCE: Duration = LOOK_INTERVAL.checked_div(2).expect("not by zero");
 /// How long the database may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long reading everything at the start may take.
+const FILL_MAX: Duration = Duration::from_secs(10);
 /// Rows that the walk reads at once.
 const PAGE: usize = 500;
 
-/// Refreshes the board until `shutdown`. At the start everything is read, page after page.
+/// Reads everything, page after page, before anybody is served: what is paused must stay so over a restart, and only
+/// the door knows of it. With a database that is too slow for that, the rest is read beside the sale.
+pub(crate) async fn fill(board: &Board, pool: &PgPool) {
+    let mut walk = Walk::begin();
+    let all = async {
+        while walk.is_first && !board.is_full() {
+            walk.step(board, pool).await?;
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+    match timeout(FILL_MAX, all).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the inventory cannot be read at the start"),
+        Err(_) => tracing::warn!("the inventory cannot be read within {FILL_MAX:?}"),
+    }
+}
+
+/// Refreshes the board until `shutdown`.
 pub(crate) async fn refresh_forever(board: Arc<Board>, pool: PgPool, shutdown: CancellationToken) {
     let mut walk = Walk::begin();
     let forever = async {
         loop {
-            match in_time(walk.step(&board, &pool)).await {
-                Ok(()) if walk.is_first && !board.is_full() => continue,
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "the inventory cannot be walked through"),
+            if let Err(error) = in_time(walk.step(&board, &pool)).await {
+                tracing::debug!(%error, "the inventory cannot be walked through");
             }
             sleep(LOOK_INTERVAL).await;
             if let Err(error) = in_time(look(&board, &pool)).await {

@@ -186,14 +186,16 @@ async fn rejected_orders_are_told_only_where_somebody_wants_them() -> anyhow::Re
     let ingest = shop.ingest().start().await?;
     let mut quiet = hasty(&shop).start().await?;
     let client = ingest.client()?;
-    let unknown = async |customer: &str| order_of(&client, customer, "no-such-thing").await;
-    unknown("c-1").await?;
+    // One is left, so that the door is open to those who want two.
+    shop.stock("scarce", 1).await?;
+    let rejected = async |customer: &str| order_of(&client, customer, &[("scarce", 2)]).await;
+    rejected("c-1").await?;
     quiet.terminate()?;
     quiet.ended(A_WHILE).await?;
     let named = hasty(&shop).set("EVENTS_SOURCE", "shop-7");
     let telling = named.clone().set("EVENTS_REJECTED", "true");
     let _telling = telling.start().await?;
-    let told = unknown("c-2").await?.to_string();
+    let told = rejected("c-2").await?.to_string();
     let mut reader = Reader::from_first(&shop.place).await?;
     reader
         .until("the second", |reader| !reader.types(&told).is_empty())
@@ -209,9 +211,9 @@ async fn rejected_orders_are_told_only_where_somebody_wants_them() -> anyhow::Re
         .await
 }
 
-/// Orders one of a product, and returns the order's id once it is settled.
-async fn order_of(client: &Client, customer: &str, sku: &str) -> anyhow::Result<Uuid> {
-    let id = client.order(customer, &[(sku, 1)]).await?.expect(202)?;
+/// Orders something, and returns the order's id once it is settled.
+async fn order_of(client: &Client, customer: &str, items: &[(&str, u32)]) -> anyhow::Result<Uuid> {
+    let id = client.order(customer, items).await?.expect(202)?;
     let id = id.order_id()?;
     client.settled(id, 20).await?.expect(200)?;
     Ok(id)

@@ -79,6 +79,9 @@ async fn without_the_broker_or_a_queue_nothing_is_accepted_and_when_it_is_back_i
         .set("AMQP_URL", broker.url(&place.amqp_url)?)
         .start()
         .await?;
+    for sku in [CHAIR, "table", "lamp"] {
+        put_up(&ingest, sku, 100).await?;
+    }
     let client = ingest.client()?;
     let queued = assert_accepted(&client.order("c-1", &[(CHAIR, 1)]).await?);
 
@@ -130,7 +133,9 @@ async fn a_broker_that_blocks_publishers_is_overload_and_a_stopped_one_keeps_wha
     let place = Place::with_rabbitmq(&rabbitmq).await?;
     migrate(&place).await?;
     let ingest = ingest(&place).start().await?;
-    put_up(&ingest, CHAIR, 100).await?;
+    for sku in [CHAIR, "table", "lamp"] {
+        put_up(&ingest, sku, 100).await?;
+    }
     let client = ingest.client()?;
     let mut accepted = vec![assert_accepted(&client.order("c-1", &[(CHAIR, 1)]).await?)];
 

@@ -268,7 +268,10 @@ async fn what_is_wrong_with_a_server_is_said_in_one_sentence_without_its_passwor
         ] {
             assert!(!line.contains(part), "{part}: {line}");
         }
-        assert_eq!(message.matches(&server).count(), 1, "once: {message}");
+        // A server on another machine in plain text has a warning of its own.
+        let about_it = message.lines().filter(|line| !line.contains("without TLS"));
+        let named = about_it.filter(|line| line.contains(&server)).count();
+        assert_eq!(named, 1, "once: {message}");
     }
     Ok(())
 }
@@ -424,7 +427,13 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         "ORDER_ID_SECRET",
         "ORDER_ID_SECRET_PREVIOUS",
     ];
-    let secret_of_ingest = ["ADMIN_TOKEN", "STRIPE_WEBHOOK_SECRET"];
+    let secret_of_ingest = [
+        "ADMIN_TOKEN",
+        "ADMIN_TOKEN_PREVIOUS",
+        "AUTH_SECRET",
+        "STRIPE_WEBHOOK_SECRET",
+    ];
+    let secret_of_worker = ["OWNER_DATABASE_URL"];
     let both = [
         ("PARTITIONS", "16"),
         ("DATABASE_CONNECTIONS", "20"),
@@ -453,8 +462,8 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         ("BATCH_ORDERS_MAX", "4000"),
         ("BATCH_WAIT", "0ms"),
         ("RETENTION_DAYS", "30"),
+        ("AUDIT_RETENTION_DAYS", "365"),
         ("REQUIRE_SEALED", "false"),
-        ("OWNER_DATABASE_URL", ""),
     ];
     // Nothing is set, so that what is shown is the default.
     let all = |settings: Settings| {
@@ -476,7 +485,11 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
             &ingest[..],
             &secret_of_ingest[..],
         ),
-        (all(Settings::worker(&place)), &worker[..], &[]),
+        (
+            all(Settings::worker(&place)),
+            &worker[..],
+            &secret_of_worker[..],
+        ),
     ];
     for (settings, own, own_secrets) in processes {
         let output = settings.run(&["--help"]).await?;

@@ -104,7 +104,7 @@ async fn every_series_of_a_worker_is_there_from_the_start_at_zero() -> anyhow::R
     }
     assert_eq!(
         metrics.samples("hotrow_orders_settled_total", &[]).count(),
-        6
+        10
     );
     let owned = metrics.value("hotrow_partitions_owned", &[]);
     assert!(owned.is_some_and(|owned| owned <= 1.0), "{owned:?}");

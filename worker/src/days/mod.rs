@@ -96,6 +96,17 @@ async fn look(
     within(DROP_MAX, drop_old(pool, kept)).await
 }
 
+/// Whether the user of these connections owns the tables, or acts for their owner.
+///
+/// # Errors
+/// The database is out of reach.
+pub(crate) async fn owns_tables(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let owns = sqlx::query_scalar(
+        "select pg_has_role(current_user, relowner, 'usage') from pg_class where oid = 'orders'::regclass",
+    );
+    within(MAKE_MAX, owns.fetch_one(pool)).await
+}
+
 /// Makes the coming days, and those that are missing since the last one: after a long pause
 /// orders may still be queued that need them. Returns the last day up to which none is missing.
 ///

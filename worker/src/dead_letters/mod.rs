@@ -84,6 +84,27 @@ impl DeadReason {
     }
 }
 
+/// How a letter is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LetterSeal {
+    /// It comes from an envelope that was believed, and has a seal of its own.
+    Own,
+    /// Its envelope had none.
+    Missing,
+    /// The seal of its envelope was wrong, and so is its own, whether seals are required or not.
+    Wrong,
+}
+
+impl LetterSeal {
+    fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed => Self::Own,
+            Fault::Unsealed => Self::Missing,
+            Fault::WrongSeal => Self::Wrong,
+        }
+    }
+}
+
 /// Something that cannot be settled.
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
@@ -93,8 +114,7 @@ pub(crate) struct DeadLetter {
     order_id: Option<String>,
     request_id: Option<RequestId>,
     body: Vec<u8>,
-    /// Whether it comes from an envelope that was believed. Only then it has a seal of its own.
-    is_believed: bool,
+    seal: LetterSeal,
 }
 
 impl DeadLetter {
@@ -107,7 +127,7 @@ impl DeadLetter {
             order_id: None,
             request_id: None,
             body: piece.body.clone(),
-            is_believed: piece.fault == Fault::Malformed,
+            seal: LetterSeal::of(piece.fault),
         }
     }
 
@@ -120,7 +140,7 @@ impl DeadLetter {
             order_id: Some(command.order_id().to_string()),
             request_id: command.request_id().cloned(),
             body: command.alone(),
-            is_believed: true,
+            seal: LetterSeal::Own,
         }
     }
 
@@ -139,8 +159,10 @@ impl DeadLetter {
             PARTITION_HEADER.into(),
             AMQPValue::LongInt(i32::from(self.partition)),
         );
-        if self.is_believed {
-            seals.add(&self.body, &mut headers);
+        match self.seal {
+            LetterSeal::Own => seals.add(&self.body, &mut headers),
+            LetterSeal::Missing => {}
+            LetterSeal::Wrong => SealKeys::deny(&mut headers),
         }
         headers
     }

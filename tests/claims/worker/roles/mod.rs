@@ -261,9 +261,14 @@ async fn the_users_of_compose_have_the_rights_that_are_printed() -> anyhow::Resu
         return Ok(());
     }
     let users = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/users");
-    let psql = hotrow_tests::servers::programs::postgres().context("no PostgreSQL")?;
+    // Where the servers were put into the path by hand, the client may be elsewhere.
+    let beside = hotrow_tests::servers::programs::postgres().map(|it| it.join("psql"));
+    let psql = match beside.filter(|psql| psql.is_file()) {
+        Some(psql) => psql,
+        None => which::which("psql").context("no psql")?,
+    };
     for password in ["one", "another"] {
-        let mut command = std::process::Command::new(psql.join("psql"));
+        let mut command = std::process::Command::new(&psql);
         command
             .args([
                 "--no-psqlrc",
