@@ -16,6 +16,8 @@ pub(crate) const OTHER: &str = "table-456";
 pub(crate) const PLENTY: i64 = 100_000_000;
 /// For how long goods are held: longer than any round takes.
 const HOLD_SECONDS: i32 = 3_600;
+/// Pieces that a customer may have, where there is a limit.
+const MAX_PER_CUSTOMER: i32 = 1_000;
 /// The products of a shop with many.
 const MANY: u32 = 10_000;
 /// The k-th product is asked for 1/k as often as the first: the usual law of popularity.
@@ -33,8 +35,10 @@ const SEED: u64 = 17;
 
 const PUT_UP: &str = "
     with put as (
-        insert into inventory (sku, title, unit_price_minor, currency, available, hold_seconds, hold_seconds_max)
-        select sku, 'Chair', 4990, 'EUR', $2, $3, $3 from unnest($1::text[]) as product (sku)
+        insert into inventory (sku, title, unit_price_minor, currency, available, hold_seconds, hold_seconds_max,
+                               max_per_customer, limited_since)
+        select sku, 'Chair', 4990, 'EUR', $2, $3, $3, $4, case when $4 is not null then clock_timestamp() end
+        from unnest($1::text[]) as product (sku)
         returning sku, available
     )
     insert into inventory_ledger (sku, kind, delta, balance)
@@ -45,6 +49,7 @@ pub(crate) struct Goods {
     skus: Vec<String>,
     available: i64,
     hold_seconds: Option<i32>,
+    max_per_customer: Option<i32>,
 }
 
 impl Goods {
@@ -63,6 +68,14 @@ impl Goods {
         Self {
             hold_seconds: Some(HOLD_SECONDS),
             ..Self::few(available)
+        }
+    }
+
+    /// One product, with plenty of it, of which a customer may have more than any gets in a round.
+    pub(crate) fn limited() -> Self {
+        Self {
+            max_per_customer: Some(MAX_PER_CUSTOMER),
+            ..Self::one()
         }
     }
 
@@ -86,6 +99,7 @@ impl Goods {
             skus,
             available,
             hold_seconds: None,
+            max_per_customer: None,
         }
     }
 
@@ -95,6 +109,7 @@ impl Goods {
             .bind(&self.skus)
             .bind(self.available)
             .bind(self.hold_seconds)
+            .bind(self.max_per_customer)
             .execute(database)
             .await?;
         Ok(())

@@ -9,6 +9,7 @@ mod report;
 mod rivals;
 mod rows;
 mod shop;
+mod tokens;
 
 use std::{process::ExitCode, thread, time::Duration};
 

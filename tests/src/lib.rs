@@ -3,6 +3,7 @@
 
 pub mod alias;
 pub mod client;
+pub mod issuer;
 pub mod lag;
 pub mod law;
 pub mod load;
@@ -16,6 +17,7 @@ pub mod users;
 pub mod wait;
 
 pub use client::Client;
+pub use issuer::Issuer;
 pub use load::Load;
 pub use place::Place;
 pub use processes::{Process, Settings};

@@ -35,6 +35,10 @@ pub(super) const HOLD: Id = ("hold", "1,024 connections");
 pub(super) const PAY: Id = ("pay", "256 connections");
 const PAY_IN_A_STAMPEDE: Id = ("pay", "in a stampede");
 const EXPIRE: Id = ("expire", "all at once");
+const QUIET: Id = ("quiet", "1,024 connections");
+const TOKENS_HS256: Id = ("tokens", "HS256");
+const TOKENS_ES256: Id = ("tokens", "ES256");
+const LIMITED: Id = ("limited", "100,000 customers");
 const POPULAR: Id = ("many-skus", "10,000 SKUs");
 const KEYED: Id = ("keyed", "1,024 connections");
 const OPEN_LOOP: Id = ("open-loop", "80 % of hotrow");
@@ -90,6 +94,26 @@ const GOALS: &[Goal] = &[
         "keyed requests: orders settled per second / unkeyed",
         Ratio(SettledPerSecond, KEYED, &[HOTROW]),
         AtLeast(0.8),
+    ),
+    goal(
+        "remembered tokens, HS256: orders settled per second / open",
+        Ratio(SettledPerSecond, TOKENS_HS256, &[HOTROW]),
+        AtLeast(0.9),
+    ),
+    goal(
+        "remembered tokens, ES256: orders settled per second / open",
+        Ratio(SettledPerSecond, TOKENS_ES256, &[HOTROW]),
+        AtLeast(0.9),
+    ),
+    goal(
+        "a limit per customer: orders settled per second / no limit",
+        Ratio(SettledPerSecond, LIMITED, &[HOTROW]),
+        AtLeast(0.7),
+    ),
+    goal(
+        "events: orders settled per second / EVENTS=off",
+        Ratio(SettledPerSecond, HOTROW, &[QUIET]),
+        AtLeast(0.92),
     ),
     goal(
         "reserved orders, 1,024 connections: settled per second / confirmed at once",

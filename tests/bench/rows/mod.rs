@@ -20,7 +20,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 
 pub(crate) use self::growth::Warehouse;
 use self::sale::Sale;
-use crate::{report::figures::Round, rivals::Rival, shop::Distance};
+use crate::{report::figures::Round, rivals::Rival, shop::Distance, tokens::Signature};
 
 /// How long and how much is measured in one round.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +71,7 @@ const fn entry(name: &'static str, variant: &'static str, measure: Measure) -> E
 
 /// Every row, in the sequence of the report. A pass goes through all of them once, and what is compared lies
 /// side by side in it, so that it sees the same machine.
-pub(crate) const PLAN: [Entry; 32] = [
+pub(crate) const PLAN: [Entry; 36] = [
     entry("row-lock", "64 connections", |bench| {
         rival::round(bench, Rival::RowLock, Distance::Near, 64).boxed_local()
     }),
@@ -99,6 +99,18 @@ pub(crate) const PLAN: [Entry; 32] = [
     }),
     entry("hold", "1,024 connections", |bench| {
         sale::round(bench, Sale::hot(1_024).held()).boxed_local()
+    }),
+    entry("quiet", "1,024 connections", |bench| {
+        sale::round(bench, Sale::hot(1_024).quiet()).boxed_local()
+    }),
+    entry("tokens", "HS256", |bench| {
+        sale::round(bench, Sale::hot(1_024).with_tokens(Signature::Hs256)).boxed_local()
+    }),
+    entry("tokens", "ES256", |bench| {
+        sale::round(bench, Sale::hot(1_024).with_tokens(Signature::Es256)).boxed_local()
+    }),
+    entry("limited", "100,000 customers", |bench| {
+        sale::round(bench, Sale::hot(1_024).limited()).boxed_local()
     }),
     entry("keyed", "1,024 connections", |bench| {
         sale::round(bench, Sale::hot(1_024).keyed()).boxed_local()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::ensure;
 use hotrow_tests::{
-    Load,
+    Load, Process, Settings,
     load::{Basket, Report},
     metrics::Metrics,
 };
@@ -15,29 +15,42 @@ use crate::{
     goods::{self, Goods, HOT, PLENTY},
     report::figures::{Figure, Round},
     shop::{Distance, Shop, settled},
+    tokens::{Signature, Tokens},
 };
 
 /// Of what a closed loop got through, so much is asked for by an open one.
 const OPEN_LOOP_SHARE: f64 = 0.8;
 /// Enough that an order that is due finds a free one.
 const OPEN_LOOP_CONNECTIONS: usize = 1_024;
+/// Customers who take turns where there is a limit for each.
+const LIMITED_CUSTOMERS: u64 = 100_000;
 
 /// What is bought, by how many at once, and how Hotrow is set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sale {
     demand: Demand,
     connections: usize,
     keyed: bool,
     held: bool,
-    one_by_one: bool,
+    limited: bool,
+    signature: Option<Signature>,
+    setup: Setup,
     distance: Distance,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
     Hot,
     Popular,
     Carts,
+}
+
+/// How Hotrow is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setup {
+    Default,
+    OneByOne,
+    Quiet,
 }
 
 impl Sale {
@@ -48,7 +61,9 @@ impl Sale {
             connections,
             keyed: false,
             held: false,
-            one_by_one: false,
+            limited: false,
+            signature: None,
+            setup: Setup::Default,
             distance: Distance::Near,
         }
     }
@@ -81,7 +96,25 @@ impl Sale {
 
     /// Envelopes and batches of one order: a queue without batching.
     pub(crate) const fn one_by_one(mut self) -> Self {
-        self.one_by_one = true;
+        self.setup = Setup::OneByOne;
+        self
+    }
+
+    /// Nobody else is told: no events.
+    pub(crate) const fn quiet(mut self) -> Self {
+        self.setup = Setup::Quiet;
+        self
+    }
+
+    /// The customers have tokens.
+    pub(crate) const fn with_tokens(mut self, signature: Signature) -> Self {
+        self.signature = Some(signature);
+        self
+    }
+
+    /// The product has a limit per customer, and there are 100,000 customers who come again.
+    pub(crate) const fn limited(mut self) -> Self {
+        self.limited = true;
         self
     }
 
@@ -95,6 +128,7 @@ impl Sale {
     pub(super) async fn shop(&self) -> anyhow::Result<Shop> {
         let goods = match self.demand {
             Demand::Hot if self.held => Goods::held(PLENTY),
+            Demand::Hot if self.limited => Goods::limited(),
             Demand::Hot => Goods::one(),
             Demand::Popular | Demand::Carts => Goods::many(),
         };
@@ -115,11 +149,29 @@ impl Sale {
                 load.baskets(baskets, choice)
             }
         };
+        let load = if self.limited {
+            load.customers(LIMITED_CUSTOMERS)
+        } else {
+            load
+        };
         Ok(if self.keyed {
             load.keys(goods::key_prefix())
         } else {
             load
         })
+    }
+
+    /// The settings of both processes.
+    fn settings(&self, shop: &Shop) -> (Settings, Settings) {
+        let (ingest, worker) = (shop.ingest(), shop.worker());
+        match self.setup {
+            Setup::Default => (ingest, worker),
+            Setup::OneByOne => (
+                ingest.set("ENVELOPE_ORDERS_MAX", "1"),
+                worker.set("BATCH_ORDERS_MAX", "1"),
+            ),
+            Setup::Quiet => (ingest.set("EVENTS", "off"), worker.set("EVENTS", "off")),
+        }
     }
 }
 
@@ -128,11 +180,7 @@ pub(super) async fn round(bench: &mut Bench, sale: Sale) -> anyhow::Result<Round
     let shop = sale.shop().await?;
     let (round, report) = at(&shop, bench, sale, None).await?;
     shop.close().await?;
-    let is_plain_hotrow = matches!(sale.demand, Demand::Hot)
-        && !sale.keyed
-        && !sale.held
-        && !sale.one_by_one
-        && sale.distance == Distance::Near;
+    let is_plain_hotrow = sale == Sale::hot(sale.connections);
     if is_plain_hotrow {
         let accepted = report.accepted_per_second();
         bench.best = Some(bench.best.map_or(accepted, |best| best.max(accepted)));
@@ -167,10 +215,11 @@ pub(super) async fn at(
     sale: Sale,
     rate: Option<f64>,
 ) -> anyhow::Result<(Round, Report)> {
-    let (mut ingest, mut worker) = (shop.ingest(), shop.worker());
-    if sale.one_by_one {
-        ingest = ingest.set("ENVELOPE_ORDERS_MAX", "1");
-        worker = worker.set("BATCH_ORDERS_MAX", "1");
+    let (mut ingest, worker) = sale.settings(shop);
+    let folder = tempfile::tempdir()?;
+    let tokens = sale.signature.map(Tokens::make);
+    if let Some(tokens) = &tokens {
+        ingest = tokens.believed_by(ingest, folder.path())?;
     }
     let (ingest, worker) = tokio::try_join!(ingest.start(), worker.start())?;
     let payers = Payers {
@@ -179,15 +228,20 @@ pub(super) async fn at(
         worker: Some(&worker),
     };
     let conditions = bench.conditions;
-    let mut load = sale
-        .load(ingest.address()?)?
-        .lasting(conditions.warm_up, conditions.measured);
+    let mut load = sale.load(ingest.address()?)?;
+    let mut introduced = 0;
+    if let Some(Tokens { all, .. }) = tokens {
+        let customers = all.len();
+        load = load.tokens(all);
+        introduced = introduce(&load, customers, &worker).await?;
+    }
+    load = load.lasting(conditions.warm_up, conditions.measured);
     if let Some(rate) = rate {
         load = load.per_second(rate);
     }
     let before = payers.costs()?;
     let report = load.run().await?;
-    settled(&worker, report.accepted.len()).await?;
+    settled(&worker, introduced + report.accepted.len()).await?;
     let round = payers.add(Round::default(), &before, report.accepted.len())?;
     ensure!(
         report.refusals() == 0,
@@ -209,6 +263,19 @@ pub(super) async fn at(
             orders_per_row_write(&worker.metrics().await?),
         );
     Ok((round, report))
+}
+
+/// Lets each customer buy once, so that its token is remembered by those who are measured. Returns how many did.
+async fn introduce(load: &Load, customers: usize, worker: &Process) -> anyhow::Result<usize> {
+    let report = load.clone().orders(customers as u64).run().await?;
+    let accepted = report.accepted.len();
+    ensure!(
+        accepted == customers,
+        "only {accepted} of {customers} customers were let in: {:?}",
+        report.refused_by_code()
+    );
+    settled(worker, accepted).await?;
+    Ok(accepted)
 }
 
 /// Adds what the buyers saw.

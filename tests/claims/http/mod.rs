@@ -15,7 +15,6 @@ mod commands;
 mod connections;
 mod database_away;
 mod documents;
-mod issuer;
 mod jwks;
 mod key_server;
 mod keys;
@@ -50,6 +49,7 @@ use bytes::Bytes;
 use hotrow_tests::{
     Client, Place, Process, Settings,
     client::{Answer, Product},
+    issuer,
     processes::migrate,
     wait,
 };

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     Errand, Shared, Turn,
     answer::{self, Answer},
-    order::{ReadTemplate, Template, in_turn},
+    order::{Form, ReadTemplate, Template, in_turn},
     payment::PaymentTemplate,
     report::{Moment, Report},
 };
@@ -42,14 +42,12 @@ pub(super) struct Templates {
 impl Templates {
     pub(super) fn new(shared: &Shared, target: SocketAddr) -> Self {
         let load = &shared.load;
-        let order = |basket| {
-            Template::new(
-                target,
-                basket,
-                &load.customer_prefix,
-                load.key_prefix.as_deref(),
-            )
+        let form = Form {
+            customer_prefix: &load.customer_prefix,
+            key_prefix: load.key_prefix.as_deref(),
+            token_length: load.tokens.as_deref().map(|tokens| tokens[0].len()),
         };
+        let order = |basket| Template::new(target, basket, form);
         Self {
             orders: load.baskets.iter().map(order).collect(),
             read: ReadTemplate::new(target, load.wait),
@@ -131,7 +129,11 @@ impl Buyer {
         let customer = load
             .customers
             .map_or(number, |customers| number % customers);
-        self.templates.orders[basket].write(&mut self.request, number, customer);
+        let token = load
+            .tokens
+            .as_deref()
+            .map(|tokens| tokens[in_turn(customer, tokens.len())].as_str());
+        self.templates.orders[basket].write(&mut self.request, number, customer, token);
         let Some((answer, is_open)) = self.exchange().await? else {
             self.give_up(number);
             return Ok(false);

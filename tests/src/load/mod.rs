@@ -39,9 +39,12 @@ use uuid::Uuid;
 use self::buyer::{Buyer, Templates};
 pub use self::{
     limits::allow_open_files,
-    order::{Basket, Choice},
+    order::{Basket, Choice, customer_id},
     report::{Refusal, Report, Times, Window},
 };
+
+/// How customer ids start unless told otherwise.
+const CUSTOMER_PREFIX: &str = "c-";
 
 /// A load to be: what is ordered where, how often, and by how many at once.
 #[derive(Debug, Clone)]
@@ -52,6 +55,7 @@ pub struct Load {
     orders: u64,
     first_order: u64,
     customers: Option<u64>,
+    tokens: Option<Arc<[String]>>,
     customer_prefix: String,
     key_prefix: Option<String>,
     connections: usize,
@@ -92,7 +96,8 @@ impl Load {
             orders: 10_000,
             first_order: 0,
             customers: None,
-            customer_prefix: "c-".to_owned(),
+            tokens: None,
+            customer_prefix: CUSTOMER_PREFIX.to_owned(),
             key_prefix: None,
             connections: 64,
             threads: 2,
@@ -191,6 +196,15 @@ impl Load {
         self
     }
 
+    /// Each customer orders with a token of its own, and as many take turns as there are tokens. That of the n-th
+    /// customer, counted from 0, has the subject of [`customer_id`]. All are equally long.
+    #[must_use]
+    pub fn tokens(mut self, tokens: Vec<String>) -> Self {
+        self.customers = Some(tokens.len() as u64);
+        self.tokens = Some(tokens.into());
+        self
+    }
+
     /// The ids of all customers start like this; 16 digits follow.
     #[must_use]
     pub fn customer_prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -240,6 +254,12 @@ impl Load {
         ensure!(
             self.connections > 0 && self.threads > 0,
             "a load needs a connection and a thread"
+        );
+        ensure!(
+            self.tokens
+                .as_deref()
+                .is_none_or(|tokens| !tokens.is_empty() && order::are_equally_long(tokens)),
+            "a load with tokens needs some, and all equally long"
         );
         limits::allow_open_files(self.connections)?;
         let connections = (0..self.connections)

@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
+use super::CUSTOMER_PREFIX;
 use crate::client;
 
 /// What one order asks for.
@@ -61,21 +62,44 @@ pub(super) fn in_turn(number: u64, count: usize) -> usize {
 const DIGITS: usize = 16;
 /// Stands in a template for a number; nothing else in a request looks like it.
 pub(super) const PLACE: &str = "################";
+/// What stands before a token.
+const AUTHORIZATION: &str = "authorization: Bearer ";
 
-/// A request with places for the customer's number and, where there is a key, the order's.
+/// The id of a customer of a load that has no prefix of its own for them.
+#[must_use]
+pub fn customer_id(number: u64) -> String {
+    format!("{CUSTOMER_PREFIX}{number:0DIGITS$x}")
+}
+
+/// Returns whether each of these fits into the place of any other.
+pub(super) fn are_equally_long(tokens: &[String]) -> bool {
+    tokens.windows(2).all(|two| two[0].len() == two[1].len())
+}
+
+/// What the requests of a load have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Form<'a> {
+    pub customer_prefix: &'a str,
+    pub key_prefix: Option<&'a str>,
+    /// How long the tokens are, where there are any.
+    pub token_length: Option<usize>,
+}
+
+/// A request with places for the customer's number and, where there are such, for its token and the order's key.
 pub(super) struct Template {
     bytes: Vec<u8>,
     customer_at: usize,
     key_at: Option<usize>,
+    token_at: Option<usize>,
 }
 
 impl Template {
-    pub(super) fn new(
-        target: SocketAddr,
-        basket: &Basket,
-        customer_prefix: &str,
-        key_prefix: Option<&str>,
-    ) -> Self {
+    pub(super) fn new(target: SocketAddr, basket: &Basket, form: Form<'_>) -> Self {
+        let Form {
+            customer_prefix,
+            key_prefix,
+            token_length,
+        } = form;
         let items: Vec<_> = basket
             .0
             .iter()
@@ -85,24 +109,38 @@ impl Template {
         let key = key_prefix
             .map(|prefix| format!("idempotency-key: {prefix}{PLACE}\r\n"))
             .unwrap_or_default();
+        let authorization = token_length
+            .map(|length| format!("{AUTHORIZATION}{:x<length$}\r\n", ""))
+            .unwrap_or_default();
         let length = body.len();
         let head = format!(
-            "POST /v1/orders HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\n{key}content-length: {length}\r\n\r\n"
+            "POST /v1/orders HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\n{key}{authorization}content-length: {length}\r\n\r\n"
         );
         Self {
             customer_at: head.len() + body.find(PLACE).unwrap_or_default(),
             key_at: head.find(PLACE),
+            token_at: token_length
+                .and_then(|_| Some(head.find(AUTHORIZATION)? + AUTHORIZATION.len())),
             bytes: [head, body].concat().into_bytes(),
         }
     }
 
-    /// Writes the request of an order over what is in `request`.
-    pub(super) fn write(&self, request: &mut Vec<u8>, order: u64, customer: u64) {
+    /// Writes the request of an order over what is in `request`. `token` is as long as the template's form says.
+    pub(super) fn write(
+        &self,
+        request: &mut Vec<u8>,
+        order: u64,
+        customer: u64,
+        token: Option<&str>,
+    ) {
         request.clear();
         request.extend_from_slice(&self.bytes);
         write_number(&mut request[self.customer_at..], customer);
         if let Some(key_at) = self.key_at {
             write_number(&mut request[key_at..], order);
+        }
+        if let (Some(token_at), Some(token)) = (self.token_at, token) {
+            request[token_at..token_at + token.len()].copy_from_slice(token.as_bytes());
         }
     }
 }
@@ -159,15 +197,29 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_who_orders_what_under_which_key() -> anyhow::Result<()> {
+    fn customer_ids_are_those_of_the_requests() {
+        assert_eq!(customer_id(0x1f), "c-000000000000001f");
+    }
+
+    #[test]
+    fn a_request_says_who_orders_what_under_which_key_and_token() -> anyhow::Result<()> {
         let basket = Basket::several(vec![("chair".into(), 2), ("table".into(), 1)]);
-        let template = Template::new("127.0.0.1:80".parse()?, &basket, "c-", Some("run-"));
+        let form = Form {
+            customer_prefix: CUSTOMER_PREFIX,
+            key_prefix: Some("run-"),
+            token_length: Some("a.b.c".len()),
+        };
+        let template = Template::new("127.0.0.1:80".parse()?, &basket, form);
         let mut request = Vec::new();
-        template.write(&mut request, 0xabc, 7);
+        template.write(&mut request, 0xabc, 7, Some("a.b.c"));
         let request = String::from_utf8(request)?;
         let (head, body) = request.split_once("\r\n\r\n").unwrap_or_default();
         assert!(
             head.contains("idempotency-key: run-0000000000000abc"),
+            "{head}"
+        );
+        assert!(
+            head.contains("\r\nauthorization: Bearer a.b.c\r\n"),
             "{head}"
         );
         assert!(
@@ -177,7 +229,7 @@ mod tests {
         let items = [("chair", 2), ("table", 1)];
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(body)?,
-            client::order("c-0000000000000007", &items)
+            client::order(&customer_id(7), &items)
         );
         Ok(())
     }

@@ -1,4 +1,10 @@
 //! An issuer of tokens, which shares no code with the product: it signs by ring and writes the JSON by hand.
+//! It panics where a key cannot be made or used, which ends the test.
+
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "the keys are its own, and it is for tests alone"
+)]
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::{
@@ -13,13 +19,13 @@ use ring::{
 use serde_json::{Value, json};
 
 /// What the claims sign tokens of `AUTH_SECRET` with.
-pub(crate) const SECRET: &str = "a-secret-for-tokens-of-tests-of-more-than-32-bytes";
+pub const SECRET: &str = "a-secret-for-tokens-of-tests-of-more-than-32-bytes";
 
 /// A key of 2,048 bits for tests alone, which ring cannot make (PKCS #8).
 const RSA: &[u8] = include_bytes!("issuer/rsa.der");
 
 /// Somebody who signs tokens.
-pub(crate) struct Issuer {
+pub struct Issuer {
     id: Option<&'static str>,
     key: SigningKey,
 }
@@ -33,7 +39,8 @@ enum SigningKey {
 
 impl Issuer {
     /// Signs by HS256.
-    pub(crate) fn secret(secret: &[u8]) -> Self {
+    #[must_use]
+    pub fn secret(secret: &[u8]) -> Self {
         Self {
             id: None,
             key: SigningKey::Secret(secret.to_vec()),
@@ -41,13 +48,15 @@ impl Issuer {
     }
 
     /// Signs by RS256, with the one key that there is.
-    pub(crate) fn rsa(id: &'static str) -> Self {
+    #[must_use]
+    pub fn rsa(id: &'static str) -> Self {
         let key = RsaKeyPair::from_pkcs8(RSA).expect("a key");
         Self::named(id, SigningKey::Rsa(key))
     }
 
     /// Signs by ES256, with a new key.
-    pub(crate) fn ec(id: &'static str) -> Self {
+    #[must_use]
+    pub fn ec(id: &'static str) -> Self {
         let (curve, rng) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         let made = EcdsaKeyPair::generate_pkcs8(curve, &rng).expect("a key");
         let key = EcdsaKeyPair::from_pkcs8(curve, made.as_ref(), &rng).expect("a key");
@@ -55,7 +64,8 @@ impl Issuer {
     }
 
     /// Signs by `EdDSA`, with a new key.
-    pub(crate) fn ed(id: &'static str) -> Self {
+    #[must_use]
+    pub fn ed(id: &'static str) -> Self {
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
         let key = Ed25519KeyPair::from_pkcs8(made.as_ref()).expect("a key");
         Self::named(id, SigningKey::Ed(key))
@@ -66,13 +76,15 @@ impl Issuer {
     }
 
     /// The same without a name in its tokens.
-    pub(crate) fn nameless(mut self) -> Self {
+    #[must_use]
+    pub fn nameless(mut self) -> Self {
         self.id = None;
         self
     }
 
     /// The public key. (RFC 7517, RFC 8037.)
-    pub(crate) fn jwk(&self) -> Value {
+    #[must_use]
+    pub fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             SigningKey::Secret(_) => panic!("a secret is not published"),
             SigningKey::Rsa(key) => {
@@ -96,7 +108,8 @@ impl Issuer {
     }
 
     /// The head of its tokens.
-    pub(crate) fn head(&self) -> Value {
+    #[must_use]
+    pub fn head(&self) -> Value {
         let algorithm = match &self.key {
             SigningKey::Secret(_) => "HS256",
             SigningKey::Rsa(_) => "RS256",
@@ -111,17 +124,20 @@ impl Issuer {
     }
 
     /// A token for somebody, for ten minutes.
-    pub(crate) fn token(&self, subject: &str, role: &str) -> String {
+    #[must_use]
+    pub fn token(&self, subject: &str, role: &str) -> String {
         self.sign(&claims(subject, role))
     }
 
     /// A token that says this.
-    pub(crate) fn sign(&self, claims: &Value) -> String {
+    #[must_use]
+    pub fn sign(&self, claims: &Value) -> String {
         self.sign_as(&self.head(), claims)
     }
 
     /// A token that says this, under any head.
-    pub(crate) fn sign_as(&self, head: &Value, claims: &Value) -> String {
+    #[must_use]
+    pub fn sign_as(&self, head: &Value, claims: &Value) -> String {
         let message = unsigned(head, claims);
         let bytes = message.as_bytes();
         let rng = SystemRandom::new();
@@ -148,12 +164,14 @@ impl Issuer {
 }
 
 /// What a token for somebody says.
-pub(crate) fn claims(subject: &str, role: &str) -> Value {
+#[must_use]
+pub fn claims(subject: &str, role: &str) -> Value {
     json!({ "sub": subject, "role": role, "exp": now() + 600 })
 }
 
 /// Head and claims of a token, encoded, without a signature.
-pub(crate) fn unsigned(head: &Value, claims: &Value) -> String {
+#[must_use]
+pub fn unsigned(head: &Value, claims: &Value) -> String {
     format!(
         "{}.{}",
         encoded(head.to_string()),
@@ -162,13 +180,15 @@ pub(crate) fn unsigned(head: &Value, claims: &Value) -> String {
 }
 
 /// The public keys of some issuers, as they are published.
-pub(crate) fn key_set(issuers: &[&Issuer]) -> String {
+#[must_use]
+pub fn key_set(issuers: &[&Issuer]) -> String {
     let keys: Vec<_> = issuers.iter().map(|issuer| issuer.jwk()).collect();
     json!({ "keys": keys }).to_string()
 }
 
 /// The time of tokens: seconds since 1970.
-pub(crate) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     chrono::Utc::now().timestamp()
 }
 
