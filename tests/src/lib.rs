@@ -12,6 +12,7 @@ pub mod place;
 pub mod processes;
 pub mod proxy;
 pub mod servers;
+pub mod tokens;
 pub mod users;
 pub mod wait;
 

@@ -1,8 +1,8 @@
 //! An issuer of tokens, which shares no code with the product: it signs by ring and writes the JSON by hand.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use hotrow_tests::tokens::{self, encoded};
+pub(crate) use hotrow_tests::tokens::{claims, now, unsigned};
 use ring::{
-    hmac,
     rand::SystemRandom,
     rsa::PublicKeyComponents,
     signature::{
@@ -126,10 +126,7 @@ impl Issuer {
         let bytes = message.as_bytes();
         let rng = SystemRandom::new();
         let signature = match &self.key {
-            SigningKey::Secret(secret) => {
-                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-                hmac::sign(&key, bytes).as_ref().to_vec()
-            }
+            SigningKey::Secret(secret) => tokens::hs256(secret, &message),
             SigningKey::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
                 key.sign(&RSA_PKCS1_SHA256, &rng, bytes, &mut signature)
@@ -147,31 +144,8 @@ impl Issuer {
     }
 }
 
-/// What a token for somebody says.
-pub(crate) fn claims(subject: &str, role: &str) -> Value {
-    json!({ "sub": subject, "role": role, "exp": now() + 600 })
-}
-
-/// Head and claims of a token, encoded, without a signature.
-pub(crate) fn unsigned(head: &Value, claims: &Value) -> String {
-    format!(
-        "{}.{}",
-        encoded(head.to_string()),
-        encoded(claims.to_string())
-    )
-}
-
 /// The public keys of some issuers, as they are published.
 pub(crate) fn key_set(issuers: &[&Issuer]) -> String {
     let keys: Vec<_> = issuers.iter().map(|issuer| issuer.jwk()).collect();
     json!({ "keys": keys }).to_string()
-}
-
-/// The time of tokens: seconds since 1970.
-pub(crate) fn now() -> i64 {
-    chrono::Utc::now().timestamp()
-}
-
-fn encoded(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
