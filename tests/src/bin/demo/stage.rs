@@ -8,15 +8,16 @@ use std::{
 use hotrow_tests::{
     Client, Place, Process, Settings, Users, client::Product, metrics::Metrics, processes,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::{
     goods::{GRACE, HOLD, LAMP, LAMPS, SKU, SPARE, SPARE_HOLD, SPARES},
+    rules::{AUTH_SECRET, RATE_LIMIT_CUSTOMER, RATE_LIMIT_IP},
     suggestions,
 };
 
-/// Where the demo's own receiver of webhooks is.
+/// Where the demo's own receiver of webhooks is, and whoever stands in front of its doors.
 const LOOPBACK: &str = "127.0.0.0/8";
 
 /// Dropped, everything ends.
@@ -25,6 +26,7 @@ pub(crate) struct Stage {
     ingests: [Process; 2],
     workers: [Process; 2],
     webhooks: Process,
+    users: Users,
     place: Place,
 }
 
@@ -63,23 +65,25 @@ impl Stage {
             ingests: [i1, i2],
             workers: [w1, w2],
             webhooks,
+            users,
             place,
         };
+        let held_for = |hold: Duration| Some(json!({ "hold_seconds": hold.as_secs() }));
         stage.put_up(SKU, "Chair", stock.into(), None).await?;
-        stage.put_up(LAMP, "Lamp", LAMPS, Some(HOLD)).await?;
-        let hold = Some(SPARE_HOLD);
+        stage.put_up(LAMP, "Lamp", LAMPS, held_for(HOLD)).await?;
+        let hold = held_for(SPARE_HOLD);
         stage.put_up(SPARE, "Table", SPARES, hold).await?;
         say("the sale is open");
         Ok(stage)
     }
 
-    /// Puts a product up for sale, held for so long until it is paid.
-    async fn put_up(
+    /// Puts a product up for sale, by these rules if it has any.
+    pub(crate) async fn put_up(
         &self,
         sku: &str,
         title: &str,
         stock: u64,
-        hold: Option<Duration>,
+        sale: Option<Value>,
     ) -> anyhow::Result<()> {
         let admin = self.ingests[0].client()?;
         let product = Product {
@@ -87,11 +91,24 @@ impl Stage {
             ..Product::chairs(i64::try_from(stock)?)
         };
         admin.put_inventory(sku, product).await?.expect_success()?;
-        if let Some(hold) = hold {
-            let sale = json!({ "sale": { "hold_seconds": hold.as_secs() } });
-            admin.patch_inventory(sku, sale).await?.expect_success()?;
+        if let Some(sale) = sale {
+            let change = json!({ "sale": sale });
+            admin.patch_inventory(sku, change).await?.expect_success()?;
         }
         Ok(())
+    }
+
+    /// Starts one more ingest process, which checks tokens, believes a proxy on this machine, and limits how often
+    /// somebody may come.
+    pub(crate) async fn checked_door(&self) -> anyhow::Result<Process> {
+        self.users
+            .ingest(Settings::ingest(&self.place))
+            .set("AUTH_SECRET", AUTH_SECRET)
+            .set("TRUSTED_PROXIES", LOOPBACK)
+            .set("RATE_LIMIT_IP", RATE_LIMIT_IP)
+            .set("RATE_LIMIT_CUSTOMER", RATE_LIMIT_CUSTOMER)
+            .start()
+            .await
     }
 
     /// A client with the token of the administrator.
