@@ -229,6 +229,7 @@ impl fmt::Display for Figures {
                 CONFIRMED => format!("{} tickets", HumanCount(self.pieces.unsigned_abs())),
                 "limit_reached" => format!("with what the customer has, more than {TICKETS_EACH}"),
                 "sold_out" => "accepted, but others were earlier".to_owned(),
+                "not_open" => "accepted, but before the sale opened".to_owned(),
                 _ => String::new(),
             };
             line(formatter, &format!("  {outcome}"), *count, &words)?;
