@@ -13,12 +13,11 @@ use sqlx::PgConnection;
 
 use crate::{
     goods::{GRACE, HOLD, LAMP, LAMPS, SKU, SPARE, SPARE_HOLD, SPARES},
-    rules::{AUTH_SECRET, RATE_LIMIT_CUSTOMER, RATE_LIMIT_IP},
     suggestions,
 };
 
 /// Where the demo's own receiver of webhooks is, and whoever stands in front of its doors.
-const LOOPBACK: &str = "127.0.0.0/8";
+pub(crate) const LOOPBACK: &str = "127.0.0.0/8";
 
 /// Dropped, everything ends.
 pub(crate) struct Stage {
@@ -98,17 +97,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts one more ingest process, which checks tokens, believes a proxy on this machine, and limits how often
-    /// somebody may come.
-    pub(crate) async fn checked_door(&self) -> anyhow::Result<Process> {
-        self.users
-            .ingest(Settings::ingest(&self.place))
-            .set("AUTH_SECRET", AUTH_SECRET)
-            .set("TRUSTED_PROXIES", LOOPBACK)
-            .set("RATE_LIMIT_IP", RATE_LIMIT_IP)
-            .set("RATE_LIMIT_CUSTOMER", RATE_LIMIT_CUSTOMER)
-            .start()
-            .await
+    /// The settings of one more ingest process.
+    pub(crate) fn another_ingest(&self) -> Settings {
+        self.users.ingest(Settings::ingest(&self.place))
     }
 
     /// A client with the token of the administrator.

@@ -18,7 +18,7 @@ use super::tally::Tally;
 use crate::goods::TICKET;
 
 /// What the door knows tokens by.
-pub(crate) const AUTH_SECRET: &str = "a-secret-for-tokens-of-the-demo-of-more-than-32-bytes";
+pub(super) const AUTH_SECRET: &str = "a-secret-for-tokens-of-the-demo-of-more-than-32-bytes";
 
 /// The first address of the network for measurements (RFC 2544), which has 131,072 of them.
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);

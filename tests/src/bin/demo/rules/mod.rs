@@ -18,16 +18,16 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-pub(crate) use self::{door::AUTH_SECRET, figures::Figures};
+pub(crate) use self::figures::Figures;
 use self::{
-    door::Door,
+    door::{AUTH_SECRET, Door},
     tally::{CONFIRMED, Counts, Told},
     visitor::{Kind, Visitor},
 };
 use crate::{
     display::{Display, Row},
     goods::{TICKET, TICKETS, TICKETS_EACH},
-    stage::Stage,
+    stage::{LOOPBACK, Stage},
 };
 
 const CUSTOMERS: usize = 300;
@@ -37,8 +37,8 @@ const BOTS_OF_MANY_NAMES: usize = 100;
 const VISITORS: usize = CUSTOMERS + BOTS;
 
 /// Purchases of an address, and of a customer: enough for somebody who comes back when told to, and not for a bot.
-pub(crate) const RATE_LIMIT_IP: &str = "1/s burst 4";
-pub(crate) const RATE_LIMIT_CUSTOMER: &str = "1/s burst 4";
+const RATE_LIMIT_IP: &str = "1/s burst 4";
+const RATE_LIMIT_CUSTOMER: &str = "1/s burst 4";
 
 const OPENS_IN: Duration = Duration::from_secs(3);
 /// All customers come within this time, from before the opening on.
@@ -78,7 +78,14 @@ pub(crate) async fn run(stage: &Stage) -> anyhow::Result<Act> {
         PAUSE.as_secs(),
     );
     allow_open_files(VISITORS)?;
-    let process = stage.checked_door().await?;
+    // It checks tokens, believes a proxy on this machine about addresses, and limits how often somebody may come.
+    let settings = stage
+        .another_ingest()
+        .set("AUTH_SECRET", AUTH_SECRET)
+        .set("TRUSTED_PROXIES", LOOPBACK)
+        .set("RATE_LIMIT_IP", RATE_LIMIT_IP)
+        .set("RATE_LIMIT_CUSTOMER", RATE_LIMIT_CUSTOMER);
+    let process = settings.start().await?;
     let administrator = process.client()?;
     let opens_at = Utc::now() + OPENS_IN;
     let opens = Instant::now() + OPENS_IN;
