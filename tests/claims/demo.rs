@@ -41,12 +41,12 @@ async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyho
         let mut result = String::new();
         output.read_line(&mut result)?;
         let answers = try_out(&commands(&said)).await?;
-        anyhow::Ok((result, answers))
+        anyhow::Ok((said, result, answers))
     };
     let result = result.await;
     let status = interrupt(&mut demo)?;
-    let (counted, answers) = result?;
-    assert_eq!(status, Some(0));
+    let (said, counted, answers) = result?;
+    assert_eq!(status, Some(0), "{said:#?}\n{counted}");
     let counted: Value = serde_json::from_str(&counted)?;
     adds_up(&counted);
     rules_are_kept(&counted["rules"]);

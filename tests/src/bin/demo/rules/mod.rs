@@ -54,8 +54,8 @@ const PAUSES_MAX: u32 = 5;
 /// The contract of whatever changes at a door, and some time for a busy machine.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 const REFRESH: Duration = Duration::from_millis(100);
-/// Whoever is still there after this time will hear nothing more.
-const CURTAIN: Duration = Duration::from_mins(1);
+/// So long nobody heard anything: whoever is still there will hear nothing more.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// What everybody heard.
 pub(crate) struct Act {
@@ -170,19 +170,25 @@ async fn turn(administrator: &Client, switch: Value) -> anyhow::Result<()> {
     turned.await?.expect(200).map(drop)
 }
 
-/// Shows how far things are, until all visitors have gone or nothing more is to be heard.
+/// Shows how far things are, until all visitors have gone or nobody hears anything any more.
 async fn follow(door: &Door, visitors: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let display = Display::new(["gone", "sold"], VISITORS as u64);
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let curtain = Instant::now() + CURTAIN;
-    while Instant::now() < curtain {
+    let (mut last, mut last_change) = (door.tally.counts(), Instant::now());
+    while last_change.elapsed() < SILENCE_MAX {
         tokio::select! {
             gone = visitors.join_next() => match gone {
                 Some(gone) => gone??,
                 None => break,
             },
-            _ = refresh.tick() => display.show(&rows(&door.tally.counts(), visitors.len())),
+            _ = refresh.tick() => {
+                let counts = door.tally.counts();
+                display.show(&rows(&counts, visitors.len()));
+                if counts != last {
+                    (last, last_change) = (counts, Instant::now());
+                }
+            }
         }
     }
     display.show(&rows(&door.tally.counts(), visitors.len()));
