@@ -19,6 +19,8 @@ use crate::metrics::CLOCK_OFFSET;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long the database may take to say its time. The answer is right to half of what it took.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// How often the database is asked each time.
+const QUESTIONS: usize = 5;
 /// More than this is worth a warning.
 const TOLERATED: TimeDelta = TimeDelta::seconds(1);
 
@@ -82,17 +84,26 @@ pub async fn measure(pool: PgPool, known: ClockOffset, shutdown: CancellationTok
     }
 }
 
-/// How far this machine's clock is ahead.
+/// How far this machine's clock is ahead, by the quickest of a few answers: it is the one that is off by the least.
 async fn offset(pool: &PgPool) -> Result<TimeDelta, sqlx::Error> {
     // First, so that waiting for a connection is not taken for a long way.
     let mut connection = pool.acquire().await?;
-    let asked_at = Utc::now();
-    let asked = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
-    let Ok(answer) = timeout(ANSWER_MAX, asked.fetch_one(&mut *connection)).await else {
-        connection.close_on_drop();
-        return Err(sqlx::Error::PoolTimedOut);
-    };
-    Ok(between(asked_at, answer?, Utc::now()))
+    let mut quickest: Option<(TimeDelta, TimeDelta)> = None;
+    for _ in 0..QUESTIONS {
+        let asked_at = Utc::now();
+        let asked = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#);
+        let Ok(answer) = timeout(ANSWER_MAX, asked.fetch_one(&mut *connection)).await else {
+            connection.close_on_drop();
+            return Err(sqlx::Error::PoolTimedOut);
+        };
+        let (theirs, answered_at) = (answer?, Utc::now());
+        let took = answered_at - asked_at;
+        if quickest.is_none_or(|(least, _)| took < least) {
+            quickest = Some((took, between(asked_at, theirs, answered_at)));
+        }
+    }
+    let offset = quickest.map(|(_, offset)| offset);
+    Ok(offset.unwrap_or_default())
 }
 
 /// The offset of a clock that read `asked_at` before and `answered_at` after the other one read `theirs`.

@@ -32,7 +32,7 @@ const BEFORE_THE_FIRST: &str = "To try";
 const THE_LAST: &str = "/restock";
 
 #[tokio::test]
-async fn the_demo_counts_both_acts_and_the_life_that_it_suggests_works() -> anyhow::Result<()> {
+async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyhow::Result<()> {
     let mut demo = demo(&["--json", "--stay"]).spawn()?;
     let mut output = BufReader::new(demo.stdout.take().context("no standard output")?);
     let said = Said::by(&mut demo, |line| line.contains(THE_LAST))?;
@@ -41,13 +41,15 @@ async fn the_demo_counts_both_acts_and_the_life_that_it_suggests_works() -> anyh
         let mut result = String::new();
         output.read_line(&mut result)?;
         let answers = try_out(&commands(&said)).await?;
-        anyhow::Ok((result, answers))
+        anyhow::Ok((said, result, answers))
     };
     let result = result.await;
     let status = interrupt(&mut demo)?;
-    let (counted, answers) = result?;
-    assert_eq!(status, Some(0));
-    adds_up(&serde_json::from_str(&counted)?);
+    let (said, counted, answers) = result?;
+    assert_eq!(status, Some(0), "{said:#?}\n{counted}");
+    let counted: Value = serde_json::from_str(&counted)?;
+    adds_up(&counted);
+    rules_are_kept(&counted["rules"]);
     assert_eq!(output.read_to_end(&mut Vec::new())?, 0, "one JSON object");
 
     let [
@@ -91,7 +93,7 @@ async fn the_demo_counts_both_acts_and_the_life_that_it_suggests_works() -> anyh
     Ok(())
 }
 
-/// Checks the result of a short stampede and of the act behind it.
+/// Checks the result of a short stampede and of the second act.
 fn adds_up(result: &Value) {
     let count = |name: &str| {
         let count = result[name].as_u64();
@@ -122,6 +124,41 @@ fn adds_up(result: &Value) {
     let late = count("late_paid") + count("unmatched");
     assert!(late < count("expired"), "{result}");
     assert_eq!(count("webhooks_delivered"), 300, "one of each sold");
+}
+
+/// Checks the result of the third act.
+fn rules_are_kept(rules: &Value) {
+    let all = |name: &str| -> u64 {
+        let counts = rules[name].as_object().into_iter().flatten();
+        counts.filter_map(|(_, count)| count.as_u64()).sum()
+    };
+    let (accepted, refused) = (rules["accepted"].as_u64(), all("refused"));
+    let asked = accepted.map(|accepted| accepted + refused);
+    assert_eq!(rules["asked"].as_u64(), asked, "{rules}");
+    assert_eq!(accepted, Some(all("settled")), "{rules}");
+    let happened = |group: &str, name: &str| {
+        let count = rules[group][name].as_u64().unwrap_or_default();
+        assert!(count > 0, "nothing {group} {name} in {rules}");
+    };
+    for code in [
+        "not_open",
+        "paused",
+        "limit_reached",
+        "rate_limited",
+        "forbidden",
+        "sold_out",
+    ] {
+        happened("refused", code);
+    }
+    for limit in ["ip", "customer"] {
+        happened("rate_limited_by", limit);
+    }
+    for outcome in ["confirmed", "limit_reached"] {
+        happened("settled", outcome);
+    }
+    assert_eq!(rules["most_per_customer"], 2, "{rules}");
+    let sold = rules["pieces"].as_u64();
+    assert!(sold > Some(0) && sold <= Some(600), "{rules}");
 }
 
 #[tokio::test]

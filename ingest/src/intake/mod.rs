@@ -8,6 +8,7 @@ pub(crate) mod repeats;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::{
     envelope::{Command, Order},
     id::{IdMint, IdempotencyKey, OrderId},
@@ -103,7 +104,8 @@ impl Intake {
             return Err(Problem::IdempotencyMismatch);
         }
         let partition = items.partition(self.partitions);
-        if let Some(refusal) = self.refusal(&items)
+        let seen_at = self.database_clock.now();
+        if let Some(refusal) = self.refusal(&items, seen_at)
             && !(lets_repeats_pass(&refusal)
                 && self.may_be_a_repeat(id, &customer_id, key.as_ref()).await?)
         {
@@ -118,7 +120,8 @@ impl Intake {
             customer_id,
             items,
             // Now, and not before the looks above, which may have taken a while.
-            accepted_ms: self.database_clock.accepted_ms(),
+            // Whoever the door let in comes after that, although the offset of the clock was measured anew.
+            accepted_ms: (self.database_clock.accepted_ms()).max(seen_at.timestamp_millis()),
             key,
             request_id,
         });
@@ -135,11 +138,11 @@ impl Intake {
     }
 
     /// Why nothing like this is sold now, if so. The switch for all purchases comes before the rules of each product.
-    fn refusal(&self, items: &Items) -> Option<Problem> {
+    fn refusal(&self, items: &Items, now: DateTime<Utc>) -> Option<Problem> {
         if let Some(Stop { until, wait }) = self.switch.stop() {
             return Some(Problem::Stopped { until, wait });
         }
-        let not_sold = self.board.refusal(items, self.database_clock.now())?;
+        let not_sold = self.board.refusal(items, now)?;
         Some(Problem::NotSold(not_sold))
     }
 

@@ -418,22 +418,26 @@ async fn an_address_in_use_is_named_with_its_setting() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is told in files or variables alone.
+const SECRET_OF_BOTH: [&str; 4] = [
+    "DATABASE_URL",
+    "AMQP_URL",
+    "ORDER_ID_SECRET",
+    "ORDER_ID_SECRET_PREVIOUS",
+];
+
+const SECRET_OF_INGEST: [&str; 4] = [
+    "ADMIN_TOKEN",
+    "ADMIN_TOKEN_PREVIOUS",
+    "AUTH_SECRET",
+    "STRIPE_WEBHOOK_SECRET",
+];
+
+const SECRET_OF_WORKER: [&str; 1] = ["OWNER_DATABASE_URL"];
+
 #[tokio::test]
 async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
     let place = Place::new().await?;
-    let secret_of_both = [
-        "DATABASE_URL",
-        "AMQP_URL",
-        "ORDER_ID_SECRET",
-        "ORDER_ID_SECRET_PREVIOUS",
-    ];
-    let secret_of_ingest = [
-        "ADMIN_TOKEN",
-        "ADMIN_TOKEN_PREVIOUS",
-        "AUTH_SECRET",
-        "STRIPE_WEBHOOK_SECRET",
-    ];
-    let secret_of_worker = ["OWNER_DATABASE_URL"];
     let both = [
         ("PARTITIONS", "16"),
         ("DATABASE_CONNECTIONS", "20"),
@@ -483,12 +487,12 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         (
             all(Settings::ingest(&place)),
             &ingest[..],
-            &secret_of_ingest[..],
+            &SECRET_OF_INGEST[..],
         ),
         (
             all(Settings::worker(&place)),
             &worker[..],
-            &secret_of_worker[..],
+            &SECRET_OF_WORKER[..],
         ),
     ];
     for (settings, own, own_secrets) in processes {
@@ -497,7 +501,7 @@ async fn help_lists_every_setting_with_its_default() -> anyhow::Result<()> {
         let help = String::from_utf8(output.stdout)?;
         assert!(help.contains("RUST_LOG"), "{help}");
         let flag = |variable: &str| format!("--{} ", variable.to_lowercase().replace('_', "-"));
-        for secret in secret_of_both.iter().chain(own_secrets) {
+        for secret in SECRET_OF_BOTH.iter().chain(own_secrets) {
             let variables = format!("[env: {secret} or {secret}_FILE]");
             assert!(help.contains(&variables), "{secret}: {help}");
             // Everybody on the machine could read it there.

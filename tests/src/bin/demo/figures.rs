@@ -185,7 +185,7 @@ pub(crate) fn line(
     writeln!(
         formatter,
         "{}",
-        format!("  {name:<12} {count:>10}   {words}").trim_end()
+        format!("  {name:<15} {count:>10}   {words}").trim_end()
     )
 }
 

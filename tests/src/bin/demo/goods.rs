@@ -15,3 +15,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 pub(crate) const SPARE: &str = "table-7";
 pub(crate) const SPARES: u64 = 100;
 pub(crate) const SPARE_HOLD: Duration = Duration::from_mins(10);
+/// What the crowd and the bots of the third act want, so many, and how many of them a customer may have.
+pub(crate) const TICKET: &str = "ticket-2";
+pub(crate) const TICKETS: u64 = 600;
+pub(crate) const TICKETS_EACH: i64 = 2;

@@ -4,6 +4,7 @@ mod display;
 mod figures;
 mod goods;
 mod holds;
+mod rules;
 mod stage;
 mod stampede;
 mod suggestions;
@@ -19,7 +20,7 @@ use tokio::signal::ctrl_c;
 use self::{figures::Figures, stage::Stage, webhooks::Receiver};
 
 /// Starts the servers and Hotrow, lets a stampede of buyers in, then sells a second product with holds of a few
-/// seconds, and says what happened.
+/// seconds, and a third by the clock, two pieces per customer, while bots try for more, and says what happened.
 ///
 /// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own.
 #[derive(Debug, Clone, Copy, Parser)]
@@ -80,6 +81,7 @@ struct Outcome<'a> {
     stampede: &'a Figures,
     #[serde(flatten)]
     holds: &'a holds::Figures,
+    rules: &'a rules::Figures,
 }
 
 /// Plays it through. Returns what is still running, and whether all was right.
@@ -94,21 +96,31 @@ async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
     let receiver = Receiver::register(&stage.administrator()?).await?;
     let act = holds::run(&stage).await?;
     let holds = holds::Figures::read(&stage, act, &report.accepted, &receiver).await?;
+    if !arguments.json {
+        println!("{holds}");
+    }
+    let act = rules::run(&stage).await?;
+    let rules = rules::Figures::read(&stage, act).await?;
     if arguments.json {
         let outcome = Outcome {
             stampede: &stampede,
             holds: &holds,
+            rules: &rules,
         };
         println!("{}", serde_json::to_string(&outcome)?);
         // No member of the object has room for it.
         if !holds.is_right() {
             eprintln!("{}", holds.judgement());
         }
+        if !rules.is_right() {
+            eprintln!("{}", rules.judgement());
+        }
     } else {
-        println!("{holds}");
+        println!("{rules}");
     }
     if arguments.stay {
         eprintln!("{}", stage.what_to_try()?);
     }
-    Ok((stage, stampede.is_right() && holds.is_right()))
+    let is_right = stampede.is_right() && holds.is_right() && rules.is_right();
+    Ok((stage, is_right))
 }

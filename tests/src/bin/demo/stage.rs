@@ -8,7 +8,7 @@ use std::{
 use hotrow_tests::{
     Client, Place, Process, Settings, Users, client::Product, metrics::Metrics, processes,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     suggestions,
 };
 
-/// Where the demo's own receiver of webhooks is.
-const LOOPBACK: &str = "127.0.0.0/8";
+/// Where the demo's own receiver of webhooks is, and whoever stands in front of its doors.
+pub(crate) const LOOPBACK: &str = "127.0.0.0/8";
 
 /// Dropped, everything ends.
 pub(crate) struct Stage {
@@ -25,6 +25,7 @@ pub(crate) struct Stage {
     ingests: [Process; 2],
     workers: [Process; 2],
     webhooks: Process,
+    users: Users,
     place: Place,
 }
 
@@ -63,23 +64,25 @@ impl Stage {
             ingests: [i1, i2],
             workers: [w1, w2],
             webhooks,
+            users,
             place,
         };
+        let held_for = |hold: Duration| Some(json!({ "hold_seconds": hold.as_secs() }));
         stage.put_up(SKU, "Chair", stock.into(), None).await?;
-        stage.put_up(LAMP, "Lamp", LAMPS, Some(HOLD)).await?;
-        let hold = Some(SPARE_HOLD);
+        stage.put_up(LAMP, "Lamp", LAMPS, held_for(HOLD)).await?;
+        let hold = held_for(SPARE_HOLD);
         stage.put_up(SPARE, "Table", SPARES, hold).await?;
         say("the sale is open");
         Ok(stage)
     }
 
-    /// Puts a product up for sale, held for so long until it is paid.
-    async fn put_up(
+    /// Puts a product up for sale, by these rules if it has any.
+    pub(crate) async fn put_up(
         &self,
         sku: &str,
         title: &str,
         stock: u64,
-        hold: Option<Duration>,
+        sale: Option<Value>,
     ) -> anyhow::Result<()> {
         let admin = self.ingests[0].client()?;
         let product = Product {
@@ -87,11 +90,16 @@ impl Stage {
             ..Product::chairs(i64::try_from(stock)?)
         };
         admin.put_inventory(sku, product).await?.expect_success()?;
-        if let Some(hold) = hold {
-            let sale = json!({ "sale": { "hold_seconds": hold.as_secs() } });
-            admin.patch_inventory(sku, sale).await?.expect_success()?;
+        if let Some(sale) = sale {
+            let change = json!({ "sale": sale });
+            admin.patch_inventory(sku, change).await?.expect_success()?;
         }
         Ok(())
+    }
+
+    /// The settings of one more ingest process.
+    pub(crate) fn another_ingest(&self) -> Settings {
+        self.users.ingest(Settings::ingest(&self.place))
     }
 
     /// A client with the token of the administrator.
