@@ -3,7 +3,7 @@
 use hotrow_tests::{Process, client::Answer};
 use reqwest::Method;
 
-use super::{CHAIR, assert_accepted, assert_refused, ingest, one, place, post, send};
+use super::{CHAIR, assert_accepted, assert_refused, ingest, one, place, post, put_up, send};
 
 const SHOP: &str = "https://shop.example";
 
@@ -15,6 +15,7 @@ async fn a_page_of_an_allowed_origin_may_buy_and_reads_its_429() -> anyhow::Resu
         .set("RATE_LIMIT_IP", "1/h burst 1")
         .start()
         .await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     // More preflights than purchases are allowed: they are not counted.
     for origin in [SHOP, "http://localhost:3000", SHOP] {
         let preflight = preflight(&ingest, origin, "POST").await?;

@@ -20,6 +20,7 @@ async fn a_limit_of_an_address_of_a_customer_and_of_all_says_how_long_to_wait() 
         .set("RATE_LIMIT_GLOBAL", "1/h burst 6")
         .start()
         .await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     let order = async |address: &str, customer: &str| {
         let body = client::order(customer, &[(CHAIR, 1)]).to_string();
         post(&ingest, &[("x-forwarded-for", address.as_bytes())], body).await
@@ -63,6 +64,7 @@ async fn a_forwarded_address_counts_only_from_a_trusted_peer() -> anyhow::Result
         .set("RATE_LIMIT_IP", "1/h burst 1")
         .start()
         .await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     let (stranger, proxy) = ([127, 0, 0, 1], [127, 0, 0, 2]);
     // Who may say anything gets no second turn for saying something else.
     assert_accepted(&order_from(&ingest, stranger, "1.1.1.1").await?);
@@ -149,6 +151,7 @@ async fn a_network_of_ipv6_has_sixteen_times_the_limit_of_an_address() -> anyhow
         .set("RATE_LIMIT_READS", "2/h burst 2")
         .start()
         .await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     let order = async |address: &str| {
         post(
             &ingest,

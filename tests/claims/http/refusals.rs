@@ -328,6 +328,7 @@ async fn a_405_names_the_methods_that_the_path_takes() -> anyhow::Result<()> {
 async fn a_body_of_16_kib_is_read_and_one_byte_more_is_not() -> anyhow::Result<()> {
     let place = place().await?;
     let ingest = ingest(&place).start().await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     let padded = |length: usize| {
         let order = one(CHAIR);
         order.clone() + &" ".repeat(length - order.len())

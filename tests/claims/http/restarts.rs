@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CHAIR, SOON, assert_accepted, envelopes, ingest, one, place, worker};
+use super::{CHAIR, SOON, assert_accepted, envelopes, ingest, one, place, put_up, worker};
 
 /// The default of `SHUTDOWN_GRACE`.
 const GRACE: Duration = Duration::from_secs(15);
@@ -74,6 +74,7 @@ async fn a_process_stopped_under_load_ends_well_and_nothing_accepted_is_lost() -
 async fn who_waits_for_an_outcome_is_answered_when_the_process_stops() -> anyhow::Result<()> {
     let place = place().await?;
     let mut ingest = ingest(&place).start().await?;
+    put_up(&ingest, CHAIR, 1_000).await?;
     let client = ingest.client()?;
     let order_id = assert_accepted(&client.order("c-1", &[(CHAIR, 1)]).await?);
     let silent = TcpStream::connect(ingest.address()?).await?;

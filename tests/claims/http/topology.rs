@@ -112,6 +112,7 @@ async fn dead_letters_and_news_come_back_within_ten_seconds() -> anyhow::Result<
 async fn a_queue_that_is_deleted_while_nothing_runs_stays_away() -> anyhow::Result<()> {
     let place = place().await?;
     let mut before = ingest(&place).start().await?;
+    put_up(&before, CHAIR, 1_000).await?;
     before.terminate()?;
     before.ended(super::SOON).await?;
     let channel = channel(&place).await?;
