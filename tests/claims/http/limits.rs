@@ -196,7 +196,10 @@ fn assert_limited(answer: &Answer, policy: &str, burst: u32, window: u32) {
         .unwrap_or_default()
         .parse()
         .unwrap_or_default();
-    assert!((1..=window / burst).contains(&wait), "Retry-After: {wait}");
+    assert!(
+        (1..=window.div_ceil(burst)).contains(&wait),
+        "Retry-After: {wait}"
+    );
     let expected = format!("\"{policy}\";q={burst};w={window}");
     assert_eq!(answer.header("ratelimit-policy"), Some(&*expected));
     let expected = format!("\"{policy}\";r=0;t={wait}");
