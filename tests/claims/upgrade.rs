@@ -50,8 +50,10 @@ async fn the_documented_upgrade_from_the_release_before_settles_all_and_buries_n
     let migrated = worker.clone().built_in(&before).run(&["migrate"]).await?;
     anyhow::ensure!(migrated.status.success());
     let old_worker = worker.clone().built_in(&before).start().await?;
-    // The release before has no such limit, and refuses to start with what it does not know.
-    let as_before = ingest.clone().unset("RATE_LIMIT_READS");
+    // The release before has no such limits, and refuses to start with what it does not know.
+    let as_before = ["RATE_LIMIT_READS", "RATE_LIMIT_LOGINS"]
+        .into_iter()
+        .fold(ingest.clone(), Settings::unset);
     let old_ingest = as_before.built_in(&before).start().await?;
     let old_door = old_ingest.client()?;
     let put = old_door.put_inventory(CHAIR, Product::chairs(10_000));
