@@ -1,6 +1,5 @@
 //! The outbox: says that what ingest itself has written has an event. A worker publishes it.
 
-use chrono::{DateTime, Utc};
 use hotrow_shared::event::Cause;
 use sqlx::PgConnection;
 
@@ -47,20 +46,4 @@ impl Outbox {
         .await?;
         Ok(())
     }
-}
-
-/// Puts an event that no table can give again into the outbox, in the transaction of what it tells.
-pub(crate) async fn write_event(
-    connection: &mut PgConnection,
-    at: DateTime<Utc>,
-    event: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into event_outbox (at, due_at, event) values ($1, $1, $2::text::json)",
-        at,
-        event
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 use crate::{id::OrderId, order::Sku, outcome::timestamp};
 
@@ -202,4 +203,23 @@ pub struct InventoryChanged {
     pub version: i64,
     /// Why it is told.
     pub cause: Cause,
+}
+/// Puts an event that no table can give again into the outbox, in the transaction of what it tells. A worker publishes
+/// it.
+///
+/// # Errors
+/// The database is out of reach.
+pub async fn write_to_outbox(
+    connection: &mut PgConnection,
+    at: DateTime<Utc>,
+    event: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into event_outbox (at, due_at, event) values ($1, $1, $2::text::json)",
+        at,
+        event
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -100,15 +100,13 @@ pub struct Rules {
     pub is_paused: bool,
 }
 
-/// The switch for all purchases.
+/// The switch for all purchases, as the door needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// Counts its changes. Of two the one with the higher version is the later.
     pub version: i64,
     /// Whether purchases are stopped.
     pub is_paused: bool,
-    /// What happens to holds meanwhile.
-    pub holds: Holds,
     /// When purchases go on by themselves.
     #[serde(with = "ts_milliseconds_option")]
     pub until: Option<DateTime<Utc>>,
@@ -119,36 +117,6 @@ impl Switch {
     #[must_use]
     pub fn stops(&self, now: DateTime<Utc>) -> bool {
         self.is_paused && self.until.is_none_or(|until| now < until)
-    }
-}
-
-/// What happens to holds while all purchases are stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Holds {
-    /// They end as always.
-    #[default]
-    Run,
-    /// None ends before purchases go on.
-    Keep,
-}
-
-impl Holds {
-    /// The word in the database and in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Keep => "keep",
-        }
-    }
-
-    /// Reads the word.
-    #[must_use]
-    pub fn of(word: &str) -> Option<Self> {
-        [Self::Run, Self::Keep]
-            .into_iter()
-            .find(|holds| holds.as_str() == word)
     }
 }
 

@@ -1,12 +1,39 @@
 //! The body of the switch for all purchases.
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::sale::Holds;
 
 use crate::http::json::{Faults, Place, Value};
 
 /// The longest note, in characters.
 const NOTE_LENGTH_MAX: usize = 500;
+
+/// What happens to holds while all purchases are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// They end as always.
+    Run,
+    /// None ends before purchases go on.
+    Keep,
+}
+
+impl Holds {
+    /// The word in the database and in JSON.
+    #[must_use]
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Keep => "keep",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    fn of(word: &str) -> Option<Self> {
+        [Self::Run, Self::Keep]
+            .into_iter()
+            .find(|holds| holds.as_str() == word)
+    }
+}
 
 /// How the switch is to be.
 #[derive(Debug, PartialEq, Eq)]

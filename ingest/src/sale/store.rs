@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
     outcome::{timestamp, timestamp_if_any},
-    sale::{Holds, Switch},
+    sale::Switch,
 };
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
@@ -34,7 +34,6 @@ impl Read {
         Switch {
             version: self.version,
             is_paused: self.paused,
-            holds: Holds::of(&self.holds).unwrap_or_default(),
             until: self.until,
         }
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
+    event::write_to_outbox,
     outcome::{timestamp, timestamp_if_any},
     webhook::{DisabledReason, ENDPOINTS_MAX, Endpoint, ROTATION, TEST_EVENT, webhook_id},
 };
@@ -10,10 +11,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::bodies::{Description, NewEndpoint, Patch, Replay};
-use crate::{
-    audit::{self, By},
-    outbox::write_event,
-};
+use crate::audit::{self, By};
 
 /// Deliveries of one step of a replay.
 const STEP_ROWS: i64 = 5_000;
@@ -225,7 +223,7 @@ async fn turn(
     if let Some(at) = endpoint.disabled_at {
         let event = endpoint.disabled_event(source, at);
         let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-        write_event(connection, at, &event).await?;
+        write_to_outbox(connection, at, &event).await?;
     }
     Ok(endpoint)
 }

@@ -16,11 +16,12 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Errand, Shared, Turn,
+    Errand,
     answer::{self, Answer},
     order::{Form, ReadTemplate, Template, in_turn},
     payment::PaymentTemplate,
     report::{Moment, Report},
+    shared::{Shared, Turn},
 };
 use crate::wait;
 

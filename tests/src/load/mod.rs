@@ -13,34 +13,20 @@ mod limits;
 mod order;
 mod payment;
 mod report;
+mod running;
+mod shared;
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    net::{SocketAddr, TcpStream},
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
-use tokio::{
-    runtime,
-    sync::oneshot,
-    task::{JoinSet, LocalSet},
-};
 use uuid::Uuid;
 
-use self::buyer::{Buyer, Templates};
 pub use self::{
     limits::allow_open_files,
     order::{Basket, Choice, customer_id},
     report::{Refusal, Report, Times, Window},
+    running::{Progress, Running, View},
 };
 
 /// How customer ids start unless told otherwise.
@@ -261,33 +247,7 @@ impl Load {
                 .is_none_or(|tokens| !tokens.is_empty() && order::are_equally_long(tokens)),
             "a load with tokens needs some, and all equally long"
         );
-        limits::allow_open_files(self.connections)?;
-        let connections = (0..self.connections)
-            .map(|number| connect(self.targets[number % self.targets.len()]))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-
-        let threads = self.threads.min(self.connections);
-        // After the connections, which take their time.
-        let shared = Arc::new(Shared::new(self));
-        let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-        for (number, connection) in connections.into_iter().enumerate() {
-            parts[number % threads].push(connection);
-        }
-        let tallies = parts
-            .into_iter()
-            .map(|share| {
-                let (tally, finished) = oneshot::channel();
-                let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name("buyers".into())
-                    .spawn(move || {
-                        // Nobody receives it when the load was dropped.
-                        let _ = tally.send(drive(share, &shared));
-                    })?;
-                Ok(finished)
-            })
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Running { shared, tallies })
+        Running::start(self)
     }
 
     /// Runs the load to its end.
@@ -324,170 +284,4 @@ impl Load {
         let to = from + TimeDelta::from_std(measured).ok()?;
         Some(Window { from, to })
     }
-}
-
-/// A load under way. Dropped, it stops.
-pub struct Running {
-    shared: Arc<Shared>,
-    tallies: Vec<oneshot::Receiver<anyhow::Result<Report>>>,
-}
-
-/// How far a load is; for a display, so the numbers may be of slightly different moments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Orders with a 202.
-    pub accepted: u64,
-    /// Orders with another answer.
-    pub refused: u64,
-    /// Orders whose connection broke before they had an answer.
-    pub unanswered: u64,
-}
-
-impl Running {
-    /// A view of the load that lasts longer than it.
-    #[must_use]
-    pub fn view(&self) -> View {
-        View(Arc::clone(&self.shared))
-    }
-
-    /// Sends no further orders; those under way are still answered.
-    pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for the last answer.
-    ///
-    /// # Errors
-    /// When a target cannot be reached any more.
-    pub async fn finish(mut self) -> anyhow::Result<Report> {
-        let mut sum = Report::new(self.shared.window)?;
-        for tally in &mut self.tallies {
-            sum.add(tally.await.context("a thread of the load panicked")??)?;
-        }
-        Ok(sum)
-    }
-}
-
-/// A view of a load, for a display beside it.
-#[derive(Clone)]
-pub struct View(Arc<Shared>);
-
-impl View {
-    /// How far the load is.
-    #[must_use]
-    pub fn progress(&self) -> Progress {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Progress {
-            accepted: count(&self.0.accepted),
-            refused: count(&self.0.refused),
-            unanswered: count(&self.0.unanswered),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// What the threads share: what there is to ask for, and the counters of the display.
-struct Shared {
-    load: Load,
-    started: Instant,
-    window: Option<Window>,
-    /// When the orders of an open loop are due, after the start.
-    arrivals: Option<Vec<Duration>>,
-    next: AtomicU64,
-    stop: AtomicBool,
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    unanswered: AtomicU64,
-}
-
-/// One request to send.
-struct Turn {
-    /// Its number.
-    number: u64,
-    /// When it is due, in an open loop.
-    due: Option<Instant>,
-}
-
-impl Shared {
-    fn new(load: Load) -> Self {
-        let arrivals = load
-            .per_second
-            .zip(load.length())
-            .map(|(rate, length)| arrivals::draw(rate, length));
-        Self {
-            arrivals,
-            started: Instant::now(),
-            window: load.window(),
-            next: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            unanswered: AtomicU64::new(0),
-            load,
-        }
-    }
-
-    /// The next request to send, while there is one.
-    fn next_turn(&self) -> Option<Turn> {
-        if self.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let due = match (&self.arrivals, self.load.length()) {
-            (Some(arrivals), _) => {
-                let due = arrivals.get(usize::try_from(turn).ok()?)?;
-                Some(self.started + *due)
-            }
-            (None, Some(length)) if self.started.elapsed() >= length => return None,
-            (None, _) => None,
-        };
-        (turn < self.load.requests()).then(|| Turn {
-            number: self.load.first_order.wrapping_add(turn),
-            due,
-        })
-    }
-}
-
-fn connect(target: SocketAddr) -> anyhow::Result<(SocketAddr, TcpStream)> {
-    let stream = TcpStream::connect(target).with_context(|| format!("connect to {target}"))?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    Ok((target, stream))
-}
-
-/// One thread's part: its connections on a runtime of its own, counted in one tally.
-fn drive(part: Vec<(SocketAddr, TcpStream)>, shared: &Arc<Shared>) -> anyhow::Result<Report> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let tally = Rc::new(RefCell::new(Report::new(shared.window)?));
-    let mut buyers = JoinSet::new();
-    LocalSet::new().block_on(&runtime, async {
-        let mut templates = BTreeMap::new();
-        for (target, stream) in part {
-            let stream = tokio::net::TcpStream::from_std(stream)?;
-            let templates = templates
-                .entry(target)
-                .or_insert_with(|| Rc::new(Templates::new(shared, target)));
-            let buyer = Buyer::new(
-                target,
-                stream,
-                Rc::clone(templates),
-                Arc::clone(shared),
-                Rc::clone(&tally),
-            );
-            buyers.spawn_local(buyer.buy());
-        }
-        while let Some(finished) = buyers.join_next().await {
-            finished??;
-        }
-        anyhow::Ok(())
-    })?;
-    let tally = Rc::into_inner(tally).context("a buyer is still there")?;
-    Ok(tally.into_inner())
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
     envelope::Order,
-    event::{Event, EventType, order_event_id},
+    event::{Event, EventType, order_event_id, write_to_outbox},
     outcome::{OrderDocument, Reason, Status},
 };
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use sqlx::PgPool;
 
 use crate::{
     document::{accepted_at, unpriced},
-    store::{StoreError, orders, outbox},
+    store::{StoreError, orders},
 };
 
 /// Notes that an order is in the dead-letter queue, unless it is settled. `source` is the name of the installation in
@@ -45,7 +45,7 @@ async fn write(
         // The event itself and not only its time: a replay replaces the row that it would be made from.
         let event = event(source, order, customer, items, revision, at);
         let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-        outbox::write_event(&mut transaction, at, &event).await?;
+        write_to_outbox(&mut transaction, at, &event).await?;
     }
     transaction.commit().await?;
     Ok(())

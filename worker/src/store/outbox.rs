@@ -45,22 +45,6 @@ pub(crate) async fn write(
     Ok(id)
 }
 
-/// Puts an event that no table can give again into the outbox. Anybody may publish it at once.
-pub(crate) async fn write_event(
-    connection: &mut PgConnection,
-    at: DateTime<Utc>,
-    event: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "insert into event_outbox (at, due_at, event) values ($1, $1, $2::text::json)",
-        at,
-        event
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Removes rows whose events are out.
 pub(crate) async fn remove(executor: impl PgExecutor<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query!("delete from event_outbox where id = any($1)", ids)

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hotrow_shared::{
+    event::write_to_outbox,
     metrics::{WEBHOOK_ATTEMPTS, WEBHOOK_GIVEN_UP, WEBHOOK_REQUEST},
     retry::Pauses,
     sealed::SealingKeys,
@@ -34,10 +35,7 @@ use super::{
     sign::{SignError, Signer},
     store::{self, Claimed, Effect, Ended},
 };
-use crate::{
-    metrics::Labelled,
-    store::{outbox, within},
-};
+use crate::{metrics::Labelled, store::within};
 
 /// How often it is asked who has something due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -299,7 +297,7 @@ impl Round {
             let at = endpoint.disabled_at.unwrap_or_else(Utc::now);
             let event = endpoint.disabled_event(source, at);
             let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-            outbox::write_event(&mut transaction, at, &event).await?;
+            write_to_outbox(&mut transaction, at, &event).await?;
         }
         transaction.commit().await?;
         self.is_failing = !effect.has_delivered;
