@@ -240,7 +240,8 @@ async fn work(
         common.development,
     );
     let sale = SaleDesk {
-        pool: pools.changes.clone(),
+        reads: pools.inventory.clone(),
+        changes: pools.changes.clone(),
         switch: Arc::clone(&switch),
         teller,
     };

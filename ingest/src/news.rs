@@ -102,7 +102,7 @@ impl Listeners {
             self.board.hear_rules(&sku, rules);
         }
         if let Some(switch) = news.switch {
-            self.switch.learn(switch);
+            self.switch.hear(switch);
         }
         // The documents stay where they are: the cache holds slices of the message.
         let known_at = Instant::now();

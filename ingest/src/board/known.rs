@@ -45,14 +45,14 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    fn at(self) -> Instant {
+    pub(crate) fn at(self) -> Instant {
         match self {
             Self::At(at) | Self::Changing(at) => at,
         }
     }
 
     /// Returns whether an answer of this version is believed beside one that was taken in before.
-    fn prevails(self, version: i64, before: i64, since: Instant) -> bool {
+    pub(crate) fn prevails(self, version: i64, before: i64, since: Instant) -> bool {
         version >= before || matches!(self, Self::At(asked) if asked >= since)
     }
 }
@@ -122,6 +122,9 @@ impl Known {
         if asked >= self.since {
             self.stock = read.row.stock();
             self.since = now;
+        }
+        if self.rules.as_ref().is_none_or(|(_, since)| asked >= *since) {
+            self.rules = Some((read.row.rules(), now));
         }
     }
 
@@ -223,6 +226,27 @@ mod tests {
             stock(3, 100),
             "the row is still as it was read"
         );
+    }
+
+    #[test]
+    fn rules_of_which_there_was_news_and_that_the_database_forgot_are_those_of_the_row() {
+        let mut now = moments();
+        let mut known = Known::heard(stock(1, 5), now());
+        let asked = now();
+        known.answer(Row::hot(1, 5), Asked::At(asked), now());
+        let paused = Rules {
+            edition: 2,
+            is_paused: true,
+            ..Row::hot(1, 5).rules()
+        };
+        let early = now();
+        known.hear_rules(paused, now());
+        let is_paused = |known: &Known| known.rules().is_some_and(|rules| rules.is_paused);
+        known.unchanged(early, now());
+        assert!(is_paused(&known), "it was asked before the news");
+        let late = now();
+        known.unchanged(late, now());
+        assert!(!is_paused(&known));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 
 use crate::http::json::{Faults, Place, Value};
 
+/// Where the end of a stop is.
+pub(super) const UNTIL: Place<'_> = Place::Member(&Place::Body, "until");
 /// The longest note, in characters.
 const NOTE_LENGTH_MAX: usize = 500;
 
@@ -61,7 +63,7 @@ impl SwitchBody {
         });
         let given = |value: Option<&Value>| !matches!(value, None | Some(Value::Null));
         let until = match until {
-            Some(value) if given(until) => faults.time(&places[2], value).map(Some),
+            Some(value) if given(until) => faults.time(&UNTIL, value).map(Some),
             _ => Some(None),
         };
         let note = match note {
@@ -73,7 +75,7 @@ impl SwitchBody {
             faults.add(&places[1], "must be run where paused is false: holds are kept only while purchases are stopped");
         }
         if !is_paused && until.is_some() {
-            faults.add(&places[2], "must not be given where paused is false");
+            faults.add(&UNTIL, "must not be given where paused is false");
         }
         Some(Self {
             is_paused,

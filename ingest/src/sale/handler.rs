@@ -1,6 +1,9 @@
 //! The routes of `/v1/sale`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -10,10 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{SaleDesk, bodies::SwitchBody, store};
+use super::{
+    SaleDesk,
+    bodies::{SwitchBody, UNTIL},
+    store,
+};
 use crate::{
     audit::By,
-    http::{NO_STORE, body, problem::Problem, query},
+    http::{NO_STORE, body, json::Faults, problem::Problem, query},
     page::done_in_time,
 };
 
@@ -26,8 +33,7 @@ const CHANGE_TIME_MAX: Duration = Duration::from_secs(5);
 /// 400 for a parameter, 503 without a database.
 pub(crate) async fn show(State(desk): State<Arc<SaleDesk>>, uri: Uri) -> Result<Response, Problem> {
     query::refuse(&uri)?;
-    let read = desk.read().await?;
-    Ok(([NO_STORE], Json(read.shown())).into_response())
+    Ok(([NO_STORE], Json(desk.shown().await?)).into_response())
 }
 
 /// `PUT /v1/sale`: stops all purchases at every process within a second, or lets them go on.
@@ -44,7 +50,8 @@ pub(crate) async fn turn(
     query::refuse(&uri)?;
     let content = body::read(&headers, content).await?;
     let switch = body::parse_by_hand(&content, SwitchBody::examine)?;
-    let turned = store::write(&desk.pool, &switch, &by);
+    let began = Instant::now();
+    let turned = store::write(&desk.changes, &switch, &by);
     let what = "the switch for all purchases";
     let turned = done_in_time(
         CHANGE_TIME_MAX,
@@ -52,7 +59,9 @@ pub(crate) async fn turn(
         || Problem::CommandUnknown(None),
         turned,
     );
-    let turned = turned.await?;
-    desk.tell(turned.switch()).await;
-    Ok(([NO_STORE], Json(turned.shown())).into_response())
+    let over = || Problem::InvalidBody(Faults::one(&UNTIL, "must be later than now"));
+    let turned = turned.await?.ok_or_else(over)?;
+    desk.tell(&turned, began).await;
+    let now = turned.now;
+    Ok(([NO_STORE], Json(turned.shown(now))).into_response())
 }

@@ -8,24 +8,20 @@ use hotrow_shared::{
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
 
-use super::bodies::SwitchBody;
+use super::bodies::{Holds, SwitchBody};
 use crate::audit::{self, By};
 
-/// The switch as it is read, and as it is shown.
-#[derive(Debug, Clone, Serialize)]
+/// The row of the switch.
+#[derive(Debug, Clone)]
 pub(super) struct Read {
     paused: bool,
     holds: String,
-    #[serde(serialize_with = "timestamp_if_any")]
     until: Option<DateTime<Utc>>,
     note: Option<String>,
-    /// When it was changed last.
-    #[serde(serialize_with = "timestamp")]
     at: DateTime<Utc>,
-    #[serde(skip)]
     version: i64,
-    #[serde(skip)]
-    now: DateTime<Utc>,
+    /// When it was read, by the database's clock.
+    pub(super) now: DateTime<Utc>,
 }
 
 impl Read {
@@ -38,11 +34,35 @@ impl Read {
         }
     }
 
-    /// As it works now: once its end has come, purchases go on.
-    pub(super) fn shown(mut self) -> Self {
-        self.paused = self.switch().stops(self.now);
-        self
+    /// As it works at a time: once its end has come, purchases go on, and nothing of the stop is left.
+    pub(super) fn shown(self, now: DateTime<Utc>) -> Shown {
+        let stops = self.switch().stops(now);
+        let is_over = self.paused && !stops;
+        Shown {
+            paused: stops,
+            holds: if is_over {
+                Holds::Run.as_str().to_owned()
+            } else {
+                self.holds
+            },
+            until: self.until.filter(|_| !is_over),
+            note: self.note,
+            at: self.at,
+        }
     }
+}
+
+/// The switch as everybody sees it.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    paused: bool,
+    holds: String,
+    #[serde(serialize_with = "timestamp_if_any")]
+    until: Option<DateTime<Utc>>,
+    note: Option<String>,
+    /// When it was changed last.
+    #[serde(serialize_with = "timestamp")]
+    at: DateTime<Utc>,
 }
 
 /// Reads the switch.
@@ -57,16 +77,23 @@ pub(super) async fn read(executor: impl PgExecutor<'_>) -> Result<Read, sqlx::Er
     read.fetch_one(executor).await
 }
 
-/// Turns the switch, and notes who did.
+/// Turns the switch, and notes who did. None, and nothing is done, if the end of the stop is over already.
 ///
 /// # Errors
 /// The database is out of reach, or did not say whether it is done.
-pub(super) async fn write(pool: &PgPool, body: &SwitchBody, by: &By) -> Result<Read, sqlx::Error> {
+pub(super) async fn write(
+    pool: &PgPool,
+    body: &SwitchBody,
+    by: &By,
+) -> Result<Option<Read>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("select from sale_switch for no key update")
         .fetch_all(&mut *transaction)
         .await?;
     let before = read(&mut *transaction).await?;
+    if body.until.is_some_and(|until| until <= before.now) {
+        return Ok(None);
+    }
     sqlx::query!(
         r#"
         update sale_switch
@@ -83,10 +110,10 @@ pub(super) async fn write(pool: &PgPool, body: &SwitchBody, by: &By) -> Result<R
     let entry = audit::Entry {
         action: "sale.switch",
         subject: "sale",
-        before: audit::json(&before),
-        after: audit::json(&after),
+        before: audit::json(&before.clone().shown(before.now)),
+        after: audit::json(&after.clone().shown(after.now)),
     };
     audit::record(&mut transaction, by, entry).await?;
     transaction.commit().await?;
-    Ok(after)
+    Ok(Some(after))
 }
