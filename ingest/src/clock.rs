@@ -1,5 +1,5 @@
-//! The clocks: this machine's names the day of an order, and is an argument, so that midnight can be tested. The
-//! database's, by which sales open and close, is this machine's less how far it is ahead.
+//! The clocks: this machine's names the day of an order, and is an argument, so that midnight can be tested. By the
+//! database's, sales open and close.
 
 use std::{
     sync::{
@@ -9,8 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
-use hotrow_shared::clock_offset::ClockOffset;
+use chrono::{DateTime, Utc};
+use hotrow_shared::clock_offset::DatabaseTime;
 
 /// Tells the time.
 #[derive(Debug, Clone, Default)]
@@ -40,17 +40,20 @@ impl Clock {
 /// Tells the database's time.
 #[derive(Debug, Clone)]
 pub(crate) struct DatabaseClock {
+    /// A machine's clock that was put somewhere counts as the database's, too.
     pub(crate) clock: Clock,
-    pub(crate) offset: ClockOffset,
+    pub(crate) time: DatabaseTime,
 }
 
 impl DatabaseClock {
     /// The database's time, as this process knows it, to the millisecond.
     #[must_use]
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        let ms = i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX);
-        let here = DateTime::from_timestamp_millis(ms).unwrap_or_default();
-        here - TimeDelta::milliseconds(self.offset.ms())
+        let ms = match &self.clock {
+            Clock::System => self.time.now_ms(),
+            set @ Clock::Set(_) => i64::try_from(set.now_ms()).unwrap_or(i64::MAX),
+        };
+        DateTime::from_timestamp_millis(ms).unwrap_or_default()
     }
 
     /// The same in milliseconds since 1970: the time of acceptance of what enters a lane now.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use hotrow_shared::{
     broker::Broker,
-    clock_offset::{self, ClockOffset},
+    clock_offset::DatabaseTime,
     database, secret,
     settings::Common,
     telemetry::Readiness,
@@ -113,11 +113,11 @@ async fn work(
         publishing,
         listening,
         repairs,
-        offset,
+        time,
     } = servers;
     let database_clock = DatabaseClock {
         clock: clock.clone(),
-        offset: offset.clone(),
+        time: time.clone(),
     };
     let switch = KnownSwitch::read(&pools.orders, database_clock.clone()).await?;
     let switch = Arc::new(switch);
@@ -174,11 +174,7 @@ async fn work(
         pools.orders.clone(),
         shutdown.clone(),
     ));
-    tokio::spawn(clock_offset::measure(
-        pools.orders.clone(),
-        offset,
-        shutdown.clone(),
-    ));
+    tokio::spawn(time.follow(pools.orders.clone(), shutdown.clone()));
     let look = Arc::clone(&switch).look_forever(pools.orders.clone(), shutdown.clone());
     tokio::spawn(look);
 
@@ -327,8 +323,8 @@ struct Servers {
     publishing: Arc<Broker>,
     listening: Arc<Broker>,
     repairs: Repairs,
-    /// How far this machine's clock is ahead of the database's.
-    offset: ClockOffset,
+    /// The database's.
+    time: DatabaseTime,
 }
 
 impl Servers {
@@ -337,7 +333,7 @@ impl Servers {
         let pools = Pools::new(common);
         database::require_schema(&common.database).await?;
         secret::require_secret(&common.database, &common.mint).await?;
-        let offset = ClockOffset::measured(&pools.changes).await?;
+        let time = DatabaseTime::measured(&pools.changes).await?;
         let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-ingest publishing"));
         let listening = Arc::new(Broker::new(&common.amqp, "hotrow-ingest listening"));
         let rights = topology::ensure_or_find(&listening, &pools.changes, &common.plan).await?;
@@ -350,7 +346,7 @@ impl Servers {
             publishing,
             listening,
             repairs,
-            offset,
+            time,
         })
     }
 }

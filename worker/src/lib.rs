@@ -37,8 +37,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use hotrow_shared::{
     broker::Broker,
-    clock_offset::{self, ClockOffset},
-    database, secret,
+    clock_offset, database, secret,
     telemetry::Readiness,
     topology::{self, Repairs},
 };
@@ -158,11 +157,7 @@ pub async fn run(
         settings.hold_grace,
     );
     tokio::spawn(expiry.run(shutdown.clone()));
-    tokio::spawn(clock_offset::measure(
-        pool.clone(),
-        ClockOffset::default(),
-        shutdown.clone(),
-    ));
+    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
     tracing::info!("working");
     Ownership::new(workshop, &common.database, Arc::clone(readiness))
         .run(shutdown)

@@ -18,8 +18,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use hotrow_shared::{
     broker::Broker,
-    clock_offset::{self, ClockOffset},
-    database, descriptors, secret,
+    clock_offset, database, descriptors, secret,
     telemetry::Readiness,
     topology::{self, Repairs},
     webhook::{ENDPOINTS_MAX, REQUESTS_MAX},
@@ -83,11 +82,7 @@ pub async fn run(
         Upkeep::new(common.sealing.clone()),
     );
     let copying = tokio::spawn(copier.run(shutdown.clone()));
-    tokio::spawn(clock_offset::measure(
-        pool.clone(),
-        ClockOffset::default(),
-        shutdown.clone(),
-    ));
+    tokio::spawn(clock_offset::measure(pool.clone(), shutdown.clone()));
     let deliverer = Deliverer {
         pool: pool.clone(),
         client,
