@@ -21,7 +21,9 @@ async fn one_request_id_shows_the_whole_way_of_an_order_in_the_log() -> anyhow::
         ("idempotency-key", b"a-key-that-stays-out-of-the-log"),
         ("authorization", b"Bearer a-token-that-stays-out"),
     ];
-    let answer = post(&ingest, &headers, one(CHAIR)).await?;
+    // A short name such as "c-1" is also a part of one UUID in a hundred.
+    let body = one(CHAIR).replace("c-1", "a-customer-that-stays-out");
+    let answer = post(&ingest, &headers, body).await?;
     let order_id = assert_accepted(&answer).to_string();
 
     let accepted = line(&ingest, "way-of-7", "an order is accepted").await?;
@@ -60,14 +62,7 @@ async fn one_request_id_shows_the_whole_way_of_an_order_in_the_log() -> anyhow::
         (&json!("other"), &json!("method_not_allowed"))
     );
     let log = ingest.log_tail();
-    for secret in [
-        "INVENTED",
-        "stays-out",
-        "c-1",
-        CHAIR,
-        "made-up",
-        ADMIN_TOKEN,
-    ] {
+    for secret in ["INVENTED", "stays-out", CHAIR, "made-up", ADMIN_TOKEN] {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
     Ok(())
