@@ -56,7 +56,7 @@ struct Route {
 }
 
 /// The statuses of a command on a settled order.
-const COMMAND_ANSWERS: &[u16] = &[200, 202, 400, 401, 404, 409, 422, 503];
+const COMMAND_ANSWERS: &[u16] = &[200, 202, 400, 404, 409, 422, 503];
 
 /// Every route but the probes, in the order in which people meet them.
 #[expect(
@@ -101,7 +101,7 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             path: "/v1/orders/{order_id}/changes",
             method: Method::GET,
             who: Who::PARTIES,
-            answers: &[200, 400, 401, 404, 409, 422, 503],
+            answers: &[200, 400, 404, 409, 422, 503],
             handler: get(changes::handler::history).with_state(changes()),
         },
         Route {
@@ -129,14 +129,14 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             path: "/v1/payments/unmatched",
             method: Method::GET,
             who: Who::SHOP,
-            answers: &[200, 400, 401, 422, 503],
+            answers: &[200, 400, 422, 503],
             handler: get(payments::handler::unmatched).with_state(payments()),
         },
         Route {
             path: "/v1/payments/unmatched/{id}/resolve",
             method: Method::POST,
             who: Who::SHOP,
-            answers: &[200, 400, 401, 404, 422, 503],
+            answers: &[200, 400, 404, 422, 503],
             handler: post(payments::handler::resolve).with_state(payments()),
         },
         Route {
@@ -157,21 +157,21 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             path: "/v1/inventory/{sku}",
             method: Method::PUT,
             who: Who::ADMINS,
-            answers: &[200, 201, 400, 401, 412, 422, 503],
+            answers: &[200, 201, 400, 412, 422, 503],
             handler: put(inventory::handler::put).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}",
             method: Method::PATCH,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 412, 415, 422, 503],
+            answers: &[200, 400, 404, 412, 415, 422, 503],
             handler: patch(inventory::handler::patch).with_state(inventory()),
         },
         Route {
             path: "/v1/inventory/{sku}/restock",
             method: Method::POST,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 422, 503],
+            answers: &[200, 400, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
         },
         Route {
@@ -185,14 +185,14 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             path: "/v1/sale",
             method: Method::PUT,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 403, 415, 422, 503],
+            answers: &[200, 400, 415, 422, 503],
             handler: put(sale::handler::turn).with_state(Arc::clone(&desks.sale)),
         },
         Route {
             path: "/v1/audit",
             method: Method::GET,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 422, 503],
+            answers: &[200, 400, 422, 503],
             handler: get(audit::handler::page).with_state(Arc::clone(&desks.audit)),
         },
     ];
@@ -208,63 +208,63 @@ fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
             path: "/v1/webhooks",
             method: Method::POST,
             who: Who::ADMINS,
-            answers: &[201, 400, 401, 409, 415, 422, 503],
+            answers: &[201, 400, 409, 415, 422, 503],
             handler: post(webhooks::handler::create).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks",
             method: Method::GET,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 422, 503],
+            answers: &[200, 400, 422, 503],
             handler: get(webhooks::handler::page).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::GET,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 503],
+            answers: &[200, 400, 404, 503],
             handler: get(webhooks::handler::show).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::PATCH,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 415, 422, 503],
+            answers: &[200, 400, 404, 415, 422, 503],
             handler: patch(webhooks::handler::patch).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}",
             method: Method::DELETE,
             who: Who::ADMINS,
-            answers: &[204, 400, 401, 404, 503],
+            answers: &[204, 400, 404, 503],
             handler: delete(webhooks::handler::delete).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/test",
             method: Method::POST,
             who: Who::ADMINS,
-            answers: &[202, 400, 401, 404, 409, 503],
+            answers: &[202, 400, 404, 409, 503],
             handler: post(webhooks::handler::test).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/rotate-secret",
             method: Method::POST,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 503],
+            answers: &[200, 400, 404, 503],
             handler: post(webhooks::handler::rotate_secret).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/deliveries",
             method: Method::GET,
             who: Who::ADMINS,
-            answers: &[200, 400, 401, 404, 422, 503],
+            answers: &[200, 400, 404, 422, 503],
             handler: get(webhooks::handler::deliveries).with_state(desk()),
         },
         Route {
             path: "/v1/webhooks/{id}/replay",
             method: Method::POST,
             who: Who::ADMINS,
-            answers: &[202, 400, 401, 404, 409, 422, 503],
+            answers: &[202, 400, 404, 409, 422, 503],
             handler: post(webhooks::handler::replay).with_state(desk()),
         },
     ]

@@ -82,32 +82,71 @@ pub(super) async fn page(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Shown>, sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"
-        select id, at, actor, role, action, subject, before::text, after::text, request_id, client
-        from audit_log
-        where id > $2 and ($1::text is null or subject = $1)
-        order by id
-        limit $3
-        "#,
-        subject,
-        after,
-        limit,
-    )
-    .fetch_all(pool)
-    .await?;
-    let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
-    let shown = rows.into_iter().map(|row| Shown {
-        id: row.id,
-        at: row.at,
-        actor: row.actor,
-        role: row.role,
-        action: row.action,
-        subject: row.subject,
-        before: raw(row.before),
-        after: raw(row.after),
-        request_id: row.request_id,
-        client: row.client,
-    });
-    Ok(shown.collect())
+    // Two statements, because the plan of one has to do for every value of its parameters.
+    let rows = match subject {
+        Some(subject) => {
+            let of_subject = sqlx::query_as!(
+                Row,
+                r#"
+                select id, at, actor, role, action, subject, before::text, after::text, request_id, client
+                from audit_log
+                where subject = $1 and id > $2
+                order by id
+                limit $3
+                "#,
+                subject,
+                after,
+                limit,
+            );
+            of_subject.fetch_all(pool).await?
+        }
+        None => {
+            let all = sqlx::query_as!(
+                Row,
+                r#"
+                select id, at, actor, role, action, subject, before::text, after::text, request_id, client
+                from audit_log
+                where id > $1
+                order by id
+                limit $2
+                "#,
+                after,
+                limit,
+            );
+            all.fetch_all(pool).await?
+        }
+    };
+    Ok(rows.into_iter().map(Shown::from).collect())
+}
+
+/// A row of the log.
+struct Row {
+    id: i64,
+    at: DateTime<Utc>,
+    actor: Option<String>,
+    role: String,
+    action: String,
+    subject: String,
+    before: Option<String>,
+    after: Option<String>,
+    request_id: Option<String>,
+    client: Option<String>,
+}
+
+impl From<Row> for Shown {
+    fn from(row: Row) -> Self {
+        let raw = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
+        Self {
+            id: row.id,
+            at: row.at,
+            actor: row.actor,
+            role: row.role,
+            action: row.action,
+            subject: row.subject,
+            before: raw(row.before),
+            after: raw(row.after),
+            request_id: row.request_id,
+            client: row.client,
+        }
+    }
 }

@@ -96,7 +96,7 @@ impl Entry {
             // Without rules the worker decides.
             let refused = known
                 .rules()
-                .and_then(|rules| refused_by(rules, item, currency, now));
+                .and_then(|rules| refused_by(rules, item, currency, is_cart, now));
             if refused.is_some() {
                 return refused;
             }
@@ -134,10 +134,11 @@ fn refused_by(
     rules: &Rules,
     item: &Item,
     currency: &mut Option<String>,
+    is_cart: bool,
     now: DateTime<Utc>,
 ) -> Option<Why> {
-    let first = currency.get_or_insert_with(|| rules.currency.clone());
-    if *first != rules.currency {
+    // A single item agrees with itself.
+    if is_cart && *currency.get_or_insert_with(|| rules.currency.clone()) != rules.currency {
         return Some(Why::CurrencyMismatch);
     }
     let unit_price_minor = rules.unit_price_minor;

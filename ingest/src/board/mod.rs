@@ -293,6 +293,72 @@ mod tests {
         assert_eq!(closed(), Some(("hot".to_owned(), sold_out)));
     }
 
+    /// What the door says at a time of a cart whose first item has these rules, and wants two at the price of 1.
+    fn refused(rules: impl FnOnce(&mut Rules), at_ms: i64) -> Option<Why> {
+        let board = Board::default();
+        let asked = Asked::At(Instant::now());
+        for sku in ["hot", "cold"] {
+            let row = Row {
+                sku: sku.to_owned(),
+                ..Row::hot(1, 0)
+            };
+            board.answer(&sku_of(sku), Some(row), asked);
+        }
+        let mut said = Row::hot(2, 0).rules();
+        rules(&mut said);
+        board.hear_rules(&sku_of("hot"), said);
+        let items: Items = serde_json::from_str(
+            r#"[{"sku":"cold","quantity":1},{"sku":"hot","quantity":2,"unit_price_minor":1}]"#,
+        )
+        .expect("items");
+        let now = DateTime::from_timestamp_millis(at_ms).expect("a time");
+        Some(board.refusal(&items, now)?.why)
+    }
+
+    #[test]
+    fn of_several_refusals_the_first_of_the_contract_is_told_at_the_door() {
+        let opens_at = DateTime::from_timestamp_millis(1_000);
+        let closes_at = DateTime::from_timestamp_millis(2_000);
+        // Each step adds what comes before all that were added so far.
+        let rules = |steps: usize| {
+            move |rules: &mut Rules| {
+                rules.max_per_order = (steps > 0).then_some(1);
+                rules.is_paused = steps > 1;
+                rules.window.opens_at = opens_at.filter(|_| steps > 2);
+                rules.window.closes_at = closes_at.filter(|_| steps > 3);
+                rules.unit_price_minor = 1 + i64::from(steps > 4);
+                if steps > 5 {
+                    rules.currency = "USD".to_owned();
+                }
+            }
+        };
+        let told = |steps, at_ms| {
+            let why = refused(rules(steps), at_ms).expect("a refusal");
+            why.refusal().as_str()
+        };
+        assert_eq!(told(0, 999), "sold_out");
+        assert_eq!(told(1, 999), "limit_reached");
+        assert_eq!(told(2, 999), "paused");
+        assert_eq!(told(3, 999), "not_open");
+        assert_eq!(told(4, 2_000), "closed");
+        assert_eq!(told(5, 2_000), "price_changed");
+        assert_eq!(told(6, 2_000), "currency_mismatch");
+    }
+
+    #[test]
+    fn the_door_opens_and_closes_to_the_millisecond() {
+        let window = |rules: &mut Rules| {
+            rules.window.opens_at = DateTime::from_timestamp_millis(1_000);
+            rules.window.closes_at = DateTime::from_timestamp_millis(2_000);
+        };
+        let sold_out = Some(Why::SoldOut { is_held: false });
+        let not_open = |why: Option<Why>| matches!(why, Some(Why::NotOpen { .. }));
+        assert!(not_open(refused(window, 999)));
+        assert_eq!(refused(window, 1_000), sold_out);
+        assert_eq!(refused(window, 1_999), sold_out);
+        assert_eq!(refused(window, 2_000), Some(Why::Closed));
+    }
+
     #[test]
     fn closed_skus_are_looked_up_and_open_ones_that_are_wanted_in_silence() {
         let board = Board::default();

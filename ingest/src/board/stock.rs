@@ -88,6 +88,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_several_states_the_one_that_no_waiting_mends_is_shown() {
+        let at = |ms| DateTime::from_timestamp_millis(ms).unwrap_or_default();
+        let window = Window {
+            opens_at: Some(at(1_000)),
+            closes_at: Some(at(2_000)),
+        };
+        let gone = Stock {
+            version: 1,
+            available: 0,
+            held: 0,
+        };
+        let state = |is_paused, ms| State::of(gone, window, is_paused, at(ms)).as_str();
+        assert_eq!(state(true, 999), "not_open");
+        assert_eq!(state(true, 1_000), "paused");
+        assert_eq!(state(false, 1_000), "sold_out");
+        assert_eq!(state(false, 1_999), "sold_out");
+        assert_eq!(state(true, 2_000), "closed");
+    }
+
+    #[test]
     fn held_goods_make_the_difference_only_where_nothing_is_free() {
         let state = |available, held| {
             let stock = Stock {

@@ -26,7 +26,7 @@ const EXTENDED_HOLD_MAX: i64 = EXTENDED_HOLD_SECONDS_MAX as i64;
 const SALE: Place<'_> = Place::Member(&Place::Body, "sale");
 
 /// The rules of a sale: those that are not there are off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Sale {
     /// How long orders are held until they are paid.
     pub(crate) hold_seconds: Option<i32>,
@@ -37,10 +37,13 @@ pub(crate) struct Sale {
     /// Pieces that one customer may hold and have bought.
     pub(crate) max_per_customer: Option<i32>,
     /// The first moment of the sale.
+    #[serde(serialize_with = "timestamp_if_any")]
     pub(crate) opens_at: Option<DateTime<Utc>>,
     /// The first moment after it.
+    #[serde(serialize_with = "timestamp_if_any")]
     pub(crate) closes_at: Option<DateTime<Utc>>,
     /// Whether it stands still.
+    #[serde(rename = "paused")]
     pub(crate) is_paused: bool,
 }
 
@@ -70,6 +73,17 @@ impl Sale {
             closes_at: row.closes_at,
             is_paused: row.paused,
         }
+    }
+
+    /// The rules of a row as they work and are shown, if it has any.
+    pub(super) fn shown(row: &Row) -> Option<Self> {
+        let mut sale = Self::of(row);
+        if sale == Self::default() {
+            return None;
+        }
+        let longest = |seconds| longest_hold(seconds, sale.hold_seconds_max);
+        sale.hold_seconds_max = sale.hold_seconds.map(longest);
+        Some(sale)
     }
 
     /// Why the rules contradict each other, if they do.
@@ -151,40 +165,6 @@ impl SaleChange {
             opens_at: opens_at?,
             closes_at: closes_at?,
             is_paused: is_paused?,
-        })
-    }
-}
-
-/// The rules of a sale, as they work and are shown.
-#[derive(Debug, Serialize)]
-pub(super) struct ShownSale {
-    hold_seconds: Option<i32>,
-    hold_seconds_max: Option<i32>,
-    max_per_order: Option<i32>,
-    max_per_customer: Option<i32>,
-    #[serde(serialize_with = "timestamp_if_any")]
-    opens_at: Option<DateTime<Utc>>,
-    #[serde(serialize_with = "timestamp_if_any")]
-    closes_at: Option<DateTime<Utc>>,
-    paused: bool,
-}
-
-impl ShownSale {
-    /// The rules of a row, if it has any.
-    pub(super) fn of(row: &Row) -> Option<Self> {
-        let sale = Sale::of(row);
-        if sale == Sale::default() {
-            return None;
-        }
-        let longest = |seconds| longest_hold(seconds, sale.hold_seconds_max);
-        Some(Self {
-            hold_seconds: sale.hold_seconds,
-            hold_seconds_max: sale.hold_seconds.map(longest),
-            max_per_order: sale.max_per_order,
-            max_per_customer: sale.max_per_customer,
-            opens_at: sale.opens_at,
-            closes_at: sale.closes_at,
-            paused: sale.is_paused,
         })
     }
 }

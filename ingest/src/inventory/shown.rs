@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use hotrow_shared::outcome::timestamp;
 use serde::Serialize;
 
-use super::rules::ShownSale;
+use super::rules::Sale;
 use crate::board::{stock::State, store::Row};
 
 /// What everybody sees of a product.
@@ -27,7 +27,7 @@ pub(super) struct Product<'a> {
     currency: &'a str,
     available: i64,
     held: i64,
-    sale: Option<ShownSale>,
+    sale: Option<Sale>,
 }
 
 impl<'a> Product<'a> {
@@ -39,7 +39,7 @@ impl<'a> Product<'a> {
             currency: &row.currency,
             available: row.available,
             held: row.held,
-            sale: ShownSale::of(row),
+            sale: Sale::shown(row),
         }
     }
 }

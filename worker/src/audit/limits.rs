@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, error::DatabaseError};
 
-/// How long the check may take beside a sale: it reads all orders since the limits began, and meanwhile no old version of
-/// a hot row can be pruned.
+/// How long the check may take beside a sale: it reads all orders since the first limit began, and meanwhile no old
+/// version of a hot row can be pruned.
 pub(super) const BESIDE_A_SALE: Duration = Duration::from_secs(2);
 
 /// Counts of customers that do not add up, a line each. None where they cannot be checked within that time.
@@ -34,19 +34,28 @@ pub(super) async fn check(
             from pg_inherits join pg_class as part on part.oid = pg_inherits.inhrelid
             where pg_inherits.inhparent = 'orders'::regclass
         ),
-        owned as (
-            select item.sku, orders_now.customer_id, sum(item.quantity) as quantity
+        -- Orders that took goods since the first limit: none if there is none.
+        since_then as (
+            select customer_id, items, settled_at as taken_at
             from orders_now
-            cross join json_to_recordset(orders_now.items) as item (sku text, quantity bigint)
+            where settled_at >= (select min(since) from limited) and goods is distinct from 'taken'
+              and alias_of is null and status in ('reserved', 'confirmed')
+            union all
+            select customer_id, items, updated_at
+            from orders_now
+            where order_id in (
+                      select order_id from order_changes
+                      where at >= (select min(since) from limited) and goods = 'taken'
+                  )
+              and goods = 'taken' and status in ('reserved', 'confirmed')
+        ),
+        owned as (
+            select item.sku, since_then.customer_id, sum(item.quantity) as quantity
+            from since_then
+            cross join json_to_recordset(since_then.items) as item (sku text, quantity bigint)
             join limited on limited.sku = item.sku
-            where orders_now.alias_of is null and orders_now.status in ('reserved', 'confirmed')
-              and case
-                      when orders_now.goods = 'taken' then orders_now.updated_at
-                      else orders_now.settled_at
-                  end >= limited.since
-              -- An empty list of limits reads no orders.
-              and exists (select from limited)
-            group by item.sku, orders_now.customer_id
+            where since_then.taken_at >= limited.since
+            group by item.sku, since_then.customer_id
         ),
         counted as (
             select sku, goods.customer_id, goods.quantity

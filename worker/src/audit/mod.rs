@@ -115,7 +115,7 @@ pub async fn run_once(settings: &Settings) -> anyhow::Result<()> {
     while let Some(line) = said.pop_first() {
         println!("{line}");
     }
-    anyhow::bail!("{count} lines do not add up")
+    anyhow::bail!("{count} lines do not add up, or could not be checked")
 }
 
 /// One round: the number of SKUs that do not add up, none while another worker audits.
@@ -141,8 +141,10 @@ struct Audit {
     /// forgotten when a whole walk has not seen it.
     broken: BTreeSet<String>,
     broken_before: BTreeSet<String>,
-    /// Everything that did not add up since this was read.
+    /// Everything that did not add up since this was read, and what could not be checked.
     said: Vec<String>,
+    /// Whether there were too many orders to check limits per customer, when that was tried last.
+    is_too_much: bool,
 }
 
 impl Audit {
@@ -154,6 +156,7 @@ impl Audit {
             broken: BTreeSet::new(),
             broken_before: BTreeSet::new(),
             said: Vec::new(),
+            is_too_much: false,
         }
     }
 
@@ -366,9 +369,16 @@ impl Audit {
         time_max: Duration,
     ) -> Result<(), sqlx::Error> {
         let Some(found) = limits::check(session, time_max).await? else {
-            tracing::debug!("there are too many orders to check limits per customer beside a sale");
+            let why =
+                format!("limits per customer are not checked: it takes longer than {time_max:?}");
+            if !self.is_too_much {
+                tracing::warn!("{why}: run `hotrow-worker audit`");
+            }
+            self.is_too_much = true;
+            self.said.push(why);
             return Ok(());
         };
+        self.is_too_much = false;
         let what = "what customers have and what is counted do not add up";
         for (sku, customer) in &found {
             self.said.push(format!("{sku}: {what}: {customer}"));

@@ -311,6 +311,77 @@ fn a_customer_gives_up_its_own_order_alone() {
 }
 
 #[test]
+fn a_cart_that_is_paid_late_needs_room_under_the_limit_of_each_of_its_products() {
+    let cart = ORDERS
+        .iter()
+        .position(|items| items.len() > 1)
+        .expect("a cart");
+    let mut tables = Tables::of([100, 100], Some(100));
+    let at = |seconds| DateTime::from_timestamp(START_MS / 1_000 + seconds, 0).expect("a time");
+    let step = |what| Step {
+        order: cart,
+        what,
+        seconds: 0,
+        is_last: false,
+    };
+    let pay = |reference| What::Confirm {
+        reference,
+        amount: Amount::Unsaid,
+    };
+    let came = tables.settle(&[step(What::Place)], at(0));
+    assert_eq!(came, [Came::To(Status::Reserved, 1)]);
+    let came = tables.settle(&[step(What::Expire)], at(1_000));
+    assert_eq!(came, [Came::To(Status::Expired, 2)]);
+    // Of one of the products only, the customer has as much as one may have by now.
+    let (last, _) = ORDERS[cart][ORDERS[cart].len() - 1];
+    let has = |pieces| HashMap::from([(sku(last), HashMap::from([("c".to_owned(), pieces)]))]);
+    tables.counts = has(100);
+    assert_eq!(tables.settle(&[step(pay(1))], at(1_001)), [Came::Unmatched]);
+    tables.counts = has(0);
+    let came = tables.settle(&[step(pay(1)), step(pay(2))], at(1_002));
+    assert_eq!(came, [Came::Unmatched, Came::To(Status::Confirmed, 3)]);
+}
+
+#[test]
+fn a_limit_that_is_lowered_refuses_what_is_new_and_touches_nothing_old() {
+    let mut tables = Tables::of([100, 100], Some(100));
+    let at = |seconds| DateTime::from_timestamp(START_MS / 1_000 + seconds, 0).expect("a time");
+    let step = |order, what| Step {
+        order,
+        what,
+        seconds: 0,
+        is_last: false,
+    };
+    let held = ORDERS
+        .iter()
+        .position(|items| items[0].0 == 0)
+        .expect("an order that is held");
+    let came = tables.settle(&[step(held, What::Place)], at(0));
+    assert_eq!(came, [Came::To(Status::Reserved, 1)]);
+    for row in tables.stock.values_mut() {
+        let since = DateTime::UNIX_EPOCH;
+        row.rules.limit = Some(CustomerLimit { pieces: 1, since });
+    }
+    let counts = HashMap::from([(sku(0), HashMap::from([("c".to_owned(), 50)]))]);
+    tables.counts = counts;
+    let other =
+        (0..ORDERS.len()).find(|it| *it != held && ORDERS[*it].iter().any(|item| item.0 == 0));
+    let other = other.expect("another order of it");
+    let pay = What::Confirm {
+        reference: 1,
+        amount: Amount::Right,
+    };
+    let came = tables.settle(&[step(other, What::Place), step(held, pay)], at(1));
+    assert_eq!(
+        came,
+        [
+            Came::To(Status::Rejected, 1),
+            Came::To(Status::Confirmed, 2)
+        ]
+    );
+}
+
+#[test]
 fn a_payment_that_was_unmatched_once_never_confirms_although_the_goods_come_back() {
     let mut tables = Tables::of([2, 0], None);
     let at = |seconds| DateTime::from_timestamp(START_MS / 1_000 + seconds, 0).expect("a time");
