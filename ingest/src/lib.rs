@@ -4,7 +4,7 @@
 //! `routes` names its handler, `intake` asks `limits`, the `board` and `backlog`, and one of the `lanes`
 //! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
 //! and extends settled orders by the same lanes. `payments` hears of payments from Stripe, and lists what did not pay. `inventory`
-//! shows the stock and lets administrators change it, and `webhooks` registers endpoints for events.
+//! shows the stock and lets administrators change it, `live` tells pages of stock and orders as they change, and `webhooks` registers endpoints for events.
 
 mod audit;
 mod auth;
@@ -17,6 +17,7 @@ mod intake;
 mod inventory;
 mod lanes;
 mod limits;
+mod live;
 mod news;
 mod outbox;
 mod page;
@@ -55,6 +56,7 @@ use crate::{
     inventory::InventoryDesk,
     lanes::Lanes,
     limits::{Limits, reads::Reads},
+    live::Live,
     news::Listeners,
     outbox::Outbox,
     payments::{
@@ -132,6 +134,7 @@ async fn work(
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
     let (settled, read_for_changes) = Reader::new(pools.orders.clone(), Expected::Orders);
     let tickets = Arc::new(Tickets::default());
+    let live = Live::new();
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
@@ -144,6 +147,7 @@ async fn work(
 
     let listeners = Listeners {
         lately: Arc::clone(&lately),
+        live: Arc::clone(&live.orders),
         tickets: Arc::clone(&tickets),
         board: Arc::clone(&board),
         switch: Arc::clone(&switch),
@@ -235,6 +239,14 @@ async fn work(
         outbox,
         common.development,
     );
+    let inventory = Arc::new(inventory);
+    let live = live.start(
+        Arc::clone(&status),
+        Arc::clone(&inventory),
+        settings.live_streams_max,
+        auth.is_open(),
+        &shutdown,
+    );
     let sale = SaleDesk {
         reads: pools.inventory.clone(),
         changes: pools.changes.clone(),
@@ -267,7 +279,8 @@ async fn work(
     };
     let desks = Desks {
         status,
-        inventory: Arc::new(inventory),
+        inventory,
+        live: Arc::new(live),
         changes,
         payments: Arc::new(payments),
         sale: Arc::new(sale),

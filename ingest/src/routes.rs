@@ -23,6 +23,7 @@ use crate::{
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
     limits::reads::{self, Reads},
+    live::{self, LiveDesk},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     sale::{self, SaleDesk},
     settings::Origins,
@@ -36,6 +37,7 @@ pub(crate) struct Desks {
     pub(crate) inventory: Arc<InventoryDesk>,
     pub(crate) changes: Arc<ChangesDesk>,
     pub(crate) payments: Arc<PaymentsDesk>,
+    pub(crate) live: Arc<LiveDesk>,
     pub(crate) sale: Arc<SaleDesk>,
     pub(crate) audit: Arc<AuditDesk>,
     /// None where Stripe does not tell of payments: there is no such path then.
@@ -173,6 +175,13 @@ fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
             who: Who::ADMINS,
             answers: &[200, 400, 404, 422, 503],
             handler: post(inventory::handler::restock).with_state(inventory()),
+        },
+        Route {
+            path: "/v1/live",
+            method: Method::GET,
+            who: Who::Anybody,
+            answers: &[200, 400, 404, 422, 503],
+            handler: get(live::handler::listen_to).with_state(Arc::clone(&desks.live)),
         },
         Route {
             path: "/v1/sale",

@@ -71,6 +71,11 @@ pub(crate) enum Problem {
     /// More is queued than can be settled soon.
     #[error("more orders are waiting than can be settled soon: try again later")]
     Overloaded(Duration),
+    /// As many live streams are open as this process may have.
+    #[error(
+        "too many live streams are open: read the product or poll the order with a wait, and try again later"
+    )]
+    TooManyStreams,
     /// A server that the answer needs is out of reach.
     #[error("{0} is out of reach: nothing was done, try again")]
     Unavailable(&'static str),
@@ -137,6 +142,8 @@ pub(crate) enum Problem {
 
 /// How long a client should wait while purchases are stopped and nobody has said for how long.
 const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long a client should wait for a place among the live streams: they end after a minute or two.
+const STREAM_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a client should wait after a 503 that says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -253,7 +260,9 @@ impl Problem {
                 "rate_limited",
                 "Too many requests",
             ),
-            Self::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded"),
+            Self::Overloaded(_) | Self::TooManyStreams => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded")
+            }
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
@@ -378,6 +387,7 @@ impl Problem {
             Self::Overloaded(wait) | Self::NotSettled(wait) | Self::EventTooEarly(wait) => {
                 Some((*wait).max(RETRY_AFTER))
             }
+            Self::TooManyStreams => Some(STREAM_RETRY_AFTER),
             Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown

@@ -14,7 +14,7 @@ use hotrow_shared::order::Sku;
 use serde::Serialize;
 
 use super::{
-    InventoryDesk, SHOWN_FOR,
+    InventoryDesk, SHOWN_FOR, UNKNOWN_SKU,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
     shown::Shown,
     store::{ChangeError, Changed, Restocked},
@@ -187,8 +187,6 @@ pub(crate) async fn restock(
         Restocked::Mismatch => Err(Problem::IdempotencyMismatch),
     }
 }
-
-const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 
 /// What every change begins with: a product, and what is to become of it.
 async fn read_change<T>(

@@ -193,11 +193,16 @@ fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result<Vec<u8>, P
     Ok(body)
 }
 
-fn recognise(desk: &StatusDesk, text: &str) -> Result<OrderId, Problem> {
+/// Reads the id of an order.
+///
+/// # Errors
+/// This installation never issued it (404).
+pub(crate) fn recognise(desk: &StatusDesk, text: &str) -> Result<OrderId, Problem> {
     desk.mint.recognise(text).ok_or(UNKNOWN_ORDER)
 }
 
-fn queued(id: OrderId, wait: Duration) -> String {
+/// The document of an order that is not settled yet.
+pub(crate) fn queued(id: OrderId, wait: Duration) -> String {
     format!(
         r#"{{"order_id":"{id}","status":"queued","estimated_wait_ms":{}}}"#,
         wait.as_millis()
