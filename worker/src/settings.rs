@@ -8,9 +8,7 @@ use hotrow_shared::{
     addresses::DatabaseUrl,
     database::{self, Unusable},
     event::EventType,
-    settings::{
-        COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, Secret, Secrets, help,
-    },
+    settings::{COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, Secret, Secrets, help},
 };
 use sqlx::postgres::PgConnectOptions;
 
@@ -93,7 +91,8 @@ pub enum DeadLetterAction {
     /// Show dead letters, one JSON object a line, and leave them where they are
     List(Selection),
     /// Send dead letters back to their queue, to be settled as if they came in now. `--all` leaves those whose seal
-    /// is wrong or missing: whoever names them by `--order-id` or `--reason` vouches for what they say
+    /// is wrong or missing, and so does `--order-id`: they may say anything. Whoever names them by
+    /// `--reason wrong_seal` or `--reason unsealed` vouches for all that they say; `--order-id` narrows that down
     Replay(Selection),
     /// Remove dead letters; their orders stay `failed`
     Discard(Selection),

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The database refuses the orders of one customer.
-const CURSE: &str = "
+pub const CURSE: &str = "
     create function refuse() returns trigger language plpgsql as
         $$ begin raise exception 'orders of % are refused', new.customer_id; end $$;
     create trigger cursed before insert on orders for each row

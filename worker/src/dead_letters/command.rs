@@ -9,9 +9,10 @@ use hotrow_shared::{
     envelope::{Command, Opened},
     id::OrderId,
     publish,
-    topology::{self, DEAD_QUEUE},
+    seal::Seal,
+    topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
 };
-use lapin::{Channel, options::BasicAckOptions};
+use lapin::{Channel, options::BasicAckOptions, types::FieldTable};
 use nix::unistd::{Uid, User};
 use serde_json::json;
 use sqlx::PgPool;
@@ -80,9 +81,13 @@ impl Meant {
         id_fits && reason.is_none_or(|reason| *reason == letter.reason)
     }
 
-    /// Whether the person named letters, and so vouches for what they say.
+    /// Whether the person vouches for what letters say whose seal is wrong or missing: nothing else that they say of
+    /// themselves, such as the ids of orders, shows who wrote them.
     fn vouches(&self) -> bool {
-        self.order.is_some() || self.reason.is_some()
+        let reason = self.reason.as_deref();
+        DeadReason::DOUBTED
+            .into_iter()
+            .any(|doubted| reason == Some(doubted.as_str()))
     }
 }
 
@@ -121,12 +126,15 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         DeadLetterAction::List(_) => desk.list(meant).await,
         DeadLetterAction::Replay(_) => {
             let replay = async |letter: &Letter| {
-                if letter.is_believed || meant.vouches() {
-                    desk.replay(letter).await?;
-                    Ok(Dealt::Done)
+                let seal = if meant.vouches() {
+                    Seal::Current
+                } else if letter.is_believed {
+                    letter.seal
                 } else {
-                    Ok(Dealt::Doubted)
-                }
+                    return Ok(Dealt::Doubted);
+                };
+                desk.replay(letter, seal).await?;
+                Ok(Dealt::Done)
             };
             desk.each(meant, "replayed", "dead_letter.replay", replay)
                 .await
@@ -199,7 +207,7 @@ impl Desk {
         ensure!(
             doubted == 0,
             "{doubted} left where they are: their seal is wrong or missing. Look at them with `list`; if you know who \
-             wrote them, replay them by --order-id or --reason"
+             wrote them, and that all they say is true, replay them by --reason wrong_seal or --reason unsealed"
         );
         say_if_none(count);
         // A script that names an order must not take silence for success.
@@ -226,8 +234,9 @@ impl Desk {
     /// Publishes a letter again, as if its orders came in now. They read `queued` from here on.
     ///
     /// Each order goes to the queue that its items have today. What is not an order goes to where it
-    /// came from: a newer worker may be able to read it. All of it is sealed anew.
-    async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
+    /// came from: a newer worker may be able to read it. All of it is sealed anew, as `seal` says: where seals are not
+    /// required, a letter without one goes out without one, or it would be believed where they are.
+    async fn replay(&self, letter: &Letter, seal: Seal) -> anyhow::Result<()> {
         let Opened {
             commands,
             unreadable,
@@ -238,7 +247,8 @@ impl Desk {
                 orders::mark_replayed(&self.pool, order.id.uuid()).await?;
             }
             let partition = command.partition(self.partitions);
-            self.send(&channel, partition, &command.alone()).await?;
+            self.send(&channel, partition, &command.alone(), seal)
+                .await?;
         }
         let partition = letter
             .partition
@@ -246,7 +256,7 @@ impl Desk {
         for piece in unreadable {
             let partition = partition
                 .context("a dead letter does not say which partition it came from: discard it")?;
-            self.send(&channel, partition, &piece.body).await?;
+            self.send(&channel, partition, &piece.body, seal).await?;
         }
         channel.close(200, "replayed".into()).await?;
         Ok(())
@@ -257,9 +267,12 @@ impl Desk {
         channel: &Channel,
         partition: u16,
         body: &[u8],
+        seal: Seal,
     ) -> Result<(), publish::PublishError> {
         let key = topology::routing_key(partition);
-        publish::envelope(channel, &key, body, &self.seals.keys).await
+        let mut headers = FieldTable::default();
+        self.seals.keys.pass_on(seal, body, &mut headers);
+        publish::confirmed(channel, ORDERS_EXCHANGE, &key, body, headers).await
     }
 
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
