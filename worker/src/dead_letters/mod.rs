@@ -198,7 +198,10 @@ impl DeadLetters {
         let Command::Place(order) = &refused.command else {
             return None;
         };
-        let mark = || failed::mark(&self.pool, order, self.source.as_deref());
+        let mark = async || {
+            let mut connection = self.pool.acquire().await?;
+            failed::mark(&mut connection, order, self.source.as_deref()).await
+        };
         let marked = mark
             .retry(retry::for_ever())
             // The table of a day that is no longer kept is not made again.
