@@ -556,6 +556,41 @@ async fn what_a_person_does_with_a_letter_is_on_record_with_its_request_or_not_d
 }
 
 #[tokio::test]
+async fn an_order_that_cannot_be_written_down_as_it_is_still_reads_failed_for_its_customer()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    // The database takes neither the items of one customer nor the name of another.
+    shop.sql(
+        "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'refused'; end $$;
+         create trigger items before insert on orders for each row
+             when (new.customer_id = 'items' and new.items::text <> '[]') execute function refuse();
+         create trigger named before insert on orders for each row
+             when (new.customer_id = 'name') execute function refuse()",
+    )
+    .await?;
+    let orders = ["items", "name"].map(|customer| shop.order(customer, &[("chair", 1)]));
+    shop.publish(&orders).await?;
+    let _worker = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    for (order, customer) in orders.iter().zip(["items", ""]) {
+        let row = shop.row(order).await?;
+        assert_eq!(row.outcome(), "dead_lettered");
+        assert_eq!(
+            (row.customer_id.as_str(), row.items.to_string().as_str()),
+            (customer, "[]")
+        );
+    }
+    // The same once more, in the transaction of a person's word.
+    shop.sql("update orders set reason = 'replayed'").await?;
+    let discarded = command(&shop, &["discard", "--all"]).await?;
+    assert_eq!(out(&discarded), "discarded: 2\n");
+    assert_eq!(shop.outcomes(&orders).await?, ["dead_lettered"; 2]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();

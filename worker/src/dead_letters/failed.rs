@@ -17,7 +17,8 @@ use crate::{
 /// Notes that an order is in the dead-letter queue, unless it is settled. `source` is the name of the installation in
 /// its events, if there are any.
 ///
-/// What is refused may be in the order itself; then its row has neither customer nor items.
+/// What is refused may be in the order itself; then its row has no items, and without a customer only if that is what
+/// is refused: nobody but the customer may read the order.
 ///
 /// In a transaction of its own, or in the one that the connection is in, which goes on whatever is refused.
 pub(super) async fn mark(
@@ -26,10 +27,13 @@ pub(super) async fn mark(
     source: Option<&str>,
 ) -> Result<(), StoreError> {
     let (customer, items) = (order.customer_id.as_str(), unpriced(&order.items));
-    match write(connection, order, customer, &items, source).await {
-        Err(StoreError::Refused(_)) => write(connection, order, "", "[]", source).await,
-        marked => marked,
+    let mut marked = write(connection, order, customer, &items, source).await;
+    for customer in [customer, ""] {
+        if let Err(StoreError::Refused(_)) = marked {
+            marked = write(connection, order, customer, "[]", source).await;
+        }
     }
+    marked
 }
 
 async fn write(
