@@ -506,15 +506,11 @@ async fn what_a_person_does_with_a_letter_is_on_record_with_its_request_or_not_d
     assert_eq!(reasons().await?, replayed);
     shop.sql("update orders set reason = 'dead_lettered'")
         .await?;
+    all_back(&shop, 2).await?;
     let refused = command(&shop, &["replay", "--all"]).await?;
     assert!(!refused.status.success());
     assert_eq!(reasons().await?, failed);
-    // The broker puts a letter back once it knows that the command is gone.
-    wait::until("both letters to be back", A_WHILE, async || {
-        let depth = shop.depth(DEAD_QUEUE).await.ok()?;
-        (depth == (2, 0)).then_some(())
-    })
-    .await?;
+    all_back(&shop, 2).await?;
     assert_eq!(record().await?, Vec::<Value>::new());
 
     shop.sql("drop trigger unrecorded on audit_log; update orders set reason = 'replayed'")
@@ -523,6 +519,7 @@ async fn what_a_person_does_with_a_letter_is_on_record_with_its_request_or_not_d
     let discarded = command(&shop, &["discard", "--order-id", &first]).await?;
     assert_eq!(out(&discarded), "discarded: 1\n");
     assert_eq!(reasons().await?, [failed[0].clone(), replayed[1].clone()]);
+    all_back(&shop, 1).await?;
     let again = command(&shop, &["replay", "--order-id", &second]).await?;
     assert_eq!(out(&again), "replayed: 1\n");
     let rows = record().await?;
@@ -622,6 +619,17 @@ async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Res
 pub async fn command(shop: &Shop, arguments: &[&str]) -> anyhow::Result<Output> {
     let arguments = [&["dead-letters"], arguments].concat();
     shop.worker().run(&arguments).await
+}
+
+/// Waits until there are so many dead letters and no command has one in hand: the broker takes them back some time after
+/// the command is gone.
+pub async fn all_back(shop: &Shop, letters: u32) -> anyhow::Result<()> {
+    let what = format!("{letters} dead letters in the queue");
+    wait::until(&what, A_WHILE, async || {
+        let depth = shop.depth(DEAD_QUEUE).await.ok()?;
+        (depth == (letters, 0)).then_some(())
+    })
+    .await
 }
 
 /// The dead letters, as the command shows them.

@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
 use super::{
-    dead_letters::{CURSE, command, list, out},
+    dead_letters::{CURSE, all_back, command, list, out},
     shop::{A_WHILE, Shop, counts, envelope_of, ids_of},
 };
 
@@ -200,6 +200,7 @@ async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_its_rea
     let detail = listed["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("It says of itself: refused"), "{detail}");
 
+    all_back(&shop, 3).await?;
     let replayed = run(&["replay", "--all"]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
     assert!(!replayed.status.success(), "not all of it was replayed");
@@ -212,6 +213,7 @@ async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_its_rea
     // An id is read from the letter, and so is what it says of itself: neither shows who wrote it.
     let (id, planted_id) = (changed.id.to_string(), planted.id.to_string());
     for id in [&id, &planted_id] {
+        all_back(&shop, 2).await?;
         let replayed = run(&["replay", "--order-id", id]).await?;
         assert_eq!(out(&replayed), "replayed: 0\n");
         assert!(!replayed.status.success());
@@ -220,14 +222,16 @@ async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_its_rea
             assert!(said.contains(part), "{said}");
         }
     }
+    all_back(&shop, 2).await?;
     let replayed = run(&["replay", "--order-id", &planted_id, "--reason", "refused"]).await?;
     assert_eq!(out(&replayed), "replayed: 0\n");
     assert!(!replayed.status.success());
     assert_eq!(rows(&shop, &orders[1..]).await?, 0);
-    assert_eq!(shop.depth(topology::DEAD_QUEUE).await?, (2, 0));
+    all_back(&shop, 2).await?;
 
     let replayed = run(&["replay", "--reason", "wrong_seal", "--order-id", &id]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
+    all_back(&shop, 1).await?;
     let replayed = run(&["replay", "--reason", "unsealed"]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
     shop.settled(&orders, A_WHILE).await?;
@@ -253,7 +257,9 @@ async fn a_letter_of_an_envelope_without_a_seal_has_none_however_often_it_was_re
     buried(&lenient, "refused", 2).await?;
     buried(&lenient, "malformed", 1).await?;
     let seals = async || -> anyhow::Result<Vec<(Value, Value)>> {
+        all_back(&shop, 3).await?;
         let listed = list(&shop, &[]).await?;
+        all_back(&shop, 3).await?;
         let mut seals: Vec<_> = listed
             .into_iter()
             .map(|mut letter| (letter["reason"].take(), letter["seal"].take()))
