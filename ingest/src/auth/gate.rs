@@ -20,7 +20,7 @@ use super::{
 };
 use crate::http::peer::{Peer, TrustedProxies};
 
-/// Lets callers in to one route. The handler finds its [`super::Caller`] in the request's extensions.
+/// Lets callers in to one route. The handler takes its [`super::Caller`] as an argument.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) auth: Arc<Auth>,

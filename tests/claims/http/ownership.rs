@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hotrow_shared::id::OrderId;
-use hotrow_tests::{Client, Place, Process, client::Answer};
+use hotrow_tests::{Client, Mode, Place, Process, Proxy, client::Answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -297,6 +297,42 @@ async fn the_limit_of_customers_counts_those_who_prove_who_they_are() -> anyhow:
     assert_refused(&refused, 429, "rate_limited");
     assert_accepted(&buy(&shop.customer("c-2")?, None, a_chair()).await?);
     assert_accepted(&program.order("c-1", &[(CHAIR, 1)]).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_customer_who_waits_is_answered_in_time_while_the_database_hangs() -> anyhow::Result<()> {
+    /// The wait that is asked for, in seconds.
+    const WAIT: u64 = 1;
+    /// A second more, and another half for a busy machine. A look of its own before the wait would take longer.
+    const ANSWERED: Duration = Duration::from_millis(WAIT * 1_000 + 1_500);
+    let place = place().await?;
+    let database = Proxy::in_front_of(&place.database_url).await?;
+    let ingest = ingest(&place)
+        .set("AUTH_SECRET", SECRET)
+        .set("DATABASE_URL", database.url(&place.database_url)?)
+        .start()
+        .await?;
+    put_up(&ingest, CHAIR, 100).await?;
+    let shop = Shop {
+        place,
+        ingest,
+        issuer: Issuer::secret(SECRET.as_bytes()),
+    };
+    let customer = shop.customer("c-1")?;
+    let id = assert_accepted(&buy(&customer, None, a_chair()).await?);
+    database.set(Mode::Stall).await?;
+    for path in [
+        format!("/v1/orders/{id}?wait={WAIT}"),
+        format!("/v1/orders/{id}?wait={WAIT}&after_revision=1"),
+        format!("/v1/orders?ids={id},{id}&wait={WAIT}"),
+    ] {
+        let began = Instant::now();
+        let answer = customer.get(&path).await?;
+        let took = began.elapsed();
+        assert_refused(&answer, 503, "unavailable");
+        assert!(took < ANSWERED, "{path}: {took:?}");
+    }
     Ok(())
 }
 
