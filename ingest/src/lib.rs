@@ -207,6 +207,7 @@ async fn work(
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: database_clock.clone(),
+        limits: Arc::clone(&limits),
         partitions: common.plan.partitions,
         finder: Finder {
             lately: Arc::clone(&lately),

@@ -90,6 +90,11 @@ async fn take(
     request: Request,
     examine: Examine,
 ) -> Result<Response, Problem> {
+    if let Some(customer) = caller.customer() {
+        // Before anything is read or looked up, so that a flood of nonsense counts, too.
+        let counted = desk.limits.count_change(customer);
+        counted.map_err(Problem::RateLimited)?;
+    }
     let (mut head, content) = request.into_parts();
     let [wait] = query::read(&head.uri, ["wait"])?;
     let wait = Wait::read(wait.as_deref(), &head.headers)?;

@@ -30,6 +30,7 @@ use crate::{
     clock::DatabaseClock,
     http::problem::Problem,
     lanes::{Lanes, NotAccepted},
+    limits::Limits,
     status::{
         Finder, LAST_LOOK_MAX, LOOK_INTERVAL,
         handler::DROPPED_ORDER,
@@ -44,6 +45,8 @@ pub(crate) struct ChangesDesk {
     /// Tells our ids from made-up ones.
     pub(crate) mint: IdMint,
     pub(crate) clock: DatabaseClock,
+    /// Of the changes that customers ask for.
+    pub(crate) limits: Arc<Limits>,
     /// Number of intake queues.
     pub(crate) partitions: u16,
     /// Finds the orders. Its reader is its own, so that a crowd of polls does not hold up payments.
