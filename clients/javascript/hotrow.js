@@ -22,8 +22,10 @@ export class HotrowError extends Error {
 }
 
 /** @type {T.Why} */
-export const why = ({ order, problem }) =>
-  problem ? (problem.code === 'sold_out' && problem.state) || problem.code : order && 'reason' in order ? order.reason : null;
+export const why = ({ order, problem }) => {
+  if (problem) return (problem.code === 'sold_out' && problem.state) || problem.code;
+  return order && 'reason' in order ? order.reason : null;
+};
 
 /** Any other status may still change, also one that is not known here. */
 const FINAL = ['confirmed', 'expired', 'cancelled', 'rejected', 'failed'];
@@ -32,34 +34,32 @@ const REPEATED = [0, 408, 429, 502, 503, 504];
 /** Wrong in themselves: such a request never becomes an order. */
 const FAULTY = [400, 413, 415, 422];
 
-const SECOND = 1000;
-const HOUR = 3600 * SECOND;
-const ANSWER_MS = 20 * SECOND;
-const BACKOFF_MS = SECOND / 2;
-const BACKOFF_MAX_MS = 30 * SECOND;
-const PATIENCE_MS = 30 * SECOND;
-/** Browsers take longer timers for none. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
-/** Hotrow knows a key for 24 h. */
-const KEY_MS = 23 * HOUR;
-/** Nobody who comes back later expects the page to go on sending. */
-const RESUMED_MS = HOUR;
-const STORED_MS = 168 * HOUR;
+// README.md says why these numbers ("Numbers").
+const HOUR_MS = 3_600_000;
+const KEY_MS = 23 * HOUR_MS;
+const RESUMED_MS = HOUR_MS;
+const STORED_MS = 168 * HOUR_MS;
 const STORED_MAX = 20;
-/** A stream begins at once, unless a proxy holds it back. */
-const FIRST_BYTE_MS = 4 * SECOND;
-/** Comments come every 15 s. */
-const SILENCE_MS = 35 * SECOND;
-/** Hotrow lets a stream live for a minute. */
-const YOUNG_MS = 20 * SECOND;
-const DISTRUST_MS = 15 * SECOND;
-const POLL_MS = 2 * SECOND;
+const ANSWER_MS = 20_000;
+const BACKOFF_MS = 500;
+const BACKOFF_MAX_MS = 30_000;
+const PATIENCE_MS = 30_000;
+const TIMER_MAX_MS = 2 ** 31 - 1;
+const FIRST_BYTE_MS = 4_000;
+const SILENCE_MS = 35_000;
+const YOUNG_MS = 20_000;
+const DISTRUST_MS = 15_000;
+const POLL_MS = 2_000;
 const WAIT_S = 25;
 const THINGS_MAX = 20;
 const SEEN_MAX = 200;
+const LINE_MAX = 2 ** 20;
 
 /** @type {(ms: number) => string} */
 const fromNow = (ms) => new Date(Date.now() + ms).toISOString();
+
+/** @type {(answer: T.Answer) => string | null} */
+const retryAt = ({ floor }) => (floor ? fromNow(floor) : null);
 
 /** @type {T.MakeState} */
 const state = (status, order = null, problem = null, retry_at = null) => ({ status, order, problem, retry_at });
@@ -159,11 +159,12 @@ async function read(response) {
   // One that stops in the middle throws, and is a lost answer.
   const body = text && isOfType(response, /^application\/([\w.-]+\+)?json\b/i) ? JSON.parse(text) : null;
   const after = headers.get('retry-after') ?? '';
-  const ms = +after * SECOND || Date.parse(after) - Date.now() || 0;
-  let problem = null;
-  if (ok && !body) problem = problemOf(status, 'not_hotrow', 'Not an answer of Hotrow', url);
-  else if (!ok && status !== 304) problem = body?.code ? body : problemOf(status, `http_${status}`, 'Refused', text.slice(0, 200));
-  return { status, body, problem, floor: Math.min(TIMER_MAX_MS, Math.max(0, ms)), isLate: false };
+  const ms = +after * 1_000 || Date.parse(after) - Date.now() || 0;
+  const floor = Math.min(TIMER_MAX_MS, Math.max(0, ms));
+  const isGood = status === 304 || (ok && body);
+  const code = ok ? 'not_hotrow' : `http_${status}`;
+  const problem = isGood ? null : body?.code ? body : problemOf(status, code, 'Not an answer of Hotrow', url);
+  return { status, body, problem, floor };
 }
 
 /** @type {T.MakeCall} */
@@ -179,22 +180,22 @@ const caller = (base, token) => async (signal, method, path, { headers, body, ms
     init = { method, headers: all, body: JSON.stringify(body), signal: line.signal, cache: 'no-store' };
     return await reader(await fetch(base + path, init), line);
   } catch (error) {
-    const isLate = line.signal.aborted;
     if (signal.aborted) throw signal.reason;
     // A token that cannot be had or sent is a defect.
-    if (!init && !isLate) throw error;
-    return { status: 0, body: null, problem: problemOf(0, 'connection_lost', 'Connection lost', error), floor: 0, isLate };
+    if (!init && !line.signal.aborted) throw error;
+    const problem = problemOf(0, 'connection_lost', 'Connection lost', error);
+    return { status: 0, body: null, problem, floor: 0 };
   } finally {
     line.end();
   }
 };
 
 /** @type {T.Insist} */
-async function* insist(signal, send) {
+async function* insist(signal, send, deadline = Infinity) {
   for (let failures = 0; ; failures++) {
     const answer = await send();
-    if (!REPEATED.includes(answer.status)) return answer;
     const rest = backoff(failures, answer.floor);
+    if (!REPEATED.includes(answer.status) || Date.now() + rest.ms > deadline) return answer;
     yield state('sending', null, answer.problem, fromNow(rest.ms));
     await pause(rest, signal);
   }
@@ -202,7 +203,8 @@ async function* insist(signal, send) {
 
 // ---- what is stored
 
-const newKey = () => crypto.getRandomValues(new Uint8Array(16)).reduce((key, byte) => key + byte.toString(16).padStart(2, '0'), '');
+/** `crypto.randomUUID` is missing without TLS. */
+const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join('-');
 
 /** @type {(cart: T.Cart) => string} */
 const nameOf = ({ items, customer_id = null }) =>
@@ -218,20 +220,22 @@ function purchases(storage, name) {
   /** @type {Promise<unknown>} */
   let turn = Promise.resolve();
 
-  /** Where there is none, or even to look for one is forbidden, this throws, and memory has to do. */
   const store = () => storage ?? localStorage;
 
   const load = () => {
     try {
-      if (!isBroken) return store().getItem(name);
-    } catch {}
-    return memory;
+      return isBroken ? memory : store().getItem(name);
+    } catch {
+      return memory;
+    }
   };
 
   /** @type {(text: string) => T.Purchase[]} */
   const parse = (text) => {
     try {
-      return JSON.parse(text).filter((/** @type {T.Purchase} */ it) => it.items && ageOf(it) < (it.order_id ? STORED_MS : KEY_MS));
+      /** @type {T.Purchase[]} */
+      const list = JSON.parse(text);
+      return list.filter((it) => nameOf(it) && ageOf(it) < (it.order_id ? STORED_MS : KEY_MS));
     } catch {
       return [];
     }
@@ -243,8 +247,8 @@ function purchases(storage, name) {
       const text = load();
       // No await between reading and writing, if the storage needs none: two pages never make two keys.
       const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
-      memory = JSON.stringify(list);
       try {
+        memory = JSON.stringify(list);
         await (list.length ? store().setItem(name, memory) : store().removeItem(name));
         isBroken = false;
       } catch {
@@ -253,15 +257,13 @@ function purchases(storage, name) {
     }));
 
   return {
-    list: async () => {
-      await turn;
-      return parse(await load()).filter((it) => it.order_id || ageOf(it) < RESUMED_MS).reverse();
-    },
+    list: async () => parse(await load()).filter((it) => it.order_id || ageOf(it) < RESUMED_MS).reverse(),
     open: async ({ items, customer_id }) => {
       /** @type {T.Purchase} */
       let mine = { items, customer_id, key: newKey(), at: Date.now(), order_id: null, is_over: false };
+      const name = nameOf(mine);
       await update((list) => {
-        const same = list.find((it) => nameOf(it) === nameOf(mine));
+        const same = list.find((it) => nameOf(it) === name);
         if (same && !same.is_over) mine = same;
         return [...list.filter((it) => it !== same), mine];
       });
@@ -281,6 +283,7 @@ const eventParser = (on) => {
     // A carriage return at the end may be half an end of line.
     const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? '';
+    if (rest.length > LINE_MAX) throw new Error('too long');
     for (const line of lines) {
       const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
       if (field === 'event') event = value;
@@ -292,6 +295,9 @@ const eventParser = (on) => {
     }
   };
 };
+
+/** @type {T.Change} */
+const NOTHING = { stock: null, order: null, problem: null, retry_at: null };
 
 /** @type {T.MakeWatching} */
 function watching(call) {
@@ -310,21 +316,23 @@ function watching(call) {
   /** @type {T.Wishes} */
   const wishes = (all) => {
     const things = [...new Set(all.flatMap((it) => it.things))];
-    const [orders, skus] = ['orders=', 'skus='].map((kind) =>
-      things.filter((it) => it.startsWith(kind)).map((it) => it.slice(kind.length)));
-    const query = [orders, skus].map((ids, i) => ids.length && ['orders=', 'skus='][i] + ids.map(encodeURIComponent));
-    return { orders, skus, query: query.filter(Boolean).join('&') };
+    const [[orders, asked], [skus, more]] = ['orders=', 'skus='].map((kind) => {
+      const ids = things.filter((it) => it.startsWith(kind)).map((it) => it.slice(kind.length));
+      return [ids, ids.length ? [kind + ids.map(encodeURIComponent)] : []];
+    });
+    return { things, orders, skus, query: [...asked, ...more].join('&') };
   };
 
   /** @type {T.Tell} */
   const tell = (watcher, thing) => {
     // When stock was read is no news.
-    const { as_of, ...doc } = seen.get(thing) ?? {};
+    const { as_of, ...doc } = seen.get(thing);
     const text = JSON.stringify(doc);
-    if (text === '{}' || watcher.told.get(thing) === text) return;
+    if (watcher.told.get(thing) === text) return;
     watcher.told.set(thing, text);
     watcher.inbox.delete('problem');
-    watcher.inbox.set(thing, { stock: null, order: null, problem: null, retry_at: null, [doc.order_id ? 'order' : 'stock']: doc });
+    const kind = doc.order_id ? 'order' : 'stock';
+    watcher.inbox.set(thing, { ...NOTHING, [kind]: doc });
     watcher.ring();
   };
 
@@ -334,7 +342,7 @@ function watching(call) {
     const old = seen.get(thing) ?? {};
     const isOlder = (doc.revision ?? 0) < (old.revision ?? 0) || doc.version < old.version || doc.as_of < old.as_of;
     // Stock that was polled may have no version: it keeps the one that it came after.
-    const newest = isOlder ? old : doc.order_id ? doc : { ...old, ...doc };
+    const newest = isOlder ? old : doc.sku ? { version: old.version, as_of: old.as_of, ...doc } : doc;
     seen.delete(thing);
     seen.set(thing, newest);
     if (seen.size > SEEN_MAX) seen.delete([...seen.keys()][0]);
@@ -348,7 +356,7 @@ function watching(call) {
     for (const watcher of watchersOf(channel)) {
       // What is heard next is told even if it is as before, so that nobody goes on showing the problem.
       watcher.told.clear();
-      watcher.inbox.set('problem', { stock: null, order: null, problem, retry_at: fromNow(rest.ms) });
+      watcher.inbox.set('problem', { ...NOTHING, problem, retry_at: fromNow(rest.ms) });
       watcher.ring();
     }
     return rest;
@@ -364,14 +372,16 @@ function watching(call) {
 
   /** @type {T.Join} */
   const join = (watcher, isAlone) => {
-    const { orders, skus } = wishes([watcher, ...watchersOf(shared)]);
-    const isFull = orders.length > THINGS_MAX || skus.length > THINGS_MAX;
+    const isFull = wishes([watcher, ...watchersOf(shared)]).things.length > THINGS_MAX;
     const channel = isAlone || isFull ? open() : (shared ??= open());
     watcher.channel = channel;
     watchers.add(watcher);
-    if (wishes(watchersOf(channel)).query === channel.query) return watcher.things.forEach((thing) => tell(watcher, thing));
-    channel.turn.end();
-    channel.hurry?.();
+    if (wishes(watchersOf(channel)).query === channel.query) {
+      for (const thing of watcher.things) if (seen.has(thing)) tell(watcher, thing);
+    } else {
+      channel.turn.end();
+      channel.hurry?.();
+    }
   };
 
   /** @type {T.Leave} */
@@ -387,26 +397,24 @@ function watching(call) {
   const fail = (channel, error) => {
     const all = watchersOf(channel);
     all.forEach(leave);
-    for (const watcher of all) {
-      // It was about one of the things: each watcher asks for its own now.
-      if (all.length > 1) join(watcher, true);
-      else watcher.fail(error);
-    }
+    // It was about one of the things: each watcher asks for its own now.
+    if (all.length > 1) return all.forEach((watcher) => join(watcher, true));
+    all[0].error = error;
+    all[0].ring();
   };
 
   /** @type {T.Run} */
   const run = async (channel) => {
     const { signal } = channel.life;
     for (;;) {
-      await waitFor(signal, (resolve) => (isHidden() ? onPage(() => isHidden() || resolve()) : resolve()));
+      await waitFor(signal, (shown) => (isHidden() ? onPage(() => isHidden() || shown()) : shown()));
       const turn = (channel.turn = scope(signal));
       const forget = onPage(() => isHidden() && turn.end());
       let rest = { ms: 0, floor: 0 };
       try {
-        const { query, ...lists } = wishes(watchersOf(channel));
-        channel.query = query;
-        const isTrusted = performance.now() >= distrustedUntil;
-        rest = await (isTrusted ? listen(channel, turn.signal) : poll(channel, turn.signal, lists));
+        const all = wishes(watchersOf(channel));
+        channel.query = all.query;
+        rest = await (performance.now() < distrustedUntil ? poll : listen)(channel, turn.signal, all);
       } catch (error) {
         // The page was hidden, or somebody wants to know more.
         if (!turn.signal.aborted) throw error;
@@ -420,8 +428,9 @@ function watching(call) {
 
   /** @type {T.Listen} */
   const listen = async (channel, signal) => {
+    const asked = performance.now();
     let began = 0;
-    let retry = SECOND;
+    let retry = 1_000;
     const parse = eventParser((name, value) => {
       channel.failures = 0;
       if (name === 'retry') retry = Math.min(BACKOFF_MAX_MS, +value || 0);
@@ -443,7 +452,7 @@ function watching(call) {
     const options = { headers: { accept: 'text/event-stream' }, ms: FIRST_BYTE_MS, reader };
     const answer = await call(signal, 'GET', '/v1/live?' + channel.query, options);
     const lived = began && performance.now() - began;
-    const isOffline = !answer.status && !answer.isLate;
+    const isOffline = !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
     strikes = lived < YOUNG_MS ? strikes + (began || isOffline ? 1 : 2) : 0;
     const distrust = DISTRUST_MS * Math.min(2 ** strikes, 32) * (1 + Math.random());
     if (strikes > 1) distrustedUntil = performance.now() + answer.floor + distrust;
@@ -456,40 +465,35 @@ function watching(call) {
     const began = performance.now();
     const [id] = orders;
     const known = seen.get('orders=' + id);
-    const seconds = skus.length ? POLL_MS / SECOND : WAIT_S;
-    // Of an order that is queued, the estimate is worth a look now and then.
-    const wait = !known ? '' : known.revision ? `?wait=${seconds}&after_revision=${known.revision}` : `?wait=${Math.min(10, seconds)}`;
+    const wait = known ? `?wait=${skus.length ? 2 : WAIT_S}&after_revision=${known.revision ?? 0}` : '';
     const paths = skus.map(stockPath);
     if (orders.length > 1) paths.push('/v1/orders?ids=' + orders.map(encodeURIComponent));
     else if (id) paths.push(orderPath(id) + wait);
-    let isNews = !known;
     for (const path of paths) {
-      const answer = await call(signal, 'GET', path, { ms: WAIT_S * SECOND + ANSWER_MS });
+      const answer = await call(signal, 'GET', path, { ms: WAIT_S * 1_000 + ANSWER_MS });
       if (REPEATED.includes(answer.status)) return complain(channel, answer);
       if (answer.problem) throw new HotrowError(answer.problem);
       channel.failures = 0;
-      isNews ||= answer.status !== 304 && answer.body.revision !== known.revision;
       for (const doc of answer.body?.orders ?? [answer.body ?? known]) show(doc);
     }
-    const rest = orders.length !== 1 ? POLL_MS * (0.5 + Math.random()) : isNews ? 0 : POLL_MS - (performance.now() - began);
-    return { ms: Math.max(0, rest), floor: 0 };
+    const isNews = known && known.revision !== seen.get('orders=' + id).revision;
+    const ms = began + POLL_MS * (0.5 + Math.random()) - performance.now();
+    return { ms: isNews ? 0 : Math.max(0, ms), floor: 0 };
   };
 
   return {
     show,
     async *watch(things, signal) {
-      /** @type {unknown[]} */
-      const errors = [];
       /** @type {T.Watcher} */
-      const watcher = { things, told: new Map(), inbox: new Map(), ring() {}, fail: (error) => errors.push(error) && watcher.ring() };
+      const watcher = { things, told: new Map(), inbox: new Map(), ring() {} };
       join(watcher, false);
       try {
         for (;;) {
           await waitFor(signal, (resolve) => {
             watcher.ring = resolve;
-            if (watcher.inbox.size || errors.length) resolve();
+            if (watcher.inbox.size || watcher.error) resolve();
           });
-          if (errors.length) throw errors[0];
+          if (watcher.error) throw watcher.error;
           // One at a time, so that a slow reader finds the newest state, and not all of them.
           const [[thing, change]] = watcher.inbox;
           watcher.inbox.delete(thing);
@@ -515,12 +519,11 @@ export function hotrow({ url, token, storage, onState }) {
   const ask = async (method, path, { signal, body }) => {
     const life = scope(signal);
     const deadline = Date.now() + PATIENCE_MS;
-    const tries = insist(life.signal, () => call(life.signal, method, path, { body }));
+    const tries = insist(life.signal, () => call(life.signal, method, path, { body }), deadline);
     try {
       for (;;) {
         const { done, value } = await tries.next();
         if (done) return value;
-        if (value.problem && Date.parse(value.retry_at ?? '') > deadline) throw new HotrowError(value.problem, value.retry_at);
       }
     } finally {
       life.end();
@@ -528,9 +531,9 @@ export function hotrow({ url, token, storage, onState }) {
   };
 
   /** @type {T.BodyOf} */
-  const bodyOf = ({ problem, body }) => {
-    if (problem) throw new HotrowError(problem);
-    return body;
+  const bodyOf = (answer) => {
+    if (answer.problem) throw new HotrowError(answer.problem, retryAt(answer));
+    return answer.body;
   };
 
   /** @type {T.LookUp} */
@@ -539,15 +542,13 @@ export function hotrow({ url, token, storage, onState }) {
     const path = orderPath(mine.order_id);
     const answer = yield* insist(signal, () => call(signal, 'GET', path));
     const isGone = answer.status === 404;
-    if (isGone) await stored.close(mine);
-    if (isResumed || !isGone) bodyOf(answer);
-    const order = isGone ? null : show(answer.body);
+    const order = isGone ? null : show(bodyOf(answer));
     // What came to nothing, or is somebody else's by now, does not keep the buyer from buying.
-    const isVain = !order || (order.status !== 'confirmed' && FINAL.includes(order.status));
-    if (isResumed || !isVain) return order;
-    await stored.close(mine);
-    Object.assign(mine, await stored.open(mine));
-    return null;
+    const isVain = isGone || (order.status !== 'confirmed' && FINAL.includes(order.status));
+    if (isGone || (isVain && !isResumed)) await stored.close(mine);
+    if (isResumed) bodyOf(answer);
+    else if (isVain) Object.assign(mine, await stored.open(mine));
+    return isResumed || !isVain ? order : null;
   }
 
   /** @type {T.Place} */
@@ -556,14 +557,14 @@ export function hotrow({ url, token, storage, onState }) {
     const options = { headers: { 'idempotency-key': key }, body: { items, customer_id } };
     const answer = yield* insist(signal, async () => {
       if (ageOf(mine) < KEY_MS) return call(signal, 'POST', '/v1/orders', options);
-      throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'Hotrow may no longer know a key of that age'));
+      throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'the key is too old to be safe'));
     });
-    const { status, problem, floor } = answer;
+    const { status, problem } = answer;
     // What is not sold is 409, also for reasons that are not known here.
     const isNotSold = status === 409 || problem?.code === 'unknown_sku';
     if (isNotSold || FAULTY.includes(status)) await stored.close(mine);
     if (isNotSold) {
-      yield state('rejected', null, problem, floor ? fromNow(floor) : null);
+      yield state('rejected', null, problem, retryAt(answer));
       return null;
     }
     const order = show(bodyOf(answer));
@@ -625,17 +626,18 @@ export function hotrow({ url, token, storage, onState }) {
     pending: stored.list,
     forget: stored.close,
     async cancel(order_id, { signal, reason, restock } = {}) {
-      const { problem, body, floor } = await ask('POST', orderPath(order_id) + '/cancel?wait=10', { signal, body: { reason, restock } });
+      const asked = { signal, body: { reason, restock } };
+      const answer = await ask('POST', orderPath(order_id) + '/cancel?wait=10', asked);
+      const { problem, body } = answer;
       const isQueued = problem?.code === 'not_settled';
-      if (problem && !isQueued && !body?.order) throw new HotrowError(problem);
-      const order = show(isQueued ? { order_id, status: 'queued' } : (body.order ?? body));
-      return state(order.status, order, problem, floor ? fromNow(floor) : null);
+      const order = show(isQueued ? { order_id, status: 'queued' } : (body?.order ?? bodyOf(answer)));
+      return state(order.status, order, problem, retryAt(answer));
     },
     order: async (order_id, options = {}) => show(bodyOf(await ask('GET', orderPath(order_id), options))),
     stock: async (sku, options = {}) => bodyOf(await ask('GET', stockPath(sku), options)),
     live({ skus = [], orders = [] }, { signal } = {}) {
       const most = Math.max(skus.length, orders.length);
-      if (!most || most > THINGS_MAX) throw new RangeError(`1 to ${THINGS_MAX} skus or orders can be watched at a time`);
+      if (!most || most > THINGS_MAX) throw new RangeError(`watch 1 to ${THINGS_MAX} skus or orders`);
       const things = [...skus.map((it) => 'skus=' + it), ...orders.map((it) => 'orders=' + it)];
       return until(signal, (end) => watch(things, end));
     },

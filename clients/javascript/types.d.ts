@@ -223,8 +223,6 @@ export interface Answer {
   problem: Problem | null;
   /** What `Retry-After` says, in milliseconds. */
   floor: number;
-  /** Whether the connection was given up because nothing came. */
-  isLate: boolean;
 }
 
 /** Reads an answer to its end, within the time of its line. What it throws is a lost connection. */
@@ -242,8 +240,15 @@ export interface Asked {
 export type Call = (signal: AbortSignal, method: string, path: string, asked?: Asked) => Promise<Answer>;
 export type MakeCall = (base: string, token: Options['token']) => Call;
 
-/** Sends until a repeat would not change the answer, and yields what is in the way meanwhile. */
-export type Insist = (signal: AbortSignal, send: () => Promise<Answer>) => AsyncGenerator<State, Answer, void>;
+/**
+ * Sends until a repeat would not change the answer, or would come after the deadline, and yields what is in the way
+ * meanwhile.
+ */
+export type Insist = (
+  signal: AbortSignal,
+  send: () => Promise<Answer>,
+  deadline?: number,
+) => AsyncGenerator<State, Answer, void>;
 
 // ---- what is stored
 
@@ -277,8 +282,9 @@ export interface Watcher {
   told: Map<Thing, string>;
   /** What it has not read yet: one state of each thing, however slow it reads. */
   inbox: Map<Thing | 'problem', Change>;
+  /** What it has to throw. */
+  error?: unknown;
   ring(): void;
-  fail(error: unknown): void;
 }
 
 /** One connection, by which many watchers hear: a browser opens six to one host, and a purchase needs one, too. */
@@ -294,7 +300,14 @@ export interface Channel {
 }
 
 export type WatchersOf = (channel?: Channel) => Watcher[];
-export type Wishes = (all: Watcher[]) => { orders: string[]; skus: string[]; query: string };
+/** What watchers want to know, each thing once, and how the stream is asked for it. */
+export interface Wanted {
+  things: Thing[];
+  orders: string[];
+  skus: string[];
+  query: string;
+}
+export type Wishes = (all: Watcher[]) => Wanted;
 
 /** Tells a watcher the newest state of a thing, unless it was told that last. */
 export type Tell = (watcher: Watcher, thing: Thing) => void;
@@ -315,12 +328,10 @@ export type Fail = (channel: Channel, error: unknown) => void;
 export type Run = (channel: Channel) => Promise<void>;
 
 /** One stream, from its beginning to its end. It also decides whether streams can be trusted. */
-export type Listen = (channel: Channel, signal: AbortSignal) => Promise<Rest>;
+export type Listen = (channel: Channel, signal: AbortSignal, all: Wanted) => Promise<Rest>;
 
-/**
- * Asks for everything once; for one order with a wait, so that its next state comes as soon as by a stream.
- */
-export type Poll = (channel: Channel, signal: AbortSignal, all: { orders: string[]; skus: string[] }) => Promise<Rest>;
+/** Asks for everything once; for one order with a wait, so that its next state comes as soon as by a stream. */
+export type Poll = (channel: Channel, signal: AbortSignal, all: Wanted) => Promise<Rest>;
 
 /** Watches orders and stock by a stream, and by polls where streams die young. */
 export type MakeWatching = (call: Call) => {
