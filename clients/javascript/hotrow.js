@@ -508,7 +508,8 @@ function watching(call) {
 
 // ---- the shop
 
-/** @type {T.Hotrow} */
+/** Opens a shop.
+ * @type {T.Hotrow} */
 export function hotrow({ url, token, storage, onState }) {
   const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, '');
   const call = caller(base, token);
