@@ -48,7 +48,7 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 const FIRST_BYTE_MS = 4_000;
 const SILENCE_MS = 35_000;
 const YOUNG_MS = 20_000;
-const DISTRUST_MS = 15_000;
+const DISTRUST_MS = 4_000;
 const POLL_MS = 2_000;
 const WAIT_S = 25;
 const THINGS_MAX = 20;
@@ -454,7 +454,7 @@ function watching(call) {
     const lived = began && performance.now() - began;
     const isOffline = !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
     strikes = lived < YOUNG_MS ? strikes + (began || isOffline ? 1 : 2) : 0;
-    const distrust = DISTRUST_MS * Math.min(2 ** strikes, 32) * (1 + Math.random());
+    const distrust = DISTRUST_MS * Math.min(2 ** strikes, 128) * (1 + Math.random());
     if (strikes > 1) distrustedUntil = performance.now() + answer.floor + distrust;
     if (began) return { ms: retry * (1 + Math.random()), floor: 0 };
     return isOffline || answer.status === 429 ? complain(channel, answer) : { ms: 0, floor: 0 };
@@ -471,6 +471,8 @@ function watching(call) {
     else if (id) paths.push(orderPath(id) + wait);
     for (const path of paths) {
       const answer = await call(signal, 'GET', path, { ms: WAIT_S * 1_000 + ANSWER_MS });
+      // Streams are not to blame, if nothing can be reached.
+      if (!answer.status) strikes = distrustedUntil = 0;
       if (REPEATED.includes(answer.status)) return complain(channel, answer);
       if (answer.problem) throw new HotrowError(answer.problem);
       channel.failures = 0;

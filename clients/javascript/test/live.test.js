@@ -200,6 +200,18 @@ test('an outage is told with the time of the next try, and its end as well', lim
   await purchase.end;
 });
 
+test('after an outage there is a stream again', { timeout: 10_000 }, async (t) => {
+  const { api, open } = await stage(t);
+  api.setStock('chair-123', { available: 5 });
+  const watch = watching(t, open(), { skus: ['chair-123'] });
+  await until(() => watch.states.length);
+  for (const route of ['live', 'inventory']) api.habits[route] = LOSSES['before the request is taken'];
+  api.cutStreams();
+  await until(() => api.count('live') > 2 && api.count('inventory') > 0);
+  api.habits = {};
+  await until(() => api.streams.size);
+});
+
 test('a watcher with a bad wish has its refusal, and the others hear further', limit, async (t) => {
   const { api, open } = await stage(t);
   api.setStock('chair-123', { available: 5 });
