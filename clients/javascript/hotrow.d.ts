@@ -7,8 +7,8 @@ export function hotrow(options: T.Options): T.Shop;
 /** A defect: what neither the buyer nor waiting can mend. */
 export class HotrowError extends Error {
     /**
-     * @param {T.Problem} problem what Hotrow said
-     * @param {string | null} [retry_at] when to try again, if the client gave up waiting
+     * @param {T.Problem} problem
+     * @param {string | null} [retry_at]
      */
     constructor(problem: T.Problem, retry_at?: string | null);
     problem: {

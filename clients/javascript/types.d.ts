@@ -77,6 +77,8 @@ export interface Purchase extends Cart {
   order_id: string | null;
   /** Whether the outcome is known and only has to be shown. */
   is_over: boolean;
+  /** Before when it must not be sent again, in milliseconds since 1970. */
+  wait_until: number;
 }
 
 /** What is needed of `localStorage`. It may be asynchronous, and it may throw. */
