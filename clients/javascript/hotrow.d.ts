@@ -1,7 +1,7 @@
 export function hotrow(options: T.Options): T.Shop;
 /**
- * The client of Hotrow for front ends: one Buy is one order, through reloads, lost connections, overload and hidden
- * tabs. README.md says how to use it. types.d.ts says what each function does, so that this file stays small.
+ * The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does, so that this
+ * file stays small.
  */
 /** @import * as T from './types.js' */
 /** A defect: what neither the buyer nor waiting can mend. */

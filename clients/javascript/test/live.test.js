@@ -109,7 +109,7 @@ test('events may come in pieces, with any line ends, comments and what is not kn
   api.scripts.live.push((_request, response) => {
     response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
     const text = [
-      ': hello\r\nretry: 20\r\n\r\nevent: stock\rdata: {"sku":"ä",\rdata:"available":1,"held":0,"state":"open","version":1}\r\r',
+      ': hello\r\nretry: 20\r\n\r\nevent: stock\r\ndata: {"sku":"ä",\rdata:"available":1,"held":0,"state":"open","version":1}\r\r',
       'event: weather\ndata: {"sku":"ä","available":77}\n\ndata: {"sku":"ä","available":78}\n\nid: 1\nevent:stock\nfuture: x\ndata:{"sku":"ä","available":2,"held":0,"state":"on_the_moon","version":2}\r\n\r\n',
       'event: stock\ndata: {"sku":"ä","available":79,"version":3}\n',
     ].join('');
@@ -244,6 +244,9 @@ test('a watcher with a bad wish has its refusal, and the others hear further', l
   await assert.rejects(bad.end, { code: 'not_found' });
   api.setStock('chair-123', { available: 4 });
   await until(() => heard(good, 'stock').at(-1).available === 4);
+  // They share a stream again: a page has connections for few of them.
+  await until(() => [...api.streams].some((it) => it.orders.length && it.skus.length));
+  assert.equal(api.streams.size, 1);
   api.change(undefined, { status: 'confirmed' });
   assert.equal((await purchase.end).at(-1).status, 'confirmed');
 });

@@ -152,6 +152,20 @@ test('leaving the loop ends everything, too', limit, async (t) => {
   await until(() => timers() <= before);
 });
 
+test('a purchase that is over leaves nothing either', limit, async (t) => {
+  const { api, open } = await stage(t);
+  fakePage(t);
+  api.settlesAs = 'confirmed';
+  const listeners = countListeners(t);
+  const before = timers();
+  const shop = open();
+  await reading(shop.buy(CART)).end;
+  await shop.order('order-1');
+  assert.equal(listeners(), 0);
+  assert.ok(timers() <= before, 'timers');
+  assert.equal(api.open.size, 0);
+});
+
 test('an abort of one watcher leaves the others alone', limit, async (t) => {
   const { api, open } = await stage(t);
   const shop = open();
