@@ -11,27 +11,8 @@ export class HotrowError extends Error {
      * @param {string | null} [retry_at]
      */
     constructor(problem: T.Problem, retry_at?: string | null);
-    problem: {
-        type: string;
-        title: string;
-        status: number;
-        detail: string;
-        code: string;
-        request_id: string;
-        order_id?: string;
-        status_url?: string;
-        errors?: {
-            pointer: string;
-            detail: string;
-        }[];
-        order?: import("./wire.js").components["schemas"]["Order"];
-        unmatched?: boolean;
-        state?: string;
-        opens_at?: string;
-        limit?: number;
-        unit_price_minor?: number;
-        until?: string;
-    };
+    /** @type {T.Problem} */
+    problem: T.Problem;
     code: string;
     retry_at: string | null;
 }

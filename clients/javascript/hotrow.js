@@ -15,6 +15,7 @@ export class HotrowError extends Error {
   constructor(problem, retry_at = null) {
     super(`${problem.title}: ${problem.detail}`);
     this.name = 'HotrowError';
+    /** @type {T.Problem} */
     this.problem = problem;
     this.code = problem.code;
     this.retry_at = retry_at;
