@@ -166,6 +166,21 @@ test('a purchase that is over leaves nothing either', limit, async (t) => {
   assert.equal(api.open.size, 0);
 });
 
+test('what was answered leaves no timer while a purchase goes on', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.habits.live = () => problem(404, 'not_found');
+  const purchase = reading(open().buy(CART));
+  await until(() => api.waiting.size);
+  const before = timers();
+  for (let revision = 1; revision <= 20; revision++) {
+    api.change(undefined, { status: 'reserved', revision });
+    await until(() => purchase.states.at(-1).order.revision === revision && api.waiting.size);
+  }
+  assert.ok(timers() <= before + 1, `${timers()} timers, and ${before} before`);
+  api.change(undefined, { status: 'confirmed' });
+  await purchase.end;
+});
+
 test('an abort of one watcher leaves the others alone', limit, async (t) => {
   const { api, open } = await stage(t);
   const shop = open();
