@@ -366,7 +366,7 @@ function watching(call) {
   const open = (go) => {
     const life = scope();
     /** @type {T.Channel} */
-    const channel = { life, turn: scope(), query: '', failures: 0 };
+    const channel = { life, turn: scope(), things: [], failures: 0 };
     go(channel, life.signal).catch((error) => life.signal.aborted || fail(channel, error));
     return channel;
   };
@@ -377,7 +377,7 @@ function watching(call) {
     const channel = isFull ? open(run) : (shared ??= open(run));
     watcher.channel = channel;
     watchers.add(watcher);
-    if (wishes(watchersOf(channel)).query === channel.query) {
+    if (watcher.things.every((it) => channel.things.includes(it))) {
       for (const thing of watcher.things) if (seen.has(thing)) tell(watcher, thing);
     } else {
       channel.turn.end();
@@ -423,7 +423,7 @@ function watching(call) {
       let rest = { ms: 0, floor: 0 };
       try {
         const all = wishes(watchersOf(channel));
-        channel.query = all.query;
+        channel.things = all.things;
         rest = await (performance.now() < distrustedUntil ? poll : listen)(channel, turn.signal, all);
       } catch (error) {
         // The page was hidden, or somebody wants to know more.
@@ -460,7 +460,7 @@ function watching(call) {
       }
     };
     const options = { headers: { accept: 'text/event-stream' }, ms: FIRST_BYTE_MS, reader };
-    const answer = await call(signal, 'GET', '/v1/live?' + channel.query, options);
+    const answer = await call(signal, 'GET', '/v1/live?' + all.query, options);
     const lived = began && performance.now() - began;
     const isOffline = !began && !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
     let rest = { ms: retry * (1 + Math.random()), floor: 0 };

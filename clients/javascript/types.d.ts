@@ -292,8 +292,8 @@ export interface Channel {
   life: Scope;
   /** One stream or poll; when it ends, the next one begins. */
   turn: Scope;
-  /** What the present turn asks for. */
-  query: string;
+  /** What the present turn asks for, which may be more than is still wanted. */
+  things: Thing[];
   failures: number;
   hurry?: () => void;
 }
