@@ -285,7 +285,7 @@ const eventParser = (on) => {
     rest = lines.pop() ?? '';
     if (rest.length > 2 ** 20) throw new Error('too long');
     for (const line of lines) {
-      const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
       if (field === 'event') event = value;
       if (field === 'data') data += value + '\n';
       if (field === 'retry') on(field, value);

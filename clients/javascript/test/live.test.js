@@ -15,8 +15,14 @@ test('stock and orders come as they are, and then with each change, by one strea
   api.setStock('chair-123', { available: 9, held: 1 });
   api.change('order-1', { status: 'reserved' });
   await until(() => watch.states.length === 4);
-  assert.deepEqual(heard(watch, 'stock').map((it) => it.available), [10, 9]);
-  assert.deepEqual(heard(watch, 'order').map((it) => it.status), ['queued', 'reserved']);
+  assert.deepEqual(
+    heard(watch, 'stock').map((it) => it.available),
+    [10, 9],
+  );
+  assert.deepEqual(
+    heard(watch, 'order').map((it) => it.status),
+    ['queued', 'reserved'],
+  );
   assert.equal(api.count('live'), 1);
   assert.ok(watch.states.every((it) => [it.stock, it.order, it.problem].filter(Boolean).length === 1));
 });
@@ -69,8 +75,14 @@ test('states never go back, whatever the next stream or poll says', limit, async
   api.orders.set('order-1', newest);
   api.setStock('chair-123', { available: 8, version: 8 });
   await until(() => heard(watch, 'stock').at(-1).available === 8);
-  assert.deepEqual(heard(watch, 'stock').map((it) => it.version), [7, 8]);
-  assert.deepEqual(heard(watch, 'order').map((it) => it.revision), [1, 2]);
+  assert.deepEqual(
+    heard(watch, 'stock').map((it) => it.version),
+    [7, 8],
+  );
+  assert.deepEqual(
+    heard(watch, 'order').map((it) => it.revision),
+    [1, 2],
+  );
 });
 
 test('a state that changes without a version, as when a sale opens, is told', limit, async (t) => {
@@ -92,7 +104,11 @@ test('a stream that is cut is opened again, and nothing is lost', limit, async (
   await until(() => !api.streams.size);
   api.setStock('chair-123', { available: 3 });
   await until(() => heard(watch, 'stock').at(-1).available === 3);
-  assert.deepEqual(watch.states.filter((it) => it.problem), [], 'a stream that ends is no problem');
+  assert.deepEqual(
+    watch.states.filter((it) => it.problem),
+    [],
+    'a stream that ends is no problem',
+  );
 });
 
 test('events may come in pieces, with any line ends, comments and what is not known', limit, async (t) => {
@@ -101,17 +117,24 @@ test('events may come in pieces, with any line ends, comments and what is not kn
     response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
     const text = [
       ': hello\r\nretry: 20\r\n\r\nevent: stock\r\ndata: {"sku":"ä",\rdata:"available":1,"held":0,"state":"open","version":1}\r\r',
-      'event: weather\ndata: {"sku":"ä","available":77}\n\ndata: {"sku":"ä","available":78}\n\nid: 1\nevent:stock\nfuture: x\ndata:{"sku":"ä","available":2,"held":0,"state":"on_the_moon","version":2}\r\n\r\n',
+      'event: weather\ndata: {"sku":"ä","available":77}\n\ndata: {"sku":"ä","available":78}\n\nid: 1\nevent:stock\nfuture: x\ndata:{"sku":"ä","available":2,"held":0,"state":"on_the_moon","version":2,"note":" "}\r\n\r\n',
       'event: stock\ndata: {"sku":"ä","available":79,"version":3}\n',
     ].join('');
     const bytes = Buffer.from(text);
     let at = 0;
-    const next = () => (at < bytes.length ? response.write(bytes.subarray(at, ++at), () => setImmediate(next)) : undefined);
+    const next = () =>
+      at < bytes.length ? response.write(bytes.subarray(at, ++at), () => setImmediate(next)) : undefined;
     next();
   });
   const watch = watching(t, open(), { skus: ['ä'] });
   await until(() => watch.states.length === 2);
-  assert.deepEqual(heard(watch, 'stock').map((it) => [it.available, it.state]), [[1, 'open'], [2, 'on_the_moon']]);
+  assert.deepEqual(
+    heard(watch, 'stock').map((it) => [it.available, it.state]),
+    [
+      [1, 'open'],
+      [2, 'on_the_moon'],
+    ],
+  );
 });
 
 test('an outage is told with the time of the next try, and its end as well', limit, async (t) => {
@@ -120,8 +143,12 @@ test('an outage is told with the time of the next try, and its end as well', lim
   const shop = open();
   const watch = watching(t, shop, { skus: ['chair-123'] });
   const purchase = reading(shop.buy(CART));
-  await until(() => watch.states.length && purchase.statuses().includes('queued') && [...api.streams].some((it) => it.orders.length));
-  for (const route of ['live', 'GET', 'inventory']) api.habits[route] = () => problem(429, 'rate_limited', { 'retry-after': '1' });
+  await until(
+    () =>
+      watch.states.length && purchase.statuses().includes('queued') && [...api.streams].some((it) => it.orders.length),
+  );
+  for (const route of ['live', 'GET', 'inventory'])
+    api.habits[route] = () => problem(429, 'rate_limited', { 'retry-after': '1' });
   api.cutStreams();
   await until(() => watch.states.at(-1).problem && purchase.states.at(-1).problem);
   assert.ok(Date.parse(watch.states.at(-1).retry_at));

@@ -24,7 +24,8 @@ const BAD_STREAMS = {
 };
 
 describe('a purchase is followed by long polls', { concurrency: true }, () => {
-  for (const [fault, habit] of Object.entries(BAD_STREAMS)) test(`where a stream ${fault}`, limit, (t) => isFollowed(t, habit));
+  for (const [fault, habit] of Object.entries(BAD_STREAMS))
+    test(`where a stream ${fault}`, limit, (t) => isFollowed(t, habit));
 });
 
 async function isFollowed(t, habit) {
@@ -42,7 +43,11 @@ async function isFollowed(t, habit) {
   assert.deepEqual(steps(await purchase.end), ['sending', 'queued', 'reserved', 'confirmed']);
   assert.ok(api.count('live') <= 2, 'it does not try again and again');
   const isReset = habit === BAD_STREAMS['is reset before it begins'];
-  assert.equal(purchase.states.some((it) => it.problem), isReset, 'a stream that cannot be had is no problem');
+  assert.equal(
+    purchase.states.some((it) => it.problem),
+    isReset,
+    'a stream that cannot be had is no problem',
+  );
   assert.ok(api.count('GET') - before <= 2, 'a poll waits');
   assert.ok(api.requests.some((it) => it.path.endsWith('?wait=25&after_revision=1')));
 }
@@ -61,7 +66,10 @@ test('where there are no streams, stock is polled, and several orders by one req
   api.setStock('chair-123', { available: 4, version: undefined, as_of: '2026-12-01T10:00:02.000Z' });
   api.change('order-2', { status: 'confirmed' });
   await until(() => watch.states.length === 5);
-  assert.deepEqual(heard(watch, 'stock').map((it) => it.available), [5, 4]);
+  assert.deepEqual(
+    heard(watch, 'stock').map((it) => it.available),
+    [5, 4],
+  );
   assert.ok(api.requests.some((it) => it.path === '/v1/orders?ids=order-1,order-2'));
 });
 
@@ -83,5 +91,8 @@ test('stock that was polled without a version does not let an older stream throu
   await until(() => api.streams.size);
   api.setStock(stock.sku, { available: 3, version: 8 });
   await until(() => watch.states.length > 2);
-  assert.deepEqual(heard(watch, 'stock').map((it) => it.available), [5, 4, 3]);
+  assert.deepEqual(
+    heard(watch, 'stock').map((it) => it.available),
+    [5, 4, 3],
+  );
 });
