@@ -1,6 +1,7 @@
 /** Where streams die young: purchases and stock are polled. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LOSSES, problem } from './api.js';
 import { CART, heard, reading, stage, steps, until, watching } from './tools.js';
 
@@ -26,6 +27,16 @@ const BAD_STREAMS = {
 describe('a purchase is followed by long polls', { concurrency: true }, () => {
   for (const [fault, habit] of Object.entries(BAD_STREAMS))
     test(`where a stream ${fault}`, limit, (t) => isFollowed(t, habit));
+
+  test('but a stream that has begun may be silent for longer than one that has not', limit, async (t) => {
+    const { api, open } = await stage(t);
+    api.setStock('chair-123', { available: 5 });
+    const watch = watching(t, open(), { skus: ['chair-123'] });
+    await until(() => watch.states.length);
+    await sleep(4_500);
+    assert.equal(api.count('live'), 1);
+    assert.equal(api.streams.size, 1);
+  });
 });
 
 async function isFollowed(t, habit) {
