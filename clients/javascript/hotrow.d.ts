@@ -1,0 +1,21 @@
+export function hotrow(options: T.Options): T.Shop;
+/**
+ * The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does, so that this
+ * file stays small.
+ */
+/** @import * as T from './types.js' */
+/** A defect: what neither the buyer nor waiting can mend. */
+export class HotrowError extends Error {
+    /**
+     * @param {T.Problem} problem
+     * @param {string | null} [retry_at]
+     */
+    constructor(problem: T.Problem, retry_at?: string | null);
+    /** @type {T.Problem} */
+    problem: T.Problem;
+    code: string;
+    retry_at: string | null;
+}
+/** @type {T.Why} */
+export const why: T.Why;
+import type * as T from './types.js';
