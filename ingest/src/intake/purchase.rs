@@ -6,6 +6,7 @@ use hotrow_shared::order::{
     CustomerId, ITEMS_MAX, Item, Items, OutOfBounds, Price, QUANTITY_MAX, Quantity, Sku,
 };
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::http::json::{Faults, Place, Value};
 
@@ -13,10 +14,12 @@ use crate::http::json::{Faults, Place, Value};
 pub(super) const CUSTOMER_ID: Place<'_> = Place::Member(&Place::Body, "customer_id");
 
 /// What a customer asks for.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Purchase {
-    /// Customers who prove who they are may leave it out.
+    /// For whom it is. Customers who call with a token buy for themselves, and may leave it out; everybody else names
+    /// the customer.
+    #[schema(nullable = false)]
     pub(crate) customer_id: Option<CustomerId>,
     pub(crate) items: Items,
 }
