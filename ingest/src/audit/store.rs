@@ -100,38 +100,35 @@ pub(super) async fn page(
     limit: i64,
 ) -> Result<Vec<Shown>, sqlx::Error> {
     // Two statements, because the plan of one has to do for every value of its parameters.
-    let rows = match subject {
-        Some(subject) => {
-            let of_subject = sqlx::query_as!(
-                Row,
-                r#"
+    let rows = if let Some(subject) = subject {
+        let of_subject = sqlx::query_as!(
+            Row,
+            r#"
                 select id, at, actor, role, action, subject, before::text, after::text, request_id, client
                 from audit_log
                 where subject = $1 and id > $2
                 order by id
                 limit $3
                 "#,
-                subject,
-                after,
-                limit,
-            );
-            of_subject.fetch_all(pool).await?
-        }
-        None => {
-            let all = sqlx::query_as!(
-                Row,
-                r#"
+            subject,
+            after,
+            limit,
+        );
+        of_subject.fetch_all(pool).await?
+    } else {
+        let all = sqlx::query_as!(
+            Row,
+            r#"
                 select id, at, actor, role, action, subject, before::text, after::text, request_id, client
                 from audit_log
                 where id > $1
                 order by id
                 limit $2
                 "#,
-                after,
-                limit,
-            );
-            all.fetch_all(pool).await?
-        }
+            after,
+            limit,
+        );
+        all.fetch_all(pool).await?
     };
     Ok(rows.into_iter().map(Shown::from).collect())
 }

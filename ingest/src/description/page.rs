@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use utoipa_swagger_ui::{Config, SwaggerFile, Url};
+use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use super::parameters::IfNoneMatchHeader;
 use crate::http::{problem::Problem, query, stored::Stored};
@@ -45,7 +45,7 @@ const PAGE: &str = r#"<!DOCTYPE html>
 /// What the page may do: load and ask this origin alone. Swagger UI draws its icons from `data:` and sets styles of
 /// its own.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
@@ -73,7 +73,7 @@ impl Files {
 
 fn file(name: &'static str) -> anyhow::Result<Stored> {
     // The address is relative to the page.
-    let config = Config::new([Url::new("Hotrow", "openapi.json")])
+    let config = Config::new(["openapi.json"])
         .validator_url("none")
         .deep_linking(true)
         .use_base_layout();

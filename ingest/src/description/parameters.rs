@@ -110,7 +110,7 @@ described! {
     struct IfMatchHeader {
         /// The `ETag` of the product: the change is made only if nobody has changed it since. `*` asks for any product
         /// that is there.
-        #[param(rename = "If-Match", nullable = false, pattern = r#"^(\*|(W/)?"[^"]*"(, ?(W/)?"[^"]*")*)$"#, example = "\"7\"")]
+        #[param(rename = "If-Match", nullable = false, example = "\"7\"")]
         if_match: Option<String>,
     }
 
@@ -143,15 +143,15 @@ described! {
     #[into_params(parameter_in = Query)]
     struct AfterSku {
         /// The `next_after` of the page before; the first page without it.
-        #[param(nullable = false, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:@-]+$")]
+        #[param(nullable = false, max_length = 64, pattern = "^[A-Za-z0-9._:@-]*$")]
         after: Option<String>,
     }
 
     /// Where a page of endpoints begins.
     #[into_params(parameter_in = Query)]
-    struct AfterUuid {
+    struct AfterText {
         /// The `next_after` of the page before; the first page without it.
-        #[param(nullable = false)]
-        after: Option<Uuid>,
+        #[param(nullable = false, pattern = "^([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})?$")]
+        after: Option<String>,
     }
 }

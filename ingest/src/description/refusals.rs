@@ -7,7 +7,8 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         AllOfBuilder, Content, ContentBuilder, ObjectBuilder, Ref, RefOr, Response,
-        ResponseBuilder, Schema, Type, example::Example,
+        ResponseBuilder, Schema, Type,
+        example::{Example, ExampleBuilder},
     },
 };
 
@@ -74,10 +75,10 @@ fn example(code: Code) -> Example {
     let problem = samples::of(code);
     let methods = || "GET, HEAD".to_owned();
     let body = ProblemBody::of(&problem, REQUEST_ID, methods);
-    let mut example = Example::new();
-    example.summary = code.title().to_owned();
-    example.value = Some(hotrow_shared::schema::example(body));
-    example
+    ExampleBuilder::new()
+        .summary(code.title())
+        .value(Some(hotrow_shared::schema::example(body)))
+        .build()
 }
 
 fn header_names(codes: &[Code]) -> Vec<&'static str> {

@@ -9,7 +9,11 @@ use utoipa::ToSchema;
 #[schema(as = ProductPut)]
 pub(super) struct PutRequest {
     /// Its name for people, without control characters.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     title: String,
     /// The price of one, in the currency's smallest unit.
     #[schema(minimum = 0, maximum = 100_000_000_000i64)]
@@ -29,7 +33,12 @@ pub(super) struct PutRequest {
 #[schema(as = ProductPatch)]
 pub(super) struct PatchRequest {
     /// Its name for people, without control characters.
-    #[schema(nullable = false, min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     title: Option<String>,
     /// The price of one, in the currency's smallest unit.
     #[schema(nullable = false, minimum = 0, maximum = 100_000_000_000i64)]

@@ -55,7 +55,11 @@ pub(super) struct SwitchRequest {
     /// When purchases go on by themselves; only with `paused`, and later than now.
     until: Option<DateTime<Utc>>,
     /// For whoever looks, without control characters.
-    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     note: Option<String>,
 }
 

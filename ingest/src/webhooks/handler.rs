@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     audit::By,
-    description::parameters::{AfterNumber, AfterUuid, LimitQuery, WebhookPath},
+    description::parameters::{AfterNumber, AfterText, LimitQuery, WebhookPath},
     http::{NO_STORE, body, json::Faults, problem::Problem, query},
     page::{self, done_in_time, in_time},
 };
@@ -128,7 +128,7 @@ pub(crate) async fn create(
     operation_id = "listWebhooks",
     tag = "administration",
     summary = "List the endpoints of webhooks",
-    params(LimitQuery, AfterUuid),
+    params(LimitQuery, AfterText),
     responses((status = 200, description = "A page of endpoints, by id.", body = Page, headers(("Cache-Control")), example = json!({"webhooks": [{"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z"}], "next_after": null}))),
 )]
 pub(crate) async fn page(

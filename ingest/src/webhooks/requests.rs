@@ -39,7 +39,11 @@ pub(super) struct NewEndpointRequest {
     /// What it is sent. None of them, or null, means all but `order.rejected` and `webhook.disabled`.
     types: Option<Vec<EventTypeWord>>,
     /// For people, without control characters.
-    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     description: Option<String>,
 }
 
@@ -59,7 +63,11 @@ pub(super) struct PatchRequest {
     /// What it is sent. None of them, or null, means all but `order.rejected` and `webhook.disabled`.
     types: Option<Vec<EventTypeWord>>,
     /// For people, without control characters; null removes it.
-    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     description: Option<String>,
     /// Whether anything is sent.
     #[schema(nullable = false)]
