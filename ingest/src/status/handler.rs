@@ -163,7 +163,7 @@ fn no_revision() -> Problem {
     summary = "Ask for several orders",
     description = "Up to 100 orders, in the order of the ids, each as by itself; with a wait, as soon as all of them are settled. 404 as a whole if one was never issued, is another customer's or is no longer kept.",
     params(IdsQuery, WaitQuery, PreferHeader),
-    responses((status = 200, description = "The orders as they are now.", body = Orders, headers(("Preference-Applied"), ("Cache-Control")))),
+    responses((status = 200, description = "The orders as they are now.", body = Orders, headers(("Preference-Applied"), ("Cache-Control")), example = json!({"orders": [example_of(Status::Confirmed)]}))),
 )]
 pub(crate) async fn many(
     State(desk): State<Arc<StatusDesk>>,
