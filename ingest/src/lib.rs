@@ -4,7 +4,7 @@
 //! `routes` names its handler, `intake` asks `limits`, the `board` and `backlog`, and one of the `lanes`
 //! publishes it. What became of it comes back with the `news`, and `status` tells it. `changes` confirms, cancels
 //! and extends settled orders by the same lanes. `payments` hears of payments from Stripe, and lists what did not pay. `inventory`
-//! shows the stock and lets administrators change it, and `webhooks` registers endpoints for events.
+//! shows the stock and lets administrators change it, `live` tells pages of stock and orders as they change, and `webhooks` registers endpoints for events.
 
 mod audit;
 mod auth;
@@ -19,6 +19,7 @@ mod intake;
 mod inventory;
 mod lanes;
 mod limits;
+mod live;
 mod news;
 mod outbox;
 mod page;
@@ -59,6 +60,7 @@ use crate::{
     inventory::InventoryDesk,
     lanes::Lanes,
     limits::{Limits, reads::Reads},
+    live::Live,
     news::Listeners,
     outbox::Outbox,
     payments::{
@@ -99,11 +101,23 @@ pub async fn run(
     readiness: &Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let reached = Box::pin(Servers::reach(&settings.common, &shutdown));
-    let Some(servers) = shutdown.run_until_cancelled(reached).await else {
+    let limits = Arc::new(Limits::new(settings.rate_limits));
+    // Beside the servers: a file of keys that is missing is told whatever they do, and keys that take their time hold up
+    // nothing else.
+    let reached = Box::pin(async {
+        tokio::try_join!(
+            Auth::start(settings.auth.clone(), Arc::clone(&limits), &shutdown),
+            Servers::reach(&settings.common, &shutdown),
+        )
+    });
+    let Some(reached) = shutdown.run_until_cancelled(reached).await else {
         return Ok(());
     };
-    let work = work(settings, servers?, listener, clock, readiness, shutdown);
+    let (auth, servers) = reached?;
+    let callers = Callers { auth, limits };
+    let work = work(
+        settings, servers, callers, listener, clock, readiness, shutdown,
+    );
     Box::pin(work).await
 }
 
@@ -114,6 +128,7 @@ pub async fn run(
 async fn work(
     settings: Settings,
     servers: Servers,
+    Callers { auth, limits }: Callers,
     listener: TcpListener,
     clock: Clock,
     readiness: &Arc<Readiness>,
@@ -139,11 +154,11 @@ async fn work(
     ));
     let board = Arc::new(Board::default());
     let lately = Arc::new(Lately::default());
-    let limits = Arc::new(Limits::new(settings.rate_limits));
     let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
     let (settled, read_for_changes) = Reader::new(pools.orders.clone(), Expected::Orders);
     let tickets = Arc::new(Tickets::default());
+    let live = Live::new();
     let orders_max = settings.envelope_orders_max;
     let (lanes, mut lane_tasks) = Lanes::start(
         &publishing,
@@ -156,6 +171,7 @@ async fn work(
 
     let listeners = Listeners {
         lately: Arc::clone(&lately),
+        live: Arc::clone(&live.orders),
         tickets: Arc::clone(&tickets),
         board: Arc::clone(&board),
         switch: Arc::clone(&switch),
@@ -199,14 +215,11 @@ async fn work(
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
-    let auth = Auth::start(settings.auth, Arc::clone(&limits), &shutdown);
-    let Some(auth) = shutdown.run_until_cancelled(auth).await.transpose()? else {
-        return Ok(());
-    };
     let lanes = Arc::new(lanes);
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: database_clock.clone(),
+        limits: Arc::clone(&limits),
         partitions: common.plan.partitions,
         finder: Finder {
             lately: Arc::clone(&lately),
@@ -247,6 +260,14 @@ async fn work(
         outbox,
         common.development,
     );
+    let inventory = Arc::new(inventory);
+    let live = live.start(
+        Arc::clone(&status),
+        Arc::clone(&inventory),
+        settings.live_streams_max,
+        auth.is_open(),
+        &shutdown,
+    );
     let sale = SaleDesk {
         reads: pools.inventory.clone(),
         changes: pools.changes.clone(),
@@ -280,7 +301,8 @@ async fn work(
     let desks = Desks {
         intake: Some(Arc::new(intake)),
         status: Some(status),
-        inventory: Some(Arc::new(inventory)),
+        inventory: Some(inventory),
+        live: Some(Arc::new(live)),
         changes: Some(changes),
         payments: Some(Arc::new(payments)),
         sale: Some(Arc::new(sale)),
@@ -329,6 +351,12 @@ fn note_broker(
             answers && *open.borrow() == usize::from(partitions),
         );
     }
+}
+
+/// Who may call, and how often.
+struct Callers {
+    auth: Auth,
+    limits: Arc<Limits>,
 }
 
 /// What an ingest process works with.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
-    news,
+    news::{self, SettledNews},
     retry::Pauses,
     topology,
 };
@@ -14,6 +14,7 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use crate::{
     backlog::Backlog,
     board::Board,
     changes::tickets::Tickets,
+    live::orders::LiveOrders,
     sale::KnownSwitch,
     status::{Lately, outcomes::Outcome},
 };
@@ -36,6 +38,8 @@ const BIND_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) struct Listeners {
     /// Remembers outcomes and wakes who waits for one.
     pub(crate) lately: Arc<Lately>,
+    /// Tells the pages that listen to orders.
+    pub(crate) live: Arc<LiveOrders>,
     /// Knows who waits for a change of an order.
     pub(crate) tickets: Arc<Tickets>,
     /// Knows the stock and the rules of every SKU.
@@ -106,16 +110,16 @@ impl Listeners {
         }
         // The documents stay where they are: the cache holds slices of the message.
         let known_at = Instant::now();
-        let outcomes = news.settled.iter().map(|settled| {
-            let outcome = Outcome {
-                revision: settled.revision,
-                is_final: settled.is_final,
-                known_at,
-                document: message.slice_ref(settled.document.get().as_bytes()),
-            };
-            (settled.order_id, outcome)
-        });
+        let outcome = |settled: &SettledNews<&RawValue>| Outcome {
+            revision: settled.revision,
+            is_final: settled.is_final,
+            known_at,
+            document: message.slice_ref(settled.document.get().as_bytes()),
+        };
+        let outcomes = news.settled.iter().map(|it| (it.order_id, outcome(it)));
         self.lately.hear(outcomes, &news.found);
+        let outcomes = news.settled.iter().map(|it| (it.order_id, || outcome(it)));
+        self.live.hear(outcomes);
         self.tickets.hear(&news.answers);
         if let Some(queue) = news.queue {
             self.backlog.taken(queue);

@@ -22,6 +22,7 @@ use crate::{
     intake::{self, Intake},
     inventory::{self, InventoryDesk},
     limits::reads::{self, Reads},
+    live::{self, LiveDesk},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
     probes,
     sale::{self, SaleDesk},
@@ -38,6 +39,7 @@ pub(crate) struct Desks {
     pub(crate) inventory: Option<Arc<InventoryDesk>>,
     pub(crate) changes: Option<Arc<ChangesDesk>>,
     pub(crate) payments: Option<Arc<PaymentsDesk>>,
+    pub(crate) live: Option<Arc<LiveDesk>>,
     pub(crate) sale: Option<Arc<SaleDesk>>,
     pub(crate) audit: Option<Arc<AuditDesk>>,
     /// None where Stripe does not tell of payments.
@@ -95,6 +97,7 @@ fn table(desks: &Desks) -> Vec<Row> {
         inventory,
         changes,
         payments,
+        live,
         sale,
         audit,
         stripe,
@@ -197,6 +200,12 @@ fn table(desks: &Desks) -> Vec<Row> {
             inventory,
             Who::ADMINS,
             &[BODY, NAMED, key, CHANGED],
+        ),
+        row(
+            routes!(live::handler::listen_to),
+            live,
+            Who::Anybody,
+            &[PAGED, NAMED, &[Code::Overloaded]],
         ),
         row(routes!(sale::handler::show), sale, Who::Anybody, &[ASKED]),
         row(

@@ -75,7 +75,8 @@ pub struct Cli {
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
     rate_limit_ip: String,
 
-    /// Purchases per customer id; where tokens are checked, per customer who calls
+    /// Purchases per customer id; where tokens are checked, per customer who calls. Its cancellations are counted apart,
+    /// with the same limit
     #[arg(long, env, default_value = "10/s burst 20", value_name = "LIMIT")]
     rate_limit_customer: String,
 
@@ -94,6 +95,10 @@ pub struct Cli {
     /// Reads (`GET`) per client address, probes not counted; a poll that waits counts once
     #[arg(long, env, default_value = "1000/s burst 5000", value_name = "LIMIT")]
     rate_limit_reads: String,
+
+    /// Most live streams (`GET /v1/live`) at a time; more are refused as `overloaded`
+    #[arg(long, env, default_value = "10000", value_name = "COUNT")]
+    live_streams_max: String,
 
     /// Orders in all queues above which purchases are refused as `overloaded`
     #[arg(long, env, default_value = "1000000", value_name = "COUNT")]
@@ -137,6 +142,8 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// The limits of purchases.
     pub rate_limits: RateLimits,
+    /// Most live streams at a time.
+    pub live_streams_max: usize,
     /// Orders in all queues above which purchases are refused.
     pub queued_orders_max: u64,
     /// Most orders in one message.
@@ -189,6 +196,8 @@ impl Cli {
         let global = limit("RATE_LIMIT_GLOBAL", &self.rate_limit_global);
         let logins = limit("RATE_LIMIT_LOGINS", &self.rate_limit_logins);
         let reads = limit("RATE_LIMIT_READS", &self.rate_limit_reads);
+        let live_streams_max =
+            problems.count("LIVE_STREAMS_MAX", &self.live_streams_max, 0..=1_000_000);
         let queued_orders_max = problems.count(
             "QUEUED_ORDERS_MAX",
             &self.queued_orders_max,
@@ -217,6 +226,7 @@ impl Cli {
                     logins: logins?,
                     reads: reads?,
                 },
+                live_streams_max: usize::try_from(live_streams_max?).ok()?,
                 queued_orders_max: queued_orders_max?,
                 envelope_orders_max: usize::try_from(envelope_orders_max?).ok()?,
                 log_sample: log_sample?,

@@ -85,6 +85,13 @@ pub const CONNECTIONS_ENDED: Metric = counter(
     "hotrow_connections_ended_total",
     "Connections ended because the client was too slow in sending the head of a request (slow_head) or did not read its answer (slow_reader)",
 );
+/// Pages that listen.
+pub const LIVE_STREAMS: Metric = gauge("hotrow_live_streams", "Open live streams");
+/// `of`: `stock`, `order`.
+pub const LIVE_STATES: Metric = counter(
+    "hotrow_live_states_total",
+    "States of products and orders that somebody listens to, each counted once however many listen",
+);
 /// Orders that got a 202.
 pub const ORDERS_ACCEPTED: Metric = counter(
     "hotrow_orders_accepted_total",
@@ -105,7 +112,7 @@ pub const JWKS_AGE: Metric = gauge(
     "hotrow_jwks_age_seconds",
     "Time since the keys of AUTH_JWKS were read last, or since the start if they never were; 0 where none are read",
 );
-/// `limit`: `ip`, `ip_48`, `customer`, `global`, `reads`, `reads_48`, `logins`, `logins_48`.
+/// `limit`: `ip`, `ip_48`, `customer`, `changes`, `global`, `reads`, `reads_48`, `logins`, `logins_48`.
 pub const RATE_LIMITED: Metric = counter(
     "hotrow_rate_limited_total",
     "Requests refused with 429, by the limit that was reached; those that end in _48 are of IPv6 networks",
@@ -300,6 +307,8 @@ const ALL: &[&Metric] = &[
     &HTTP_REQUEST_DURATION,
     &CONNECTIONS,
     &CONNECTIONS_REFUSED,
+    &LIVE_STREAMS,
+    &LIVE_STATES,
     &CONNECTIONS_ENDED,
     &ORDERS_ACCEPTED,
     &ORDERS_REFUSED,

@@ -14,6 +14,7 @@ pub mod place;
 pub mod processes;
 pub mod proxy;
 pub mod servers;
+pub mod stream;
 pub mod users;
 pub mod wait;
 
@@ -23,4 +24,5 @@ pub use load::Load;
 pub use place::Place;
 pub use processes::{Process, Settings};
 pub use proxy::{Mode, Proxy};
+pub use stream::Stream;
 pub use users::Users;

@@ -60,7 +60,7 @@ impl Who {
 
     /// Returns whether a caller without a token may. An open shop is one that checks no tokens.
     #[must_use]
-    pub(super) fn admits_unknown(self, is_open_shop: bool) -> bool {
+    pub(crate) fn admits_unknown(self, is_open_shop: bool) -> bool {
         match self {
             Self::Anybody => true,
             Self::Roles { open, .. } => open && is_open_shop,

@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 use hotrow_shared::{
     news::StockNews,
     order::{Items, Sku},
-    sale::Rules,
+    sale::{Rules, Window},
 };
 
 pub(crate) use self::known::Asked;
@@ -117,6 +117,18 @@ impl Board {
         let entries = self.entries();
         let known = entries.get(sku)?.known();
         known.row(age_max, Instant::now())
+    }
+
+    /// What somebody who watches a SKU sees of it: its stock, when it is sold, and whether it is paused. None if its
+    /// rules are not known. A watched SKU is looked up in silence, as one that somebody wants to buy.
+    #[must_use]
+    pub(crate) fn watch(&self, sku: &Sku) -> Option<(Stock, Window, bool)> {
+        let entries = self.entries();
+        let entry = entries.get(sku)?;
+        entry.want();
+        let known = entry.known();
+        let rules = known.rules()?;
+        Some((known.stock(), rules.window, rules.is_paused))
     }
 
     fn learn(&self, sku: &Sku, word: Word) {

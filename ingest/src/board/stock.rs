@@ -57,6 +57,15 @@ pub(crate) enum State {
     Paused,
 }
 
+/// What the state of every product depends on, beside its stock and its rules.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// The database's time.
+    pub(crate) now: DateTime<Utc>,
+    /// Whether all purchases are stopped.
+    pub(crate) is_stopped: bool,
+}
+
 impl State {
     /// The word in JSON.
     #[must_use]
@@ -73,8 +82,11 @@ impl State {
 
     /// The state of a product that has this stock.
     #[must_use]
-    pub(crate) fn of(stock: Stock, window: Window, is_paused: bool, now: DateTime<Utc>) -> Self {
-        match window.refusal(now) {
+    pub(crate) fn of(stock: Stock, window: Window, is_paused: bool, moment: Moment) -> Self {
+        if moment.is_stopped {
+            return Self::Paused;
+        }
+        match window.refusal(moment.now) {
             Some(Refusal::Closed) => Self::Closed,
             Some(_) => Self::NotOpen,
             None if is_paused => Self::Paused,
@@ -99,12 +111,17 @@ mod tests {
             available: 0,
             held: 0,
         };
-        let state = |is_paused, ms| State::of(gone, window, is_paused, at(ms)).as_str();
+        let stated = |is_paused, is_stopped, ms| {
+            let now = at(ms);
+            State::of(gone, window, is_paused, Moment { now, is_stopped }).as_str()
+        };
+        let state = |is_paused, ms| stated(is_paused, false, ms);
         assert_eq!(state(true, 999), "not_open");
         assert_eq!(state(true, 1_000), "paused");
         assert_eq!(state(false, 1_000), "sold_out");
         assert_eq!(state(false, 1_999), "sold_out");
         assert_eq!(state(true, 2_000), "closed");
+        assert_eq!(stated(false, true, 1_000), "paused");
     }
 
     #[test]

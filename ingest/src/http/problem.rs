@@ -65,6 +65,11 @@ pub(crate) enum Problem {
     /// More is queued than can be settled soon.
     #[error("more orders are waiting than can be settled soon: try again later")]
     Overloaded(Duration),
+    /// As many live streams are open as this process may have.
+    #[error(
+        "too many live streams are open: read the product or poll the order with a wait, and try again later"
+    )]
+    TooManyStreams,
     /// A server that the answer needs is out of reach.
     #[error("{0} is out of reach: nothing was done, try again")]
     Unavailable(&'static str),
@@ -134,6 +139,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// How long a client should wait while purchases are stopped and nobody has said for how long.
 const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long a client should wait for a place among the live streams: they end after a minute or two.
+const STREAM_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a client should wait after a 503 that says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -152,7 +159,7 @@ impl Problem {
             Self::Stopped { .. } => Code::Stopped,
             Self::PreconditionFailed => Code::PreconditionFailed,
             Self::RateLimited(_) => Code::RateLimited,
-            Self::Overloaded(_) => Code::Overloaded,
+            Self::Overloaded(_) | Self::TooManyStreams => Code::Overloaded,
             Self::Unavailable(_) => Code::Unavailable,
             Self::OutcomeUnknown(_)
             | Self::ChangeUnknown
@@ -195,6 +202,7 @@ impl Problem {
             Self::Overloaded(wait) | Self::NotSettled(wait) | Self::EventTooEarly(wait) => {
                 Some((*wait).max(RETRY_AFTER))
             }
+            Self::TooManyStreams => Some(STREAM_RETRY_AFTER),
             Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown

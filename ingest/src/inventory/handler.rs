@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    InventoryDesk, SHOWN_FOR,
+    InventoryDesk, SHOWN_FOR, UNKNOWN_SKU,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
     requests::{PatchRequest, PutRequest, RestockRequest},
     shown::Shown,
@@ -252,8 +252,6 @@ pub(crate) async fn restock(
         Restocked::Mismatch => Err(Problem::IdempotencyMismatch),
     }
 }
-
-const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 
 /// What every change begins with: a product, and what is to become of it.
 async fn read_change<T>(

@@ -16,6 +16,7 @@ use std::{
 use hotrow_shared::{
     news::{News, StockNews},
     order::Sku,
+    sale::Window,
 };
 use moka::future::Cache;
 use sqlx::PgPool;
@@ -25,14 +26,18 @@ use crate::{
     audit::By,
     board::{
         Asked, Board,
+        stock::{Moment, State, Stock},
         store::{self as rows, Row},
     },
     clock::DatabaseClock,
-    http::precondition::IfMatch,
+    http::{precondition::IfMatch, problem::Problem},
     outbox::Outbox,
     sale::KnownSwitch,
     teller::Teller,
 };
+
+/// What is said of a SKU that is no product's.
+pub(crate) const UNKNOWN_SKU: Problem = Problem::NotFound("there is no such product");
 
 /// How old a shown stock may be, the `max-age` of the contract.
 pub(crate) const SHOWN_FOR: Duration = Duration::from_secs(1);
@@ -100,11 +105,37 @@ impl InventoryDesk {
 
     /// A product as it is shown now.
     fn shown<'a>(&self, row: &'a Row) -> Shown<'a> {
-        let is_stopped = self.rooms.switch.stop().is_some();
-        Shown::of(row, is_stopped, self.rooms.clock.now())
+        Shown::of(row, self.state(row))
     }
 
-    async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
+    /// Whether a product is for sale now.
+    pub(crate) fn state(&self, row: &Row) -> State {
+        let window = Window {
+            opens_at: row.opens_at,
+            closes_at: row.closes_at,
+        };
+        State::of(row.stock(), window, row.paused, self.moment())
+    }
+
+    /// What the state of every product depends on now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            now: self.rooms.clock.now(),
+            is_stopped: self.rooms.switch.stop().is_some(),
+        }
+    }
+
+    /// The stock and the state of a product that somebody watches, if this process knows them.
+    pub(crate) fn watch(&self, sku: &Sku, moment: Moment) -> Option<(Stock, State)> {
+        let (stock, window, is_paused) = self.rooms.board.watch(sku)?;
+        Some((stock, State::of(stock, window, is_paused, moment)))
+    }
+
+    /// Reads a product, from the board if the database confirmed it lately.
+    ///
+    /// # Errors
+    /// The database is out of reach.
+    pub(crate) async fn show(&self, sku: &Sku) -> Result<Option<Row>, Arc<sqlx::Error>> {
         if let Some(row) = self.rooms.board.row(sku, SHOWN_FOR) {
             return Ok(Some(row));
         }

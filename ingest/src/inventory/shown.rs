@@ -63,14 +63,8 @@ impl<'a> Product<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// A product at a time, at which perhaps all purchases are stopped.
-    pub(super) fn of(row: &'a Row, is_stopped: bool, now: DateTime<Utc>) -> Self {
-        let rules = row.rules();
-        let state = if is_stopped {
-            State::Paused
-        } else {
-            State::of(row.stock(), rules.window, rules.is_paused, now)
-        };
+    /// A product that is in this state.
+    pub(super) fn of(row: &'a Row, state: State) -> Self {
         Self {
             product: Product::of(row),
             sold_out: row.available == 0,

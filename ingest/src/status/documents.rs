@@ -49,7 +49,7 @@ pub(super) fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result
 }
 
 /// Writes a [`hotrow_shared::described_order::QueuedOrder`].
-pub(super) fn queued(id: OrderId, wait: Duration) -> String {
+pub(crate) fn queued(id: OrderId, wait: Duration) -> String {
     format!(
         r#"{{"order_id":"{id}","status":"queued","estimated_wait_ms":{}}}"#,
         wait.as_millis()

@@ -45,7 +45,7 @@ pub(crate) async fn settle(
 }
 
 /// Writes what became of an order as a worker does.
-async fn change(
+pub(crate) async fn change(
     database: &mut PgConnection,
     id: OrderId,
     revision: i32,

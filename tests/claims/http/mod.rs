@@ -22,6 +22,7 @@ mod keys;
 mod lanes;
 mod life;
 mod limits;
+mod live;
 mod logs;
 mod memory;
 mod metrics;

@@ -223,7 +223,7 @@ async fn what_expires_or_is_cancelled_is_given_back_and_a_late_payment_beyond_th
 }
 
 #[tokio::test]
-async fn a_count_that_is_wrong_is_found_by_the_audit_and_one_of_an_ended_limit_is_forgotten()
+async fn a_count_that_is_wrong_is_found_by_the_audit_and_one_of_an_ended_limit_or_of_nothing_is_forgotten()
 -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("chair", 10).await?;
@@ -251,6 +251,18 @@ async fn a_count_that_is_wrong_is_found_by_the_audit_and_one_of_an_ended_limit_i
             format!("chair: what customers have and what is counted do not add up: {customer}");
         assert!(said.contains(&line), "{said}");
     }
+    drop(worker);
+    // Who has nothing any more needs no row, also while the limit goes on.
+    sqlx::query("insert into customer_goods select 'chair', 'e', limited_since, 0 from inventory")
+        .execute(&shop.database)
+        .await?;
+    let worker = shop.worker().start().await?;
+    wait::until("an empty count to be gone", A_WHILE, async || {
+        let customers = sqlx::query_scalar("select customer_id from customer_goods");
+        let customers: Vec<String> = customers.fetch_all(&shop.database).await.ok()?;
+        (customers == ["c"]).then_some(())
+    })
+    .await?;
     drop(worker);
     // From now on everything counts anew, and what was counted is of no use.
     shop.limit("chair", 5).await?;

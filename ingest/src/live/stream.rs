@@ -1,0 +1,211 @@
+//! One stream: what a page hears, from the state of everything it asked for to the end.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream, SelectAll},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    frame::{self, Frame},
+    metrics::LiveMetrics,
+};
+
+/// How long a stream may be silent: less than the 15 s of the contract by what a busy process may need.
+const SILENCE_MAX: Duration = Duration::from_secs(12);
+/// How long a stream lasts, in milliseconds. Random, so that those which began together do not end together.
+const LASTS_MS: std::ops::Range<u64> = 60_000..120_000;
+/// After how long a client comes back to a stream that has ended, in milliseconds.
+const RETRY_MS: std::ops::Range<u64> = 100..1_000;
+/// The same when the process stops: its clients go to the others, and not all in the same second.
+const RETRY_ELSEWHERE_MS: std::ops::Range<u64> = 500..5_000;
+
+/// What a topic says to one stream.
+pub(super) enum Said {
+    State(Bytes),
+    /// The stream ends, and its client begins anew: what it may hear is not known here any more.
+    BeginAnew,
+}
+
+/// The topics of one stream.
+pub(super) type Listening = SelectAll<BoxStream<'static, Said>>;
+
+/// Adds a topic to those that a stream listens to. `permitted` judges each state: what the caller may not see ends
+/// the stream.
+pub(super) fn listen<S>(
+    to: &mut Listening,
+    topic: watch::Receiver<Option<S>>,
+    permitted: impl Fn(&S) -> bool + Send + 'static,
+) where
+    S: AsRef<Frame> + Clone + Send + Sync + 'static,
+{
+    let states = WatchStream::new(topic).filter_map(move |state| {
+        let said = state.map(|state| {
+            if permitted(&state) {
+                Said::State(state.as_ref().bytes.clone())
+            } else {
+                Said::BeginAnew
+            }
+        });
+        std::future::ready(said)
+    });
+    // Only a topic that has ended has no more states.
+    to.push(Box::pin(states.chain(stream::iter([Said::BeginAnew]))));
+}
+
+/// A stream that goes on.
+struct Open {
+    listening: Listening,
+    shutdown: CancellationToken,
+    until: Instant,
+    /// When something was sent last.
+    spoke: Instant,
+    /// The stream's place among all of them.
+    _place: OwnedSemaphorePermit,
+    metrics: Arc<LiveMetrics>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.streams.decrement(1);
+    }
+}
+
+/// What happens next on a stream.
+enum Next {
+    Said(Said),
+    Silence,
+    Over,
+    Stop,
+}
+
+/// The stream of a page, until it ends by itself, with the process, or because its client went away.
+pub(super) fn begin(
+    listening: Listening,
+    place: OwnedSemaphorePermit,
+    metrics: Arc<LiveMetrics>,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    metrics.streams.increment(1);
+    let now = Instant::now();
+    let open = Open {
+        listening,
+        shutdown,
+        until: now + random(LASTS_MS),
+        spoke: now,
+        _place: place,
+        metrics,
+    };
+    stream::unfold(Some(open), |open| async {
+        let mut open = open?;
+        let (bytes, ends) = match open.next().await {
+            Next::Said(Said::State(bytes)) => (bytes, false),
+            Next::Silence => (frame::HEARTBEAT, false),
+            Next::Said(Said::BeginAnew) | Next::Over => (frame::retry(random(RETRY_MS)), true),
+            Next::Stop => (frame::retry(random(RETRY_ELSEWHERE_MS)), true),
+        };
+        open.spoke = Instant::now();
+        Some((Ok(bytes), (!ends).then_some(open)))
+    })
+}
+
+impl Open {
+    async fn next(&mut self) -> Next {
+        let silent_until = self.spoke + SILENCE_MAX;
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Next::Stop,
+            () = sleep_until(self.until) => Next::Over,
+            Some(said) = self.listening.next() => Next::Said(said),
+            () = sleep_until(silent_until) => Next::Silence,
+        }
+    }
+}
+
+fn random(range_ms: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rand::random_range(range_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use metrics::{Counter, Gauge};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    impl AsRef<Frame> for Frame {
+        fn as_ref(&self) -> &Frame {
+            self
+        }
+    }
+
+    fn state(number: u32) -> Frame {
+        Frame::new("stock", number.to_string().as_bytes())
+    }
+
+    /// A stream of one topic. The state 666 is not for this caller.
+    fn stream_of(
+        topic: watch::Receiver<Option<Frame>>,
+        shutdown: &CancellationToken,
+    ) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        let mut listening = Listening::new();
+        listen(&mut listening, topic, |frame: &Frame| {
+            frame.data() != b"666"
+        });
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        let metrics = LiveMetrics {
+            streams: Gauge::noop(),
+            stock: Counter::noop(),
+            orders: Counter::noop(),
+        };
+        let place = place.expect("room");
+        begin(listening, place, Arc::new(metrics), shutdown.clone())
+    }
+
+    /// What is said now, without a wait.
+    fn now(stream: &mut (impl Stream<Item = Result<Bytes, Infallible>> + Unpin)) -> Option<Bytes> {
+        stream.next().now_or_never()?.map(|Ok(bytes)| bytes)
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_slowly_skips_the_states_between() {
+        let (topic, listener) = watch::channel(None);
+        let shutdown = CancellationToken::new();
+        let mut stream = Box::pin(stream_of(listener, &shutdown));
+        assert_eq!(now(&mut stream), None, "nothing is known yet");
+        for number in 0..1_000 {
+            topic.send_replace(Some(state(number)));
+        }
+        let last = now(&mut stream).expect("a state");
+        assert_eq!(last, "event: stock\ndata: 999\n\n");
+        assert_eq!(now(&mut stream), None, "the others are gone");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_the_time_of_the_next_one() {
+        let over: [fn(watch::Sender<_>, &CancellationToken); 3] = [
+            |_, shutdown| shutdown.cancel(),
+            |topic, _| drop(topic),
+            |topic, _| drop(topic.send_replace(Some(state(666)))),
+        ];
+        for over in over {
+            let shutdown = CancellationToken::new();
+            let (topic, listener) = watch::channel(Some(state(1)));
+            let mut stream = Box::pin(stream_of(listener, &shutdown));
+            now(&mut stream).expect("the state at the beginning");
+            over(topic, &shutdown);
+            let last = now(&mut stream).expect("an end");
+            assert!(last.starts_with(b"retry: "), "{last:?}");
+            assert_eq!(stream.next().now_or_never(), Some(None));
+        }
+    }
+}
