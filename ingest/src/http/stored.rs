@@ -94,7 +94,7 @@ mod tests {
         );
         let answer = stored.answer(&HeaderMap::new());
         let tag = answer.headers()[header::ETAG].clone();
-        assert_eq!(ask(&[tag.clone()]), StatusCode::NOT_MODIFIED);
+        assert_eq!(ask(std::slice::from_ref(&tag)), StatusCode::NOT_MODIFIED);
         let text = tag.to_str().expect("a tag");
         let listed = HeaderValue::try_from(format!("\"another\", W/{text}")).expect("a list");
         assert_eq!(ask(&[listed]), StatusCode::NOT_MODIFIED);
