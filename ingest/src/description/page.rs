@@ -42,8 +42,7 @@ const PAGE: &str = r#"<!DOCTYPE html>
 </html>
 "#;
 
-/// What the page may do: load and ask this origin alone. Swagger UI draws its icons from `data:` and sets styles of
-/// its own.
+/// What the page may do: load from this origin and ask it, and nothing else. Swagger UI has its icons in `data:` URLs.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
