@@ -106,7 +106,6 @@ fn table(desks: &Desks) -> Vec<Row> {
         files,
         readiness,
     } = desks;
-    let unknown_payment = &[Code::NotFound];
     let outdated = &[Code::PreconditionFailed];
     let key = &[Code::IdempotencyMismatch];
     let disabled = &[Code::EndpointDisabled];
@@ -163,7 +162,7 @@ fn table(desks: &Desks) -> Vec<Row> {
             routes!(payments::handler::resolve),
             payments,
             Who::SHOP,
-            &[BODY, unknown_payment, CHANGED],
+            &[BODY, NAMED, CHANGED],
         ),
         row(
             routes!(payments::stripe::handler::receive),
