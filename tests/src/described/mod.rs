@@ -207,3 +207,95 @@ impl Description {
         target.unwrap_or(value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{
+        StatusCode,
+        header::{HeaderName, HeaderValue},
+    };
+
+    use super::*;
+
+    const ID: &str = "01a1fe23-4721-808d-a41e-5192f1f4fdd2";
+
+    fn judge(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &Value,
+    ) -> anyhow::Result<()> {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        let answer = Answer {
+            status: StatusCode::from_u16(status)?,
+            headers: headers.collect(),
+            body: body.to_string().into(),
+        };
+        DESCRIPTION.judge(&Method::POST, "/v1/orders", &answer)
+    }
+
+    fn problem(status: u16, code: &str) -> Value {
+        json!({
+            "type": format!("urn:hotrow:problem:{code}"), "title": "a title", "status": status,
+            "detail": "a detail", "code": code, "request_id": "r",
+        })
+    }
+
+    #[test]
+    fn an_answer_that_is_described_passes() -> anyhow::Result<()> {
+        let json = ("content-type", "application/json");
+        let receipt = json!({
+            "order_id": ID, "status": "queued", "status_url": "/v1/orders", "estimated_wait_ms": 1,
+        });
+        judge(202, &[json, ("retry-after", "1")], &receipt)?;
+        let refused = ("content-type", "application/problem+json");
+        judge(409, &[refused], &problem(409, "sold_out"))?;
+        judge(
+            503,
+            &[refused, ("retry-after", "1")],
+            &problem(503, "paused"),
+        )
+    }
+
+    #[test]
+    fn whatever_is_not_described_fails() {
+        let json = ("content-type", "application/json");
+        let refused = ("content-type", "application/problem+json");
+        let receipt = |id: &str, status: &str| {
+            json!({
+                "order_id": id, "status": status, "status_url": "/v1/orders", "estimated_wait_ms": 1,
+            })
+        };
+        let mut more = receipt(ID, "queued");
+        more["more"] = json!(1);
+        let mut unknown = problem(409, "sold_out");
+        unknown["more"] = json!(1);
+        for (status, headers, body) in [
+            (202, &[json][..], more),
+            (202, &[json], receipt("not-an-id", "queued")),
+            (202, &[json], receipt(ID, "confirmed")),
+            (202, &[json], json!({ "order_id": ID })),
+            (202, &[json, ("etag", "\"1\"")], receipt(ID, "queued")),
+            (
+                202,
+                &[("content-type", "text/plain")],
+                receipt(ID, "queued"),
+            ),
+            (200, &[json], receipt(ID, "queued")),
+            (418, &[refused], problem(418, "sold_out")),
+            (409, &[refused], unknown),
+            (409, &[refused], problem(409, "conflict")),
+            (409, &[refused], problem(422, "sold_out")),
+            (
+                409,
+                &[refused, ("ratelimit", "x")],
+                problem(409, "sold_out"),
+            ),
+        ] {
+            let judged = judge(status, headers, &body);
+            assert!(judged.is_err(), "{status} {headers:?} {body}");
+        }
+    }
+}
