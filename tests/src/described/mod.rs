@@ -224,7 +224,7 @@ mod tests {
         headers: &[(&'static str, &'static str)],
         body: &Value,
     ) -> anyhow::Result<()> {
-        let headers = headers.iter().map(|(name, value)| {
+        let headers = headers.iter().map(|&(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
@@ -273,28 +273,28 @@ mod tests {
         let mut unknown = problem(409, "sold_out");
         unknown["more"] = json!(1);
         for (status, headers, body) in [
-            (202, &[json][..], more),
-            (202, &[json], receipt("not-an-id", "queued")),
-            (202, &[json], receipt(ID, "confirmed")),
-            (202, &[json], json!({ "order_id": ID })),
-            (202, &[json, ("etag", "\"1\"")], receipt(ID, "queued")),
+            (202, vec![json], more),
+            (202, vec![json], receipt("not-an-id", "queued")),
+            (202, vec![json], receipt(ID, "confirmed")),
+            (202, vec![json], json!({ "order_id": ID })),
+            (202, vec![json, ("etag", "\"1\"")], receipt(ID, "queued")),
             (
                 202,
-                &[("content-type", "text/plain")],
+                vec![("content-type", "text/plain")],
                 receipt(ID, "queued"),
             ),
-            (200, &[json], receipt(ID, "queued")),
-            (418, &[refused], problem(418, "sold_out")),
-            (409, &[refused], unknown),
-            (409, &[refused], problem(409, "conflict")),
-            (409, &[refused], problem(422, "sold_out")),
+            (200, vec![json], receipt(ID, "queued")),
+            (418, vec![refused], problem(418, "sold_out")),
+            (409, vec![refused], unknown),
+            (409, vec![refused], problem(409, "conflict")),
+            (409, vec![refused], problem(422, "sold_out")),
             (
                 409,
-                &[refused, ("ratelimit", "x")],
+                vec![refused, ("ratelimit", "x")],
                 problem(409, "sold_out"),
             ),
         ] {
-            let judged = judge(status, headers, &body);
+            let judged = judge(status, &headers, &body);
             assert!(judged.is_err(), "{status} {headers:?} {body}");
         }
     }
