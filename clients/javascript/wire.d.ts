@@ -287,6 +287,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Hear of stock and orders as they change
+         * @description A stream of server-sent events for one page. First the state of everything asked for, then each change, always whole states: `event: stock` with `sku`, `available`, `held`, `state` and `version`, at most four a second for one product, and `event: order` with an order. Versions and revisions never go back. A comment comes at least every 15 s. The server ends a stream after one to two minutes, with `retry`; a client that asks again gets the state again. Orders may be asked for by whom `GET /v1/orders` is for.
+         *
+         *     Anybody may call it. A token that is sent is checked all the same.
+         */
+        get: operations["listen"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/sale": {
         parameters: {
             query?: never;
@@ -1222,7 +1244,7 @@ export interface components {
             /** @description What to ask for as `after` to get the next page; none on the last. */
             next_after: string | null;
         };
-        /** @description What a customer asks for. */
+        /** @description What is bought, and for whom. */
         Purchase: {
             /**
              * @description For whom it is. Customers who call with a token buy for themselves, and may leave it out; everybody else names
@@ -2056,6 +2078,23 @@ export interface components {
                 };
             };
         };
+        /** @description Overloaded, or: Unavailable. */
+        "problem.503.overloaded.unavailable": {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @enum {integer} */
+                    status?: 503;
+                    /** @enum {string} */
+                    code?: "overloaded" | "unavailable";
+                };
+            };
+        };
         /** @description Overloaded, or: Unavailable, or: Outcome unknown. */
         "problem.503.overloaded.unavailable.outcome_unknown": {
             headers: {
@@ -2211,6 +2250,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "orders": [
+                     *         {
+                     *           "accepted_at": "2026-11-18T11:06:40.000Z",
+                     *           "alias_of": null,
+                     *           "currency": "EUR",
+                     *           "customer_id": "c-42",
+                     *           "expires_at": null,
+                     *           "items": [
+                     *             {
+                     *               "quantity": 1,
+                     *               "sku": "chair-123",
+                     *               "unit_price_minor": 4900
+                     *             }
+                     *           ],
+                     *           "order_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2",
+                     *           "payment_reference": null,
+                     *           "reason": null,
+                     *           "restocked": null,
+                     *           "revision": 1,
+                     *           "settled_at": "2026-11-18T11:06:41.000Z",
+                     *           "status": "confirmed",
+                     *           "total_minor": 4900,
+                     *           "updated_at": "2026-11-18T11:06:41.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["Orders"];
                 };
             };
@@ -3342,6 +3410,46 @@ export interface operations {
             422: components["responses"]["problem.422.invalid.idempotency_mismatch"];
             429: components["responses"]["problem.429.rate_limited"];
             503: components["responses"]["problem.503.unavailable.outcome_unknown"];
+        };
+    };
+    listen: {
+        parameters: {
+            query?: {
+                /** @description Up to 20 order ids, separated by commas. */
+                orders?: components["schemas"]["OrderId"][];
+                /** @description Up to 20 products, separated by commas. */
+                skus?: components["schemas"]["Sku"][];
+            };
+            header?: {
+                /** @description 1 to 128 visible ASCII characters by which the client finds the request in the log. What is none is replaced by a new one. */
+                "X-Request-Id"?: components["parameters"]["RequestId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example event: stock
+                     *     data: {"sku":"chair-123","available":7,"held":3,"state":"open","version":12}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            400: components["responses"]["problem.400.malformed"];
+            401: components["responses"]["problem.401.unauthorized"];
+            404: components["responses"]["problem.404.not_found"];
+            422: components["responses"]["problem.422.invalid"];
+            429: components["responses"]["problem.429.rate_limited"];
+            503: components["responses"]["problem.503.overloaded.unavailable"];
         };
     };
     readSwitch: {

@@ -12,6 +12,8 @@ mod backlog;
 mod board;
 mod changes;
 pub mod clock;
+mod cors;
+mod description;
 pub mod http;
 mod intake;
 mod inventory;
@@ -22,6 +24,7 @@ mod news;
 mod outbox;
 mod page;
 mod payments;
+mod probes;
 mod routes;
 mod sale;
 pub mod settings;
@@ -51,6 +54,7 @@ use crate::{
     board::Board,
     changes::{ChangesDesk, tickets::Tickets},
     clock::{Clock, DatabaseClock},
+    description::page::Files,
     http::{access_log::AccessLog, peer::TrustedProxies, server},
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
@@ -77,6 +81,14 @@ use crate::{
 /// What an ingest process needs to accept orders. Without the database it still accepts them, and tells
 /// outcomes of the last seconds; so a database that fails over does not take every process out of a balancer.
 pub const NEEDS: [&str; 1] = ["broker"];
+
+/// The description of the HTTP interface with every route that a process can have, as OpenAPI 3.1 in JSON.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn openapi() -> anyhow::Result<String> {
+    Ok(routes::description().to_pretty_json()?)
+}
 
 /// Serves clients until `shutdown`, then drains.
 ///
@@ -284,32 +296,34 @@ async fn work(
             reader: earlier,
         },
         lanes,
-        metrics: IntakeMetrics::new(),
+        metrics: IntakeMetrics::new(intake::REFUSALS),
     };
     let desks = Desks {
-        status,
-        inventory,
-        live: Arc::new(live),
-        changes,
-        payments: Arc::new(payments),
-        sale: Arc::new(sale),
-        audit: Arc::new(audit),
+        intake: Some(Arc::new(intake)),
+        status: Some(status),
+        inventory: Some(inventory),
+        live: Some(Arc::new(live)),
+        changes: Some(changes),
+        payments: Some(Arc::new(payments)),
+        sale: Some(Arc::new(sale)),
+        audit: Some(Arc::new(audit)),
         stripe,
         webhooks: webhooks.map(Arc::new),
+        published: Some(Arc::default()),
+        files: Some(Arc::new(Files::new()?)),
+        readiness: Some(Arc::clone(readiness)),
     };
     let reads = Reads {
         limits,
         proxies: proxies.clone(),
     };
     let router = routes::router(
-        Arc::new(intake),
         &desks,
         &Arc::new(auth),
         &Arc::new(reads),
-        readiness,
         &settings.cors_origins,
         log,
-    );
+    )?;
     // The routes hold the lanes from here on, and nobody else may.
     drop(desks);
     tracing::info!(address = %listener.local_addr()?, "listening");

@@ -1,6 +1,9 @@
 //! `hotrow-ingest`: settings, telemetry, and the service.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -8,7 +11,7 @@ use hotrow_ingest::{
     NEEDS,
     clock::Clock,
     http::server::{self, descriptors},
-    settings::{Cli, Settings},
+    settings::{Cli, Command, Settings},
 };
 use hotrow_shared::{
     hangup::Hangups,
@@ -32,6 +35,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    if cli.command == Some(Command::Openapi) {
+        writeln!(io::stdout(), "{}", hotrow_ingest::openapi()?)?;
+        return Ok(());
+    }
     let hangups = Hangups::listen()?;
     hotrow_shared::descriptors::raise();
     let settings = cli.check(Secrets::of_environment())?;

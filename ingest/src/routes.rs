@@ -1,23 +1,22 @@
-//! The routes: the one table from which the router and the labels of the metrics come.
+//! The routes: the one table from which the router, its description and the labels of the metrics come.
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    http::{HeaderName, Method, header},
-    middleware,
-    routing::{MethodRouter, delete, get, patch, post, put},
-};
-use hotrow_shared::telemetry::{Readiness, probes};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use axum::{Router, http::Method, middleware, routing::MethodRouter};
+use hotrow_shared::telemetry::Readiness;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::UtoipaMethodRouter, routes};
 
 use crate::{
     audit::{self, AuditDesk},
     auth::{Auth, Gate, Who},
     changes::{self, ChangesDesk},
+    cors::cors,
+    description::{self, Route, handler::Published, page::Files},
     http::{
         access_log::AccessLog,
-        observe::{CountedRoute, Observer, REQUEST_ID, observe},
+        code::Code,
+        observe::{CountedRoute, Observer, observe},
         problem::Problem,
     },
     intake::{self, Intake},
@@ -25,298 +24,332 @@ use crate::{
     limits::reads::{self, Reads},
     live::{self, LiveDesk},
     payments::{self, PaymentsDesk, stripe::StripeDesk},
+    probes,
     sale::{self, SaleDesk},
     settings::Origins,
     status::{self, StatusDesk},
     webhooks::{self, WebhooksDesk},
 };
 
-/// Who answers what is no purchase.
+/// Who answers. Without a desk there is no such path; the default is nobody, for the description of all routes.
+#[derive(Default)]
 pub(crate) struct Desks {
-    pub(crate) status: Arc<StatusDesk>,
-    pub(crate) inventory: Arc<InventoryDesk>,
-    pub(crate) changes: Arc<ChangesDesk>,
-    pub(crate) payments: Arc<PaymentsDesk>,
-    pub(crate) live: Arc<LiveDesk>,
-    pub(crate) sale: Arc<SaleDesk>,
-    pub(crate) audit: Arc<AuditDesk>,
-    /// None where Stripe does not tell of payments: there is no such path then.
+    pub(crate) intake: Option<Arc<Intake>>,
+    pub(crate) status: Option<Arc<StatusDesk>>,
+    pub(crate) inventory: Option<Arc<InventoryDesk>>,
+    pub(crate) changes: Option<Arc<ChangesDesk>>,
+    pub(crate) payments: Option<Arc<PaymentsDesk>>,
+    pub(crate) live: Option<Arc<LiveDesk>>,
+    pub(crate) sale: Option<Arc<SaleDesk>>,
+    pub(crate) audit: Option<Arc<AuditDesk>>,
+    /// None where Stripe does not tell of payments.
     pub(crate) stripe: Option<Arc<StripeDesk>>,
     /// None without events.
     pub(crate) webhooks: Option<Arc<WebhooksDesk>>,
+    pub(crate) published: Option<Arc<Published>>,
+    pub(crate) files: Option<Arc<Files>>,
+    pub(crate) readiness: Option<Arc<Readiness>>,
 }
 
-/// One row of the table.
-struct Route {
-    path: &'static str,
-    method: Method,
-    /// Who may call. Its gate answers everybody else.
-    who: Who,
-    /// The statuses that the handler is expected to answer. Each has its series from the start, as have those of the gate.
-    answers: &'static [u16],
-    handler: MethodRouter,
+/// One row of the table: a route as it is described, and its handler if somebody answers.
+struct Row {
+    route: Route,
+    handler: Option<MethodRouter>,
 }
 
-/// The statuses of a command on a settled order.
-const COMMAND_ANSWERS: &[u16] = &[200, 202, 400, 404, 409, 422, 503];
+/// The refusals that nearly every route may give.
+const ASKED: &[Code] = &[Code::Malformed, Code::Unavailable];
+/// Of a page of a list.
+const PAGED: &[Code] = &[Code::Malformed, Code::Invalid, Code::Unavailable];
+/// Of what is told by a name.
+const NAMED: &[Code] = &[Code::NotFound];
+/// Of a change: whether it was made may not be known.
+const CHANGED: &[Code] = &[Code::Unavailable, Code::OutcomeUnknown];
+/// Of a change of a settled order.
+const COMMAND: &[Code] = &[
+    Code::NotFound,
+    Code::Conflict,
+    Code::NotSettled,
+    Code::Overloaded,
+];
+/// Of an event of Stripe, whose body is no shape of ours.
+const EVENT: &[Code] = &[
+    Code::Malformed,
+    Code::RequestTimeout,
+    Code::TooLarge,
+    Code::UnsupportedMediaType,
+    Code::EventTooEarly,
+    Code::Overloaded,
+];
+/// Of a body, which may be malformed, late, too large, of another type, or invalid.
+const BODY: &[Code] = Code::OF_A_BODY;
 
-/// Every route but the probes, in the order in which people meet them.
+/// Every route, in the order in which people meet them. Path, method and answers stand at each handler; a row adds who
+/// may call, and with what the handler may refuse.
 #[expect(
     clippy::too_many_lines,
     reason = "it is a table, a few lines for each route"
 )]
-fn table(intake: Arc<Intake>, desks: &Desks) -> Vec<Route> {
-    let status = || Arc::clone(&desks.status);
-    let inventory = || Arc::clone(&desks.inventory);
-    let changes = || Arc::clone(&desks.changes);
-    let payments = || Arc::clone(&desks.payments);
-    let stripe = desks.stripe.as_ref().map(|desk| Route {
-        path: "/v1/payments/stripe",
-        method: Method::POST,
-        who: Who::Anybody,
-        answers: &[200, 400, 408, 413, 415, 503],
-        handler: post(payments::stripe::handler::receive).with_state(Arc::clone(desk)),
-    });
-    let mut table = vec![
-        Route {
-            path: "/v1/orders",
-            method: Method::POST,
-            who: Who::BUYERS,
-            answers: &[202, 400, 408, 409, 413, 415, 422, 429, 503],
-            handler: post(intake::handler::place).with_state(intake),
-        },
-        Route {
-            path: "/v1/orders",
-            method: Method::GET,
-            who: Who::READERS,
-            answers: &[200, 400, 404, 422, 503],
-            handler: get(status::handler::many).with_state(status()),
-        },
-        Route {
-            path: "/v1/orders/{order_id}",
-            method: Method::GET,
-            who: Who::READERS,
-            answers: &[200, 304, 400, 404, 503],
-            handler: get(status::handler::one).with_state(status()),
-        },
-        Route {
-            path: "/v1/orders/{order_id}/changes",
-            method: Method::GET,
-            who: Who::PARTIES,
-            answers: &[200, 400, 404, 409, 422, 503],
-            handler: get(changes::handler::history).with_state(changes()),
-        },
-        Route {
-            path: "/v1/orders/{order_id}/confirm",
-            method: Method::POST,
-            who: Who::SHOP,
-            answers: COMMAND_ANSWERS,
-            handler: post(changes::handler::confirm).with_state(changes()),
-        },
-        Route {
-            path: "/v1/orders/{order_id}/cancel",
-            method: Method::POST,
-            who: Who::PARTIES,
-            answers: COMMAND_ANSWERS,
-            handler: post(changes::handler::cancel).with_state(changes()),
-        },
-        Route {
-            path: "/v1/orders/{order_id}/extend",
-            method: Method::POST,
-            who: Who::STAFF,
-            answers: COMMAND_ANSWERS,
-            handler: post(changes::handler::extend).with_state(changes()),
-        },
-        Route {
-            path: "/v1/payments/unmatched",
-            method: Method::GET,
-            who: Who::SHOP,
-            answers: &[200, 400, 422, 503],
-            handler: get(payments::handler::unmatched).with_state(payments()),
-        },
-        Route {
-            path: "/v1/payments/unmatched/{id}/resolve",
-            method: Method::POST,
-            who: Who::SHOP,
-            answers: &[200, 400, 404, 422, 503],
-            handler: post(payments::handler::resolve).with_state(payments()),
-        },
-        Route {
-            path: "/v1/inventory",
-            method: Method::GET,
-            who: Who::Anybody,
-            answers: &[200, 400, 422, 503],
-            handler: get(inventory::handler::page).with_state(inventory()),
-        },
-        Route {
-            path: "/v1/inventory/{sku}",
-            method: Method::GET,
-            who: Who::Anybody,
-            answers: &[200, 400, 404, 422, 503],
-            handler: get(inventory::handler::show).with_state(inventory()),
-        },
-        Route {
-            path: "/v1/inventory/{sku}",
-            method: Method::PUT,
-            who: Who::ADMINS,
-            answers: &[200, 201, 400, 412, 422, 503],
-            handler: put(inventory::handler::put).with_state(inventory()),
-        },
-        Route {
-            path: "/v1/inventory/{sku}",
-            method: Method::PATCH,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 412, 415, 422, 503],
-            handler: patch(inventory::handler::patch).with_state(inventory()),
-        },
-        Route {
-            path: "/v1/inventory/{sku}/restock",
-            method: Method::POST,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 422, 503],
-            handler: post(inventory::handler::restock).with_state(inventory()),
-        },
-        Route {
-            path: "/v1/live",
-            method: Method::GET,
-            who: Who::Anybody,
-            answers: &[200, 400, 404, 422, 503],
-            handler: get(live::handler::listen_to).with_state(Arc::clone(&desks.live)),
-        },
-        Route {
-            path: "/v1/sale",
-            method: Method::GET,
-            who: Who::Anybody,
-            answers: &[200, 400, 503],
-            handler: get(sale::handler::show).with_state(Arc::clone(&desks.sale)),
-        },
-        Route {
-            path: "/v1/sale",
-            method: Method::PUT,
-            who: Who::ADMINS,
-            answers: &[200, 400, 415, 422, 503],
-            handler: put(sale::handler::turn).with_state(Arc::clone(&desks.sale)),
-        },
-        Route {
-            path: "/v1/audit",
-            method: Method::GET,
-            who: Who::ADMINS,
-            answers: &[200, 400, 422, 503],
-            handler: get(audit::handler::page).with_state(Arc::clone(&desks.audit)),
-        },
-    ];
-    table.extend(stripe);
-    table
-}
-
-/// What administrators do with endpoints of webhooks. Without events there is no such path.
-fn webhooks_table(desk: &Arc<WebhooksDesk>) -> Vec<Route> {
-    let desk = || Arc::clone(desk);
+fn table(desks: &Desks) -> Vec<Row> {
+    let Desks {
+        intake,
+        status,
+        inventory,
+        changes,
+        payments,
+        live,
+        sale,
+        audit,
+        stripe,
+        webhooks,
+        published,
+        files,
+        readiness,
+    } = desks;
+    let outdated = &[Code::PreconditionFailed];
+    let key = &[Code::IdempotencyMismatch];
+    let disabled = &[Code::EndpointDisabled];
     vec![
-        Route {
-            path: "/v1/webhooks",
-            method: Method::POST,
-            who: Who::ADMINS,
-            answers: &[201, 400, 409, 415, 422, 503],
-            handler: post(webhooks::handler::create).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks",
-            method: Method::GET,
-            who: Who::ADMINS,
-            answers: &[200, 400, 422, 503],
-            handler: get(webhooks::handler::page).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}",
-            method: Method::GET,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 503],
-            handler: get(webhooks::handler::show).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}",
-            method: Method::PATCH,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 415, 422, 503],
-            handler: patch(webhooks::handler::patch).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}",
-            method: Method::DELETE,
-            who: Who::ADMINS,
-            answers: &[204, 400, 404, 503],
-            handler: delete(webhooks::handler::delete).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}/test",
-            method: Method::POST,
-            who: Who::ADMINS,
-            answers: &[202, 400, 404, 409, 503],
-            handler: post(webhooks::handler::test).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}/rotate-secret",
-            method: Method::POST,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 503],
-            handler: post(webhooks::handler::rotate_secret).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}/deliveries",
-            method: Method::GET,
-            who: Who::ADMINS,
-            answers: &[200, 400, 404, 422, 503],
-            handler: get(webhooks::handler::deliveries).with_state(desk()),
-        },
-        Route {
-            path: "/v1/webhooks/{id}/replay",
-            method: Method::POST,
-            who: Who::ADMINS,
-            answers: &[202, 400, 404, 409, 422, 503],
-            handler: post(webhooks::handler::replay).with_state(desk()),
-        },
+        row(
+            routes!(intake::handler::place),
+            intake,
+            Who::BUYERS,
+            &[intake::REFUSALS],
+        ),
+        row(
+            routes!(status::handler::many),
+            status,
+            Who::READERS,
+            &[PAGED, NAMED],
+        ),
+        row(
+            routes!(status::handler::one),
+            status,
+            Who::READERS,
+            &[ASKED, NAMED],
+        ),
+        row(
+            routes!(changes::handler::history),
+            changes,
+            Who::PARTIES,
+            &[PAGED, NAMED, &[Code::NotSettled]],
+        ),
+        row(
+            routes!(changes::handler::confirm),
+            changes,
+            Who::SHOP,
+            &[BODY, COMMAND, CHANGED],
+        ),
+        row(
+            routes!(changes::handler::cancel),
+            changes,
+            Who::PARTIES,
+            &[BODY, COMMAND, CHANGED],
+        ),
+        row(
+            routes!(changes::handler::extend),
+            changes,
+            Who::STAFF,
+            &[BODY, COMMAND, CHANGED],
+        ),
+        row(
+            routes!(payments::handler::unmatched),
+            payments,
+            Who::SHOP,
+            &[PAGED],
+        ),
+        row(
+            routes!(payments::handler::resolve),
+            payments,
+            Who::SHOP,
+            &[BODY, NAMED, CHANGED],
+        ),
+        row(
+            routes!(payments::stripe::handler::receive),
+            stripe,
+            Who::Anybody,
+            &[EVENT, CHANGED],
+        ),
+        row(
+            routes!(inventory::handler::page),
+            inventory,
+            Who::Anybody,
+            &[PAGED],
+        ),
+        row(
+            routes!(inventory::handler::show),
+            inventory,
+            Who::Anybody,
+            &[PAGED, NAMED],
+        ),
+        row(
+            routes!(inventory::handler::put),
+            inventory,
+            Who::ADMINS,
+            &[BODY, outdated, CHANGED],
+        ),
+        row(
+            routes!(inventory::handler::patch),
+            inventory,
+            Who::ADMINS,
+            &[BODY, NAMED, outdated, CHANGED],
+        ),
+        row(
+            routes!(inventory::handler::restock),
+            inventory,
+            Who::ADMINS,
+            &[BODY, NAMED, key, CHANGED],
+        ),
+        row(
+            routes!(live::handler::listen_to),
+            live,
+            Who::Anybody,
+            &[PAGED, NAMED, &[Code::Overloaded]],
+        ),
+        row(routes!(sale::handler::show), sale, Who::Anybody, &[ASKED]),
+        row(
+            routes!(sale::handler::turn),
+            sale,
+            Who::ADMINS,
+            &[BODY, CHANGED],
+        ),
+        row(routes!(audit::handler::page), audit, Who::ADMINS, &[PAGED]),
+        row(
+            routes!(webhooks::handler::create),
+            webhooks,
+            Who::ADMINS,
+            &[BODY, &[Code::TooManyEndpoints], CHANGED],
+        ),
+        row(
+            routes!(webhooks::handler::page),
+            webhooks,
+            Who::ADMINS,
+            &[PAGED],
+        ),
+        row(
+            routes!(webhooks::handler::show),
+            webhooks,
+            Who::ADMINS,
+            &[ASKED, NAMED],
+        ),
+        row(
+            routes!(webhooks::handler::patch),
+            webhooks,
+            Who::ADMINS,
+            &[BODY, NAMED, CHANGED],
+        ),
+        row(
+            routes!(webhooks::handler::delete),
+            webhooks,
+            Who::ADMINS,
+            &[ASKED, NAMED, CHANGED],
+        ),
+        row(
+            routes!(webhooks::handler::test),
+            webhooks,
+            Who::ADMINS,
+            &[ASKED, NAMED, disabled, CHANGED],
+        ),
+        row(
+            routes!(webhooks::handler::rotate_secret),
+            webhooks,
+            Who::ADMINS,
+            &[ASKED, NAMED, CHANGED],
+        ),
+        row(
+            routes!(webhooks::handler::deliveries),
+            webhooks,
+            Who::ADMINS,
+            &[PAGED, NAMED],
+        ),
+        row(
+            routes!(webhooks::handler::replay),
+            webhooks,
+            Who::ADMINS,
+            &[BODY, NAMED, disabled, CHANGED],
+        ),
+        row(
+            routes!(description::handler::show),
+            published,
+            Who::Anybody,
+            &[ASKED],
+        ),
+        row(
+            routes!(description::page::show),
+            files,
+            Who::Anybody,
+            &[ASKED],
+        ),
+        row(
+            routes!(description::page::show_file),
+            files,
+            Who::Anybody,
+            &[ASKED, NAMED],
+        ),
+        row(routes!(probes::live), readiness, None, &[]),
+        row(routes!(probes::ready), readiness, None, &[]),
     ]
 }
 
-/// What every route that reads may answer beside what its row says.
-const READ_LIMITED: &[u16] = &[429];
+/// A row of the table. Where nobody is named who may call, nobody is asked, and nothing is counted towards a limit.
+#[expect(
+    clippy::ref_option,
+    reason = "the fields of the desks are passed as they are"
+)]
+fn row<S: Clone + Send + Sync + 'static>(
+    (schemas, paths, handler): UtoipaMethodRouter<S>,
+    desk: &Option<S>,
+    who: impl Into<Option<Who>>,
+    refuses: &[&[Code]],
+) -> Row {
+    Row {
+        route: Route::of((schemas, paths), who.into(), refuses),
+        handler: desk.clone().map(|desk| handler.with_state(desk)),
+    }
+}
 
-/// The probes, which both processes have and serve in the same way.
-const PROBES: [(&str, Method, &[u16]); 2] = [
-    ("/livez", Method::GET, &[200]),
-    ("/readyz", Method::GET, &[200, 503]),
-];
+/// The description of every route that a process can have.
+#[must_use]
+pub(crate) fn description() -> OpenApi {
+    let table = table(&Desks::default());
+    description::document(table.iter().map(|row| &row.route))
+}
 
 /// The service that answers clients.
+///
+/// # Errors
+/// Its description cannot be written as JSON.
 pub(crate) fn router(
-    intake: Arc<Intake>,
     desks: &Desks,
     auth: &Arc<Auth>,
     reads: &Arc<Reads>,
-    readiness: &Arc<Readiness>,
     origins: &Origins,
     log: AccessLog,
-) -> Router {
-    let mut routes = probes(readiness);
-    let probes = PROBES.map(|(path, method, answers)| (path, method, answers.to_vec()));
-    let mut counted: Vec<CountedRoute> = probes.into();
-    let webhooks = desks.webhooks.iter().flat_map(webhooks_table);
-    for route in table(intake, desks).into_iter().chain(webhooks) {
-        let gate = Gate {
-            auth: Arc::clone(auth),
-            proxies: reads.proxies.clone(),
-            who: route.who,
-        };
-        let mut handler = route.handler.route_layer(gate);
-        let mut answers = [route.answers, route.who.refusals()].concat();
-        if route.method == Method::GET {
-            // Outside, so that reads whose tokens are refused count, too.
-            let count = middleware::from_fn_with_state(Arc::clone(reads), reads::count);
-            handler = handler.route_layer(count);
-            answers.extend_from_slice(READ_LIMITED);
+) -> Result<Router, serde_json::Error> {
+    let answered = table(desks).into_iter();
+    let answered = answered.filter_map(|Row { route, handler }| Some((route, handler?)));
+    let answered: Vec<_> = answered.collect();
+    if let Some(published) = &desks.published {
+        let document = description::document(answered.iter().map(|(route, _)| route));
+        published.set(&document)?;
+    }
+    let mut routes = Router::new();
+    let mut counted: Vec<CountedRoute> = Vec::new();
+    for (route, mut handler) in answered {
+        if let Some(who) = route.who {
+            handler = handler.route_layer(Gate {
+                auth: Arc::clone(auth),
+                proxies: reads.proxies.clone(),
+                who,
+            });
+            if route.method == Method::GET {
+                // Outside, so that reads whose tokens are refused count, too.
+                let count = middleware::from_fn_with_state(Arc::clone(reads), reads::count);
+                handler = handler.route_layer(count);
+            }
         }
-        routes = routes.route(route.path, handler);
+        routes = routes.route(&route.path, handler);
+        let answers = route.answers();
         counted.push((route.path, route.method, answers));
     }
     let routes = routes
@@ -329,44 +362,22 @@ pub(crate) fn router(
         None => routes,
     };
     let observer = Arc::new(Observer::new(counted, log));
-    routes.layer(middleware::from_fn_with_state(observer, observe))
+    Ok(routes.layer(middleware::from_fn_with_state(observer, observe)))
 }
 
-/// The headers that let pages of other origins call, if any may.
-fn cors(origins: &Origins) -> Option<CorsLayer> {
-    let header = HeaderName::from_static;
-    let origins = match origins {
-        Origins::These(origins) if origins.is_empty() => return None,
-        Origins::Any => AllowOrigin::any(),
-        Origins::These(origins) => AllowOrigin::list(origins.iter().cloned()),
-    };
-    let layer = CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([
-            Method::DELETE,
-            Method::GET,
-            Method::PATCH,
-            Method::POST,
-            Method::PUT,
-        ])
-        .allow_headers([
-            header::CONTENT_TYPE,
-            header::AUTHORIZATION,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-            header("idempotency-key"),
-            header("prefer"),
-            REQUEST_ID,
-        ])
-        .expose_headers([
-            header::ETAG,
-            header::LOCATION,
-            header::RETRY_AFTER,
-            header("preference-applied"),
-            header("ratelimit"),
-            header("ratelimit-policy"),
-            REQUEST_ID,
-        ])
-        .max_age(std::time::Duration::from_mins(10));
-    Some(layer)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is committed, for those who want it without a process.
+    const COMMITTED: &str = include_str!("../../docs/openapi.json");
+
+    #[test]
+    fn the_committed_description_is_that_of_the_routes() {
+        let described = description().to_pretty_json().expect("JSON");
+        assert!(
+            described.trim() == COMMITTED.trim(),
+            "docs/openapi.json is not what the routes say: write it anew by `cargo openapi > docs/openapi.json`"
+        );
+    }
 }

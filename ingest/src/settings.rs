@@ -4,7 +4,7 @@ mod rates;
 mod secrets;
 
 use axum::http::HeaderValue;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use hotrow_shared::{
     descriptors::allowed,
     settings::{
@@ -30,6 +30,10 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "hotrow-ingest", version, after_help = help(SECRETS))]
 pub struct Cli {
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     #[command(flatten)]
     common: CommonArgs,
 
@@ -108,6 +112,13 @@ pub struct Cli {
     /// without, up to 100 a second
     #[arg(long, env, default_value = "100", value_name = "COUNT")]
     log_sample: String,
+}
+
+/// What the program does instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Prints the description of the HTTP interface (OpenAPI 3.1, JSON) and ends; it needs no settings
+    Openapi,
 }
 
 /// The ingest process's settings, checked.

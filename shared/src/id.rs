@@ -21,6 +21,7 @@ use std::{fmt, str::FromStr};
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::order::CustomerId;
@@ -64,8 +65,11 @@ impl Day {
 }
 
 /// The name of one order, unique in the installation and signed by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(transparent)]
+#[schema(examples("01a1fe23-4721-808d-a41e-5192f1f4fdd2"))]
 pub struct OrderId(Uuid);
 
 impl OrderId {

@@ -7,6 +7,12 @@ use std::fmt;
 
 use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ArrayBuilder, RefOr, Schema},
+};
+
+use crate::schema;
 
 /// The longest SKU, in characters.
 pub const SKU_LENGTH_MAX: usize = 64;
@@ -47,7 +53,7 @@ pub enum OutOfBounds {
 
 /// Declares a name of limited length and alphabet, kept inline when short.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $length_max:expr, $punctuation:literal) => {
+    ($(#[$doc:meta])* $name:ident, $length_max:expr, $punctuation:literal, $described:literal, $example:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(CompactString);
@@ -81,6 +87,14 @@ macro_rules! name {
             }
         }
 
+        impl ToSchema for $name {}
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                schema::name($length_max, $punctuation, $described, $example)
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
@@ -105,12 +119,12 @@ macro_rules! name {
 
 name! {
     /// The product code that names one row of the inventory: 1 to 64 of `A-Z a-z 0-9 . _ : @ -`.
-    Sku, SKU_LENGTH_MAX, b"._:@-"
+    Sku, SKU_LENGTH_MAX, b"._:@-", "The code of a product.", "chair-123"
 }
 name! {
     /// The shop's own name for a customer: 1 to 128 of `A-Z a-z 0-9 . _ : @ | + = / ~ -`, so that the
     /// subjects of common identity providers (`auth0|5f…`) fit.
-    CustomerId, CUSTOMER_ID_LENGTH_MAX, b"._:@|+=/~-"
+    CustomerId, CUSTOMER_ID_LENGTH_MAX, b"._:@|+=/~-", "The shop's own name for a customer.", "c-42"
 }
 
 /// The quantity of one SKU in an order: 1 to 1,000.
@@ -139,6 +153,14 @@ impl From<Quantity> for u32 {
 impl From<Quantity> for i64 {
     fn from(quantity: Quantity) -> i64 {
         i64::from(quantity.0)
+    }
+}
+
+impl ToSchema for Quantity {}
+
+impl PartialSchema for Quantity {
+    fn schema() -> RefOr<Schema> {
+        schema::integer(1..=QUANTITY_MAX.into(), "How many pieces.", 1)
     }
 }
 
@@ -174,8 +196,17 @@ impl From<Price> for i64 {
     }
 }
 
+impl ToSchema for Price {}
+
+impl PartialSchema for Price {
+    fn schema() -> RefOr<Schema> {
+        let described = "The price of one piece, in the currency's smallest unit.";
+        schema::integer(0..=PRICE_MAX, described, 4_900)
+    }
+}
+
 /// One SKU and how many of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Item {
     /// The product.
     pub sku: Sku,
@@ -183,6 +214,7 @@ pub struct Item {
     pub quantity: Quantity,
     /// The price of one that the buyer saw, in the currency's smallest unit, if the buyer names it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub unit_price_minor: Option<Price>,
 }
 
@@ -264,6 +296,24 @@ impl TryFrom<Vec<Item>> for Items {
         } else {
             Ok(Self(items))
         }
+    }
+}
+
+impl ToSchema for Items {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Item::name().into_owned(), Item::schema()));
+        Item::schemas(schemas);
+    }
+}
+
+impl PartialSchema for Items {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new()
+            .items(utoipa::openapi::Ref::from_schema_name(Item::name()))
+            .min_items(Some(1))
+            .max_items(Some(ITEMS_MAX))
+            .description(Some("No SKU twice."))
+            .into()
     }
 }
 

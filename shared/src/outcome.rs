@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::id::OrderId;
 
@@ -121,25 +122,30 @@ impl Reason {
 ///
 /// `Items` is whatever serialises as a list of `{"sku","quantity","unit_price_minor"}`: values in
 /// the worker, the stored JSON in the ingest process.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrderDocument<'a, Items> {
     /// The id that the client asked for; another name of the order for a repeat after midnight.
     pub order_id: OrderId,
     /// The first name of the order, if the client asked for another one.
+    #[schema(required, value_type = Option<uuid::Uuid>)]
     pub alias_of: Option<OrderId>,
     /// What the order is now: the word of a [`Status`].
     pub status: &'a str,
     /// Counts what became of the order: 1 at settling, one more with each change.
+    #[schema(minimum = 0)]
     pub revision: i32,
     /// Why, unless the goods are held or the customer has them.
+    #[schema(required)]
     pub reason: Option<&'a str>,
     /// Who ordered.
     pub customer_id: &'a str,
     /// What was ordered, each with its price at the time of settling, if the SKU was known.
     pub items: Items,
     /// What an order that got its goods costs, in the currency's smallest unit.
+    #[schema(required, minimum = 0)]
     pub total_minor: Option<i64>,
     /// The ISO 4217 code of an order that got its goods.
+    #[schema(required, pattern = "^[A-Z]{3}$")]
     pub currency: Option<&'a str>,
     /// When the request was taken.
     #[serde(serialize_with = "timestamp")]
@@ -152,10 +158,13 @@ pub struct OrderDocument<'a, Items> {
     pub updated_at: DateTime<Utc>,
     /// Until when the goods of a reserved order are held.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     pub expires_at: Option<DateTime<Utc>>,
     /// The payment that paid the order.
+    #[schema(required)]
     pub payment_reference: Option<&'a str>,
     /// Of a cancelled order: whether its goods went back into the stock.
+    #[schema(required)]
     pub restocked: Option<bool>,
 }
 

@@ -15,12 +15,13 @@ use anyhow::Context;
 use axum::{
     Json, Router,
     http::{StatusCode, header},
-    response::IntoResponse,
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
+use utoipa::ToSchema;
 
 use crate::{log, metrics::LOG_LINES_LOST, panics};
 
@@ -111,36 +112,72 @@ impl Readiness {
     }
 
     /// The answer of `GET /readyz`: 200, or 503 with what is missing.
-    #[must_use]
-    pub fn answer(&self) -> impl IntoResponse + use<> {
+    pub fn answer(&self) -> (StatusCode, Json<Fitness>) {
         let missing: Vec<_> = self
             .0
             .iter()
             .filter(|need| !need.met.load(Ordering::Relaxed))
             .map(|need| need.name)
             .collect();
-        if missing.is_empty() {
-            (
-                StatusCode::OK,
-                Json(serde_json::json!({ "status": "ready" })),
-            )
+        let (status, missing) = if missing.is_empty() {
+            (StatusCode::OK, None)
         } else {
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Json(serde_json::json!({ "status": "unready", "missing": missing })),
-            )
-        }
+            (StatusCode::SERVICE_UNAVAILABLE, Some(missing))
+        };
+        let word = if missing.is_none() {
+            Ready::Ready
+        } else {
+            Ready::Unready
+        };
+        let fitness = Fitness {
+            status: word,
+            missing,
+        };
+        (status, Json(fitness))
     }
+}
+
+/// The answer of `GET /livez`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Liveness {
+    #[schema(inline)]
+    status: Live,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Live {
+    Live,
+}
+
+/// The answer of `GET /readyz`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Fitness {
+    #[schema(inline)]
+    status: Ready,
+    /// The needs that are not met; only there if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    missing: Option<Vec<&'static str>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Ready {
+    Ready,
+    Unready,
+}
+
+/// The answer of `GET /livez`, which every process that serves at all gives.
+pub fn live() -> Json<Liveness> {
+    Json(Liveness { status: Live::Live })
 }
 
 /// `GET /livez` and `GET /readyz`.
 pub fn probes<S: Clone + Send + Sync + 'static>(readiness: &Arc<Readiness>) -> Router<S> {
     let readiness = Arc::clone(readiness);
     Router::new()
-        .route(
-            "/livez",
-            get(async || Json(serde_json::json!({ "status": "live" }))),
-        )
+        .route("/livez", get(async || live()))
         .route("/readyz", get(async move || readiness.answer()))
 }
 

@@ -17,6 +17,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::described;
+
 /// Longer than any answer of the API may take, `Prefer: wait` included.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -249,9 +251,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> anyhow::Result<Answer> {
-        let mut request = self
-            .http
-            .request(method, format!("http://{}{path}", self.address));
+        let url = format!("http://{}{path}", self.address);
+        let mut request = self.http.request(method.clone(), url);
         for (name, value) in headers {
             request = request.header(HeaderName::try_from(*name)?, HeaderValue::from_str(value)?);
         }
@@ -265,11 +266,7 @@ impl Client {
             .send()
             .await
             .with_context(|| format!("ask {path} of {}", self.address))?;
-        Ok(Answer {
-            status: answer.status(),
-            headers: answer.headers().clone(),
-            body: answer.bytes().await?,
-        })
+        Answer::read_whole(&method, path, answer).await
     }
 
     /// Posts these very bytes as a JSON order.
@@ -283,11 +280,7 @@ impl Client {
             .body(body.into())
             .send()
             .await?;
-        Ok(Answer {
-            status: answer.status(),
-            headers: answer.headers().clone(),
-            body: answer.bytes().await?,
-        })
+        Answer::read_whole(&Method::POST, path, answer).await
     }
 
     /// Writes these very bytes to a connection of their own. Returns all that comes back until
@@ -307,6 +300,30 @@ impl Client {
 }
 
 impl Answer {
+    /// Reads what an ingest process answered to its end. Where debug assertions are on, as in the claims, it has to be
+    /// what the description says.
+    ///
+    /// # Errors
+    /// When it does not come to its end.
+    ///
+    /// # Panics
+    /// When it is not described.
+    pub async fn read_whole(
+        method: &Method,
+        path: &str,
+        answer: reqwest::Response,
+    ) -> anyhow::Result<Self> {
+        let answer = Self {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            body: answer.bytes().await?,
+        };
+        if cfg!(debug_assertions) {
+            described::require(method, path, &answer);
+        }
+        Ok(answer)
+    }
+
     /// The body, as JSON of any shape.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 pub mod alias;
 pub mod client;
+pub mod described;
 pub mod issuer;
 pub mod lag;
 pub mod law;

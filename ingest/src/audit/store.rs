@@ -5,6 +5,7 @@ use hotrow_shared::{outcome::timestamp, request_id::RequestId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 
 use super::By;
 
@@ -57,18 +58,34 @@ pub(crate) async fn record(
 }
 
 /// A row of the log, as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 pub(super) struct Shown {
+    /// By which the log is paged.
     pub(super) id: i64,
+    /// When.
     #[serde(serialize_with = "timestamp")]
     at: DateTime<Utc>,
+    /// Who, as the token said, or `admin-token`.
+    #[schema(required)]
     actor: Option<String>,
+    /// The role of who did it.
     role: String,
+    /// What was done, such as `inventory.put`. Words may be added.
     action: String,
+    /// To what, such as a SKU or the id of an endpoint.
     subject: String,
+    /// What there was, in the shape of what was changed; null if there was nothing.
+    #[schema(required, value_type = Option<Object>)]
     before: Option<Box<RawValue>>,
+    /// What there is since; null if there is nothing.
+    #[schema(required, value_type = Option<Object>)]
     after: Option<Box<RawValue>>,
+    /// The request that did it.
+    #[schema(required)]
     request_id: Option<String>,
+    /// The address that it came from.
+    #[schema(required)]
     client: Option<String>,
 }
 

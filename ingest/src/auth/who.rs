@@ -2,6 +2,8 @@
 
 use hotrow_shared::change::Role;
 
+use crate::http::code::Code;
+
 /// Who may call a route.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Who {
@@ -77,12 +79,19 @@ impl Who {
         )
     }
 
-    /// The statuses that the gate answers in place of the route.
+    /// What the gate refuses in place of the route.
     #[must_use]
-    pub(crate) fn refusals(self) -> &'static [u16] {
+    pub(crate) fn refusals(self) -> &'static [Code] {
+        const TOKEN: &[Code] = &[Code::Unauthorized, Code::RateLimited, Code::Unavailable];
+        const ROLE: &[Code] = &[
+            Code::Unauthorized,
+            Code::Forbidden,
+            Code::RateLimited,
+            Code::Unavailable,
+        ];
         match self {
-            Self::Roles { roles, .. } if roles.len() < Self::ROLES => &[401, 403, 429, 503],
-            Self::Anybody | Self::Roles { .. } => &[401, 429, 503],
+            Self::Roles { roles, .. } if roles.len() < Self::ROLES => ROLE,
+            Self::Anybody | Self::Roles { .. } => TOKEN,
         }
     }
 

@@ -8,7 +8,57 @@ use hotrow_shared::{
     order::{OutOfBounds, Sku},
 };
 
+use utoipa::ToSchema;
+
 use crate::http::json::{Faults, Place, Value};
+
+/// A payment for an order.
+#[derive(ToSchema)]
+#[schema(as = ConfirmBody)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+pub(super) struct Confirmation {
+    /// The payment provider's name for the payment: visible ASCII.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    payment_reference: String,
+    /// What was paid, in the currency's smallest unit; checked if it is given.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991i64)]
+    amount_minor: Option<i64>,
+    /// ISO 4217; checked if it is given.
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: Option<String>,
+}
+
+/// Why an order is given up, and what becomes of its goods.
+#[derive(ToSchema)]
+#[schema(as = CancelBody)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+pub(super) struct CancellationBody {
+    /// The shop's own word for why.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:@-]+$")]
+    reason: Option<String>,
+    /// Whether the goods of a confirmed order go back into the stock. Held goods always do.
+    #[schema(default = true)]
+    restock: Option<bool>,
+}
+
+/// For how long goods are to be held.
+#[derive(ToSchema)]
+#[schema(as = ExtendBody)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+pub(super) struct ExtensionBody {
+    /// For how long the goods are to be held from now on.
+    #[schema(minimum = 1, maximum = 86_400)]
+    seconds: u32,
+}
 
 /// The largest amount of a payment, in the currency's smallest unit: JavaScript holds it exactly.
 const AMOUNT_MAX: i64 = 9_007_199_254_740_991;

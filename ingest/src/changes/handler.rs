@@ -10,12 +10,22 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use hotrow_shared::change::Ask;
+use hotrow_shared::{
+    change::Ask,
+    described_order::{AnyOrder, example_of},
+    outcome::Status,
+};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{ChangesDesk, Taken, bodies, store};
+use super::{
+    ChangesDesk, Taken,
+    bodies::{self, CancellationBody, Confirmation, ExtensionBody},
+    store,
+};
 use crate::{
     auth::Caller,
+    description::parameters::{AfterNumber, LimitQuery, OrderPath, PreferHeader, WaitQuery},
     http::{
         NO_STORE, body,
         json::{Faults, Value},
@@ -35,6 +45,20 @@ type Examine = fn(&Value, &mut Faults) -> Option<Ask>;
 ///
 /// # Errors
 /// Every refusal of the contract. Of what the state of the order does not allow, only callers that wait hear.
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/confirm",
+    operation_id = "confirmOrder",
+    tag = "changes",
+    summary = "Say that an order is paid",
+    description = "Every payment that is answered with 2xx ends as a confirmed order or as an unmatched payment. Without a wait, 202 says that the change is safely queued; with a wait, 200 shows the order once this very change is settled, and 409 `conflict` says that its state does not allow it. The same again changes nothing and is answered as the first, so repeat it whenever its answer was lost.",
+    params(OrderPath, WaitQuery, PreferHeader),
+    request_body(content = Confirmation, example = json!({"payment_reference": "pi_3Q", "amount_minor": 4900, "currency": "EUR"})),
+    responses(
+        (status = 200, description = "Only with a wait: this change is settled, and this is the order since.", body = AnyOrder, headers(("ETag"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Confirmed))),
+        (status = 202, description = "The change is queued and on the broker's disk. This is the order as it was known before.", body = AnyOrder, headers(("ETag"), ("Location"), ("Retry-After"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Reserved))),
+    ),
+)]
 pub(crate) async fn confirm(
     State(desk): State<Arc<ChangesDesk>>,
     caller: Caller,
@@ -48,6 +72,20 @@ pub(crate) async fn confirm(
 ///
 /// # Errors
 /// See [`confirm`].
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/cancel",
+    operation_id = "cancelOrder",
+    tag = "changes",
+    summary = "Give an order up",
+    description = "A customer cancels its own orders while they are `reserved`. The body may be left out. Without a wait, 202 says that the change is safely queued; with a wait, 200 shows the order once this very change is settled, and 409 `conflict` says that its state does not allow it. The same again changes nothing and is answered as the first, so repeat it whenever its answer was lost.",
+    params(OrderPath, WaitQuery, PreferHeader),
+    request_body(content = Option<CancellationBody>, example = json!({"reason": "changed-my-mind", "restock": true})),
+    responses(
+        (status = 200, description = "Only with a wait: this change is settled, and this is the order since.", body = AnyOrder, headers(("ETag"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Cancelled))),
+        (status = 202, description = "The change is queued and on the broker's disk. This is the order as it was known before.", body = AnyOrder, headers(("ETag"), ("Location"), ("Retry-After"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Reserved))),
+    ),
+)]
 pub(crate) async fn cancel(
     State(desk): State<Arc<ChangesDesk>>,
     caller: Caller,
@@ -66,6 +104,20 @@ pub(crate) async fn cancel(
 ///
 /// # Errors
 /// See [`confirm`].
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/extend",
+    operation_id = "extendOrder",
+    tag = "changes",
+    summary = "Hold the goods of an order for longer",
+    description = "Counted from the acceptance of this request, at most until the longest hold of the product, and never shorter than before. Without a wait, 202 says that the change is safely queued; with a wait, 200 shows the order once this very change is settled, and 409 `conflict` says that its state does not allow it. The same again changes nothing and is answered as the first, so repeat it whenever its answer was lost.",
+    params(OrderPath, WaitQuery, PreferHeader),
+    request_body(content = ExtensionBody, example = json!({"seconds": 300})),
+    responses(
+        (status = 200, description = "Only with a wait: this change is settled, and this is the order since.", body = AnyOrder, headers(("ETag"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Reserved))),
+        (status = 202, description = "The change is queued and on the broker's disk. This is the order as it was known before.", body = AnyOrder, headers(("ETag"), ("Location"), ("Retry-After"), ("Preference-Applied"), ("Cache-Control")), example = json!(example_of(Status::Reserved))),
+    ),
+)]
 pub(crate) async fn extend(
     State(desk): State<Arc<ChangesDesk>>,
     caller: Caller,
@@ -123,10 +175,14 @@ async fn take(
     Ok(response)
 }
 
-#[derive(Serialize)]
+/// A page of the history of an order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderHistory)]
 struct History {
+    /// By revision.
     changes: Vec<store::Entry>,
     /// What to ask for as `after` to get the next page; none on the last.
+    #[schema(required)]
     next_after: Option<i32>,
 }
 
@@ -135,6 +191,22 @@ struct History {
 /// # Errors
 /// 400 for another parameter, 404 for an unknown order and for a customer who did not place it, 409 for one that is not settled,
 /// 422 for a page that cannot be, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}/changes",
+    operation_id = "readOrderChanges",
+    tag = "changes",
+    summary = "Read the history of an order",
+    description = "What became of the order, by revision. Settling comes first.",
+    params(OrderPath, AfterNumber, LimitQuery),
+    responses((status = 200, description = "A page of the history.", body = History, headers(("Cache-Control")), example = json!({
+        "changes": [
+            {"revision": 1, "status": "reserved", "reason": null, "at": "2026-11-21T00:46:53.719Z", "actor": null, "role": "system", "request_id": null},
+            {"revision": 2, "status": "confirmed", "reason": null, "at": "2026-11-21T00:49:07.002Z", "actor": "checkout", "role": "shop", "request_id": "r-17"},
+        ],
+        "next_after": null,
+    }))),
+)]
 pub(crate) async fn history(
     State(desk): State<Arc<ChangesDesk>>,
     caller: Caller,

@@ -4,17 +4,30 @@ use chrono::{DateTime, Utc};
 use hotrow_shared::{id::OrderId, outcome::timestamp};
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 /// One thing that became of an order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrderChange)]
 pub(super) struct Entry {
+    /// The revision that it made of the order.
+    #[schema(minimum = 0)]
     revision: i32,
+    /// What the order was from then on.
     status: String,
+    /// Why.
+    #[schema(required)]
     reason: Option<String>,
+    /// When.
     #[serde(serialize_with = "timestamp")]
     at: DateTime<Utc>,
+    /// Who asked for it, as the token said; null where nobody did.
+    #[schema(required)]
     actor: Option<String>,
+    /// The role of who asked for it; `system` is Hotrow itself.
     role: String,
+    /// The request that asked for it.
+    #[schema(required)]
     request_id: Option<String>,
 }
 

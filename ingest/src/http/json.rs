@@ -9,6 +9,7 @@ use std::{fmt, ops::RangeInclusive};
 use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use hotrow_shared::order::PRICE_MAX;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
 
 /// Faults that are listed. A body of 16 KiB has room for thousands, and nobody fixes more at once.
 const FAULTS_MAX: usize = 100;
@@ -92,9 +93,11 @@ impl fmt::Display for Place<'_> {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 struct Fault {
+    /// Where in the body, as a JSON pointer (RFC 6901); empty for the whole body.
     pointer: String,
+    /// What is wrong there, for people.
     detail: String,
     #[serde(skip)]
     sentence: String,
@@ -102,8 +105,9 @@ struct Fault {
 
 /// Everything that is wrong with a body: displayed as a sentence about the first, serialised as the
 /// member `errors` of a refusal.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(description = "Everything that is wrong with a body: at most 100 faults.")]
 pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {

@@ -4,6 +4,7 @@
 
 pub(crate) mod access_log;
 pub(crate) mod body;
+pub(crate) mod code;
 pub(crate) mod exceeded;
 pub(crate) mod json;
 mod malformed;
@@ -12,8 +13,10 @@ pub(crate) mod observe;
 pub(crate) mod peer;
 pub(crate) mod precondition;
 pub(crate) mod problem;
+pub(crate) mod problem_body;
 pub(crate) mod query;
 pub mod server;
+pub(crate) mod stored;
 pub(crate) mod wait;
 
 use std::time::Duration;

@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 use chrono::{DateTime, Utc};
 use hotrow_shared::sale::Refusal;
 
+use super::code::Code;
+
 /// How long a client should wait for goods that are held: some buyers pay at once, and some never.
 const HELD_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -78,18 +80,18 @@ impl Why {
         }
     }
 
-    /// The title of the refusal.
+    /// Which refusal at the door it is.
     #[must_use]
-    pub(crate) fn title(&self) -> &'static str {
-        match self {
-            Self::UnknownSku => "Unknown product",
-            Self::CurrencyMismatch => "Currencies differ",
-            Self::PriceChanged { .. } => "Price changed",
-            Self::Closed => "Sale closed",
-            Self::NotOpen { .. } => "Sale not open yet",
-            Self::Paused => "Sale paused",
-            Self::LimitReached { .. } => "Limit reached",
-            Self::SoldOut { .. } => "Sold out",
+    pub(crate) fn code(&self) -> Code {
+        match self.refusal() {
+            Refusal::UnknownSku => Code::UnknownSku,
+            Refusal::CurrencyMismatch => Code::CurrencyMismatch,
+            Refusal::PriceChanged => Code::PriceChanged,
+            Refusal::Closed => Code::Closed,
+            Refusal::NotOpen => Code::NotOpen,
+            Refusal::Paused => Code::Paused,
+            Refusal::LimitReached => Code::LimitReached,
+            Refusal::SoldOut => Code::SoldOut,
         }
     }
 }
@@ -118,6 +120,33 @@ impl fmt::Display for NotSold {
                 f,
                 "{sku} is sold out, and some of it is held for orders that may not be paid"
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_at_the_door_has_the_word_that_a_rejected_order_would_have() {
+        let at = DateTime::UNIX_EPOCH;
+        for why in [
+            Why::UnknownSku,
+            Why::CurrencyMismatch,
+            Why::PriceChanged {
+                unit_price_minor: 1,
+            },
+            Why::Closed,
+            Why::NotOpen {
+                opens_at: at,
+                wait: HELD_RETRY_AFTER,
+            },
+            Why::Paused,
+            Why::LimitReached { limit: 1 },
+            Why::SoldOut { is_held: false },
+        ] {
+            assert_eq!(why.code().as_str(), why.refusal().as_str());
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     access_log::{AccessLog, Answer},
     peer::Peer,
     problem::Problem,
+    problem_body::ProblemBody,
 };
 
 /// The header of the request id.
@@ -41,14 +42,14 @@ const KNOWN_METHODS: [Method; 7] = [
 ];
 
 /// A route as it is counted: its path, its method, and the statuses that it is expected to answer.
-pub(crate) type CountedRoute = (&'static str, Method, Vec<u16>);
+pub(crate) type CountedRoute = (String, Method, Vec<u16>);
 
 type ByStatus = HashMap<u16, (Counter, Histogram)>;
 type ByMethod = HashMap<Method, ByStatus>;
 
 /// Counts answers by route, method and status.
 struct HttpMetrics {
-    series: HashMap<&'static str, ByMethod>,
+    series: HashMap<String, ByMethod>,
 }
 
 /// What sees every answer.
@@ -87,8 +88,8 @@ pub(crate) async fn observe(
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         let methods = || observer.metrics.methods(route);
-        let body = problem.body(request_id.as_str(), methods);
-        *response.body_mut() = Body::from(body);
+        let body = ProblemBody::of(problem, request_id.as_str(), methods);
+        *response.body_mut() = Body::from(serde_json::to_vec(&body).unwrap_or_default());
     }
     if let Ok(value) = HeaderValue::try_from(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -130,12 +131,12 @@ fn made_at(headers: &HeaderMap) -> Option<Uuid> {
 impl HttpMetrics {
     /// Creates the series of every answer that a route is expected to give.
     fn new(routes: impl IntoIterator<Item = CountedRoute>) -> Self {
-        let unmatched: CountedRoute = (UNMATCHED, Method::GET, vec![404]);
+        let unmatched: CountedRoute = (UNMATCHED.to_owned(), Method::GET, vec![404]);
         let mut series: HashMap<_, ByMethod> = HashMap::new();
         for (route, method, statuses) in routes.into_iter().chain([unmatched]) {
             let by_status: ByStatus = statuses
                 .iter()
-                .map(|status| (*status, answer_series(route, &method, *status)))
+                .map(|status| (*status, answer_series(&route, &method, *status)))
                 .collect();
             let of_route = series.entry(route).or_default();
             of_route.entry(method).or_default().extend(by_status);
@@ -167,7 +168,7 @@ impl HttpMetrics {
             histogram.record(took);
             return;
         }
-        let route = known.map_or(UNMATCHED, |(route, _)| route);
+        let route = known.map_or(UNMATCHED, |(route, _)| route.as_str());
         let method = known_method(method).unwrap_or(&Method::GET);
         let (counter, histogram) = answer_series(route, method, status);
         counter.increment(1);

@@ -29,17 +29,14 @@ impl IfMatch {
             if text == "*" {
                 return Ok(Self::Existing);
             }
-            for tag in text.split(',').map(str::trim) {
-                // A weak tag never matches strongly.
-                let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-                let inner = opaque.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-                let inner = inner.ok_or_else(|| {
-                    Problem::Malformed(
-                        "If-Match must be the ETag of the product, in its quotes".to_owned(),
-                    )
-                })?;
-                editions.extend(inner.parse::<i64>().ok().filter(|_| opaque == tag));
-            }
+            let tags = tags(text).ok_or_else(|| {
+                Problem::Malformed(
+                    "If-Match must be the ETag of the product, in its quotes".to_owned(),
+                )
+            })?;
+            // A weak tag never matches strongly.
+            let strong = tags.into_iter().filter(|tag| !tag.is_weak);
+            editions.extend(strong.filter_map(|tag| tag.inner.parse::<i64>().ok()));
         }
         Ok(if is_given {
             Self::Editions(editions)
@@ -56,6 +53,29 @@ impl IfMatch {
             Self::Existing => edition.is_some(),
             Self::Editions(editions) => edition.is_some_and(|it| editions.contains(&it)),
         }
+    }
+}
+
+/// An entity tag (RFC 9110, section 8.8.3).
+struct Tag<'t> {
+    is_weak: bool,
+    /// What is in its quotes. It may be any text but a quote, a comma too.
+    inner: &'t str,
+}
+
+/// The tags of a list; none if it is no list of tags.
+fn tags(mut text: &str) -> Option<Vec<Tag<'_>>> {
+    let mut tags = Vec::new();
+    loop {
+        let weak = text.strip_prefix("W/");
+        let (inner, rest) = weak.unwrap_or(text).strip_prefix('"')?.split_once('"')?;
+        let is_weak = weak.is_some();
+        tags.push(Tag { is_weak, inner });
+        let rest = rest.trim_start();
+        if rest.is_empty() {
+            return Some(tags);
+        }
+        text = rest.strip_prefix(',')?.trim_start();
     }
 }
 
@@ -85,6 +105,8 @@ mod tests {
         assert!(seven.allows(Some(7)) && !seven.allows(Some(8)) && !seven.allows(None));
         let several = read(&["\"6\", \"8\"", "\"9\""]).expect("tags");
         assert!(several.allows(Some(8)) && several.allows(Some(9)) && !several.allows(Some(7)));
+        let with_commas = read(&["\"a,b\", W/\"7\",\"8\" , \",\""]).expect("tags");
+        assert!(with_commas.allows(Some(8)) && !with_commas.allows(Some(7)));
         let any = read(&["*"]).expect("a star");
         assert!(any.allows(Some(1)) && !any.allows(None));
         assert!(read(&[]).expect("none").allows(None));
@@ -98,7 +120,7 @@ mod tests {
                 "{foreign}"
             );
         }
-        for wrong in ["7", "", "\"7\" \"8\"x", "\"7"] {
+        for wrong in ["7", "", "\"7\" \"8\"x", "\"7", "\"7\",", "\"7\"\"8\""] {
             assert_eq!(read(&[wrong]), None, "{wrong}");
         }
     }

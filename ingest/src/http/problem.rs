@@ -1,26 +1,20 @@
-//! Refusals: every way in which a request can go wrong, and the one `match` that says how it looks.
+//! Refusals: every way in which a request can go wrong, and the one `match` that says which of the list in
+//! [`super::code`] it is.
 //!
-//! The body is RFC 9457 `application/problem+json`. A handler returns a [`Problem`]; the outermost
-//! layer, which knows the request id, writes it.
+//! A handler returns a [`Problem`]; the outermost layer, which knows the request id, writes its body.
 
 use std::time::Duration;
 
 use axum::{
     extract::rejection::PathRejection,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use hotrow_shared::{id::OrderId, outcome::timestamp_if_any, webhook::ENDPOINTS_MAX};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use hotrow_shared::{id::OrderId, webhook::ENDPOINTS_MAX};
 
-use super::{
-    exceeded::Exceeded,
-    json::Faults,
-    not_sold::{NotSold, Why},
-};
+use super::{code::Code, exceeded::Exceeded, json::Faults, not_sold::NotSold};
 
 /// Why a request is refused, named for what the client can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -140,6 +134,9 @@ pub(crate) enum Problem {
     CommandUnknown(Option<OrderId>),
 }
 
+/// The content type of every refusal (RFC 9457).
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// How long a client should wait while purchases are stopped and nobody has said for how long.
 const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a client should wait for a place among the live streams: they end after a minute or two.
@@ -147,168 +144,42 @@ const STREAM_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long a client should wait after a 503 that says nothing better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: String,
-    code: &'a str,
-    request_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order_id: Option<OrderId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<&'a Faults>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    unmatched: bool,
-    /// Of a product that is sold out, while some of it is held.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'a str>,
-    /// Of a sale that has not begun: when it does.
-    #[serde(
-        serialize_with = "timestamp_if_any",
-        skip_serializing_if = "Option::is_none"
-    )]
-    opens_at: Option<DateTime<Utc>>,
-    /// Of a limit: how many pieces it allows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<i32>,
-    /// Of a price that is not the one that the buyer saw: what it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unit_price_minor: Option<i64>,
-    /// Of purchases that are stopped: when they go on by themselves.
-    #[serde(
-        serialize_with = "timestamp_if_any",
-        skip_serializing_if = "Option::is_none"
-    )]
-    until: Option<DateTime<Utc>>,
-}
-
 impl Problem {
-    /// Every code that a refused purchase can have: the label values of `hotrow_orders_refused_total`.
-    pub(crate) const PURCHASE_CODES: [&'static str; 19] = [
-        "malformed",
-        "too_large",
-        "request_timeout",
-        "unsupported_media_type",
-        "forbidden",
-        "invalid",
-        "idempotency_mismatch",
-        "unknown_sku",
-        "currency_mismatch",
-        "price_changed",
-        "closed",
-        "not_open",
-        "paused",
-        "limit_reached",
-        "sold_out",
-        "rate_limited",
-        "overloaded",
-        "unavailable",
-        "outcome_unknown",
-    ];
-
-    /// Status, code and title.
+    /// Which of the refusals it is.
     #[must_use]
-    pub(crate) fn kind(&self) -> (StatusCode, &'static str, &'static str) {
+    pub(crate) fn kind(&self) -> Code {
         match self {
-            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "malformed", "Malformed request"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Body too large"),
-            Self::TooSlow(_) => (
-                StatusCode::REQUEST_TIMEOUT,
-                "request_timeout",
-                "Body too slow",
-            ),
-            Self::UnsupportedMediaType | Self::Compressed => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Unsupported media type",
-            ),
-            Self::Invalid(_) | Self::InvalidBody(_) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid",
-                "Invalid request",
-            ),
-            Self::IdempotencyMismatch => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_mismatch",
-                "Idempotency key reused",
-            ),
-            Self::NotSold(NotSold { why, .. }) => {
-                let status = match why {
-                    Why::UnknownSku => StatusCode::UNPROCESSABLE_ENTITY,
-                    _ => StatusCode::CONFLICT,
-                };
-                (status, why.refusal().as_str(), why.title())
-            }
-            Self::Stopped { .. } => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "paused",
-                "Purchases stopped",
-            ),
-            Self::PreconditionFailed => (
-                StatusCode::PRECONDITION_FAILED,
-                "precondition_failed",
-                "Changed meanwhile",
-            ),
-            Self::RateLimited(_) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limited",
-                "Too many requests",
-            ),
-            Self::Overloaded(_) | Self::TooManyStreams => {
-                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded")
-            }
-            Self::Unavailable(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "Unavailable",
-            ),
+            Self::Malformed(_) => Code::Malformed,
+            Self::TooLarge(_) => Code::TooLarge,
+            Self::TooSlow(_) => Code::RequestTimeout,
+            Self::UnsupportedMediaType | Self::Compressed => Code::UnsupportedMediaType,
+            Self::Invalid(_) | Self::InvalidBody(_) => Code::Invalid,
+            Self::IdempotencyMismatch => Code::IdempotencyMismatch,
+            Self::NotSold(NotSold { why, .. }) => why.code(),
+            Self::Stopped { .. } => Code::Stopped,
+            Self::PreconditionFailed => Code::PreconditionFailed,
+            Self::RateLimited(_) => Code::RateLimited,
+            Self::Overloaded(_) | Self::TooManyStreams => Code::Overloaded,
+            Self::Unavailable(_) => Code::Unavailable,
             Self::OutcomeUnknown(_)
             | Self::ChangeUnknown
             | Self::CommandUnknown(_)
-            | Self::EndpointUnknown => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "outcome_unknown",
-                "Outcome unknown",
-            ),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "Method not allowed",
-            ),
-            Self::Unauthorized | Self::TokenRefused(_) => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized")
-            }
-            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
-            Self::Conflict { .. } => (StatusCode::CONFLICT, "conflict", "Conflict"),
-            Self::EndpointDisabled => (
-                StatusCode::CONFLICT,
-                "endpoint_disabled",
-                "Endpoint disabled",
-            ),
-            Self::TooManyEndpoints => (
-                StatusCode::CONFLICT,
-                "too_many_endpoints",
-                "Too many endpoints",
-            ),
-            Self::NotSettled(_) => (StatusCode::CONFLICT, "not_settled", "Not settled yet"),
-            Self::EventTooEarly(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not_settled",
-                "Not settled yet",
-            ),
+            | Self::EndpointUnknown => Code::OutcomeUnknown,
+            Self::NotFound(_) => Code::NotFound,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::Unauthorized | Self::TokenRefused(_) => Code::Unauthorized,
+            Self::Forbidden(_) => Code::Forbidden,
+            Self::Conflict { .. } => Code::Conflict,
+            Self::EndpointDisabled => Code::EndpointDisabled,
+            Self::TooManyEndpoints => Code::TooManyEndpoints,
+            Self::NotSettled(_) => Code::NotSettled,
+            Self::EventTooEarly(_) => Code::EventTooEarly,
         }
     }
 
     #[must_use]
     pub(crate) fn code(&self) -> &'static str {
-        self.kind().1
+        self.kind().as_str()
     }
 
     /// The order that it is about, if it has a name.
@@ -321,65 +192,9 @@ impl Problem {
         }
     }
 
-    /// The answer's body. `methods` are those that the path takes.
-    #[must_use]
-    pub(crate) fn body(&self, request_id: &str, methods: impl FnOnce() -> String) -> Vec<u8> {
-        let (status, code, title) = self.kind();
-        let order_id = self.order_id();
-        let errors = match self {
-            Self::InvalidBody(faults) => Some(faults),
-            _ => None,
-        };
-        let (order, unmatched) = match self {
-            Self::Conflict { order, unmatched } => (serde_json::from_slice(order).ok(), *unmatched),
-            _ => (None, false),
-        };
-        let why = match self {
-            Self::NotSold(NotSold { why, .. }) => Some(why),
-            _ => None,
-        };
-        let body = Body {
-            r#type: format!("urn:hotrow:problem:{code}"),
-            title,
-            status: status.as_u16(),
-            detail: match self {
-                Self::MethodNotAllowed => format!("{self}: it takes {}", methods()),
-                _ => self.to_string(),
-            },
-            code,
-            request_id,
-            order_id,
-            status_url: order_id.map(super::status_url),
-            errors,
-            order,
-            unmatched,
-            state: (why == Some(&Why::SoldOut { is_held: true })).then_some("all_held"),
-            opens_at: match why {
-                Some(Why::NotOpen { opens_at, .. }) => Some(*opens_at),
-                _ => None,
-            },
-            limit: match why {
-                Some(Why::LimitReached { limit }) => Some(*limit),
-                _ => None,
-            },
-            unit_price_minor: match why {
-                Some(Why::PriceChanged { unit_price_minor }) => Some(*unit_price_minor),
-                _ => None,
-            },
-            until: match self {
-                Self::Stopped { until, .. } => *until,
-                _ => None,
-            },
-        };
-        serde_json::to_vec(&body).unwrap_or_default()
-    }
-
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let retry_after = match self {
             Self::NotSold(NotSold { why, .. }) => why.retry_after(),
@@ -426,7 +241,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.kind().0, self.headers()).into_response();
+        let mut response = (self.kind().status(), self.headers()).into_response();
         response.extensions_mut().insert(self);
         response
     }

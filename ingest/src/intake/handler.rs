@@ -11,9 +11,15 @@ use axum::{
 };
 use hotrow_shared::{id::IdempotencyKey, order::Items, request_id::RequestId};
 
-use super::{Accepted, Intake, buyer::Buyer, purchase::Purchase};
+use super::{
+    Accepted, Intake,
+    buyer::Buyer,
+    purchase::{OwnPurchase, Purchase},
+    receipt::{self, Receipt},
+};
 use crate::{
     auth::Caller,
+    description::parameters::KeyHeader,
     http::{body, peer::Peer, problem::Problem, query, status_url, whole_seconds},
 };
 
@@ -21,6 +27,17 @@ use crate::{
 ///
 /// # Errors
 /// Every refusal of the contract, each counted by its code.
+#[utoipa::path(
+    post,
+    path = "/v1/orders",
+    operation_id = "placeOrder",
+    tag = "orders",
+    summary = "Place an order",
+    description = "202 means that the order is in a queue and on the broker's disk. It says nothing about the stock: ask for the order to see what becomes of it. The same `Idempotency-Key` of the same customer takes effect once.",
+    params(KeyHeader),
+    request_body(content = OwnPurchase, examples(("One chair" = (value = json!({"customer_id": "c-42", "items": [{"sku": "chair-123", "quantity": 1}]}))))),
+    responses((status = 202, description = "The order is queued.", body = Receipt, headers(("Location"), ("Retry-After")))),
+)]
 pub(crate) async fn place(
     State(intake): State<Arc<Intake>>,
     caller: Caller,
@@ -30,7 +47,7 @@ pub(crate) async fn place(
     match receive(&intake, &caller, peer, request).await {
         Ok(accepted) => {
             intake.metrics.accepted.increment(1);
-            Ok(receipt(&accepted))
+            Ok(accepted_answer(&accepted))
         }
         Err(problem) => {
             intake.metrics.refused(problem.code());
@@ -92,14 +109,10 @@ async fn read(
     })
 }
 
-fn receipt(accepted: &Accepted) -> Response {
+fn accepted_answer(accepted: &Accepted) -> Response {
     let Accepted { id, wait } = accepted;
     let status_url = status_url(*id);
-    let wait_ms = wait.as_millis();
-    // Neither an id nor its path has a character that JSON would escape.
-    let body = format!(
-        r#"{{"order_id":"{id}","status":"queued","status_url":"{status_url}","estimated_wait_ms":{wait_ms}}}"#
-    );
+    let body = receipt::written(*id, &status_url, *wait);
     let mut response = (StatusCode::ACCEPTED, Body::from(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(

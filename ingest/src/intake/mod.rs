@@ -4,6 +4,7 @@ mod buyer;
 pub(crate) mod handler;
 pub(crate) mod metrics;
 pub(crate) mod purchase;
+mod receipt;
 pub(crate) mod repeats;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use crate::{
     backlog::Backlog,
     board::Board,
     clock::{Clock, DatabaseClock},
-    http::{peer::TrustedProxies, problem::Problem},
+    http::{code::Code, peer::TrustedProxies, problem::Problem},
     lanes::{Lanes, NotAccepted},
     limits::Limits,
     sale::{KnownSwitch, Stop},
@@ -30,6 +31,30 @@ use crate::{
         reader::{Found, NoAnswer},
     },
 };
+
+/// What a purchase may be refused with: the routes' table and the label values of `hotrow_orders_refused_total`.
+pub(crate) const REFUSALS: &[Code] = &[
+    Code::Malformed,
+    Code::TooLarge,
+    Code::RequestTimeout,
+    Code::UnsupportedMediaType,
+    Code::Forbidden,
+    Code::Invalid,
+    Code::IdempotencyMismatch,
+    Code::UnknownSku,
+    Code::CurrencyMismatch,
+    Code::PriceChanged,
+    Code::Closed,
+    Code::NotOpen,
+    Code::Paused,
+    Code::LimitReached,
+    Code::SoldOut,
+    Code::RateLimited,
+    Code::Stopped,
+    Code::Overloaded,
+    Code::Unavailable,
+    Code::OutcomeUnknown,
+];
 
 /// Everything that stands between a purchase and its lane.
 pub(crate) struct Intake {

@@ -6,6 +6,7 @@ use hotrow_shared::order::{
     CustomerId, ITEMS_MAX, Item, Items, OutOfBounds, Price, QUANTITY_MAX, Quantity, Sku,
 };
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::http::{
     body,
@@ -24,11 +25,15 @@ pub(crate) struct Purchase {
     pub(crate) items: Items,
 }
 
-/// The body of a customer who proves who it is.
-#[derive(Deserialize)]
+/// What is bought, and for whom.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct OwnPurchase {
-    /// What may be left out may be null, too.
+#[schema(as = Purchase)]
+pub(super) struct OwnPurchase {
+    /// For whom it is. Customers who call with a token buy for themselves, and may leave it out; everybody else names
+    /// the customer.
+    // What may be left out may be null, too, but null names no customer to everybody else.
+    #[schema(nullable = false)]
     customer_id: Option<CustomerId>,
     items: Items,
 }

@@ -12,16 +12,19 @@ use axum::{
 use bytes::Bytes;
 use hotrow_shared::order::Sku;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     InventoryDesk, SHOWN_FOR, UNKNOWN_SKU,
     bodies::{self, AVAILABLE_MAX, PatchBody, PutBody},
+    requests::{PatchRequest, PutRequest, RestockRequest},
     shown::Shown,
     store::{ChangeError, Changed, Restocked},
 };
 use crate::{
     audit::By,
     board::store as rows,
+    description::parameters::{AfterSku, IfMatchHeader, KeyHeader, LimitQuery, SkuPath},
     http::{
         body,
         json::Faults,
@@ -32,10 +35,14 @@ use crate::{
     page::{self, in_time},
 };
 
-#[derive(Serialize)]
+/// A page of products.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Products)]
 struct Page<'a> {
+    /// By SKU.
     inventory: Vec<Shown<'a>>,
     /// What to ask for as `after` to get the next page; none on the last.
+    #[schema(required)]
     next_after: Option<String>,
 }
 
@@ -43,6 +50,16 @@ struct Page<'a> {
 ///
 /// # Errors
 /// 404 for an unknown SKU, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/inventory/{sku}",
+    operation_id = "readProduct",
+    tag = "inventory",
+    summary = "Look at a product",
+    description = "At most a second old.",
+    params(SkuPath),
+    responses((status = 200, description = "The product.", body = Shown, headers(("ETag"), ("Cache-Control")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+)]
 pub(crate) async fn show(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -60,6 +77,15 @@ pub(crate) async fn show(
 ///
 /// # Errors
 /// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/inventory",
+    operation_id = "listProducts",
+    tag = "inventory",
+    summary = "Look at all products",
+    params(LimitQuery, AfterSku),
+    responses((status = 200, description = "A page of products, by SKU.", body = Page, headers(("Cache-Control")), example = json!({"inventory": [{"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}], "next_after": "chair-123"}))),
+)]
 pub(crate) async fn page(
     State(desk): State<Arc<InventoryDesk>>,
     uri: Uri,
@@ -89,6 +115,20 @@ pub(crate) async fn page(
 /// # Errors
 /// 412 for a product that is not as the caller has seen it, 422 for what a product cannot be, 503
 /// without a database.
+#[utoipa::path(
+    put,
+    path = "/v1/inventory/{sku}",
+    operation_id = "putProduct",
+    tag = "inventory",
+    summary = "Put a product up for sale, or replace it",
+    description = "Sets the stock that is free to sell to a number, also during a sale; held goods come on top. An absent `sale` keeps the rules of the sale, null removes them, and an object replaces all of them.",
+    params(SkuPath, IfMatchHeader),
+    request_body(content = PutRequest, example = json!({"title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 10, "sale": {"hold_seconds": 600, "max_per_order": 2}})),
+    responses(
+        (status = 200, description = "The product was replaced.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"})),
+        (status = 201, description = "The product is new.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"})),
+    ),
+)]
 pub(crate) async fn put(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -114,6 +154,20 @@ pub(crate) async fn put(
 /// # Errors
 /// 404 for an unknown SKU, 412 for a product that is not as the caller has seen it, 422 for what a
 /// product cannot be, 503 without a database.
+#[utoipa::path(
+    patch,
+    path = "/v1/inventory/{sku}",
+    operation_id = "patchProduct",
+    tag = "inventory",
+    summary = "Change the title, the price or the rules of the sale of a product",
+    description = "A merge patch (RFC 7396): what is not named stays. In `sale`, null removes a rule, and a null `sale` removes all.",
+    params(SkuPath, IfMatchHeader),
+    request_body(content(
+        (PatchRequest = "application/merge-patch+json", example = json!({"sale": {"paused": true}})),
+        (PatchRequest = "application/json", example = json!({"sale": {"paused": true}})),
+    )),
+    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+)]
 pub(crate) async fn patch(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -161,6 +215,17 @@ async fn answer(
 /// # Errors
 /// 404 for an unknown SKU, 422 for a quantity that cannot be or a key that was used for
 /// another, 503 without a database.
+#[utoipa::path(
+    post,
+    path = "/v1/inventory/{sku}/restock",
+    operation_id = "restockProduct",
+    tag = "inventory",
+    summary = "Add to the stock of a product, or take from it",
+    description = "A request with the same `Idempotency-Key` takes effect once.",
+    params(SkuPath, KeyHeader),
+    request_body(content = RestockRequest, example = json!({"quantity": 10})),
+    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+)]
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,
     path: Result<Path<String>, PathRejection>,

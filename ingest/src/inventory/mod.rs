@@ -3,6 +3,7 @@
 mod bodies;
 pub(crate) mod handler;
 mod member;
+mod requests;
 mod rules;
 mod shown;
 mod store;

@@ -8,6 +8,7 @@ use hotrow_shared::{
     sale::LIMIT_MAX,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::member::Change;
 use crate::{
@@ -26,21 +27,28 @@ const EXTENDED_HOLD_MAX: i64 = EXTENDED_HOLD_SECONDS_MAX as i64;
 const SALE: Place<'_> = Place::Member(&Place::Body, "sale");
 
 /// The rules of a sale: those that are not there are off.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SaleRules)]
 pub(crate) struct Sale {
     /// How long orders are held until they are paid.
+    #[schema(required)]
     pub(crate) hold_seconds: Option<i32>,
     /// The end of all extensions, counted from settling.
+    #[schema(required)]
     pub(crate) hold_seconds_max: Option<i32>,
     /// Pieces that one order may have.
+    #[schema(required)]
     pub(crate) max_per_order: Option<i32>,
     /// Pieces that one customer may hold and have bought.
+    #[schema(required)]
     pub(crate) max_per_customer: Option<i32>,
     /// The first moment of the sale.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     pub(crate) opens_at: Option<DateTime<Utc>>,
     /// The first moment after it.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     pub(crate) closes_at: Option<DateTime<Utc>>,
     /// Whether it stands still.
     #[serde(rename = "paused")]

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hotrow_shared::{id::OrderId, order::Sku};
+use utoipa::IntoParams;
 
 use super::{
     LiveDesk,
@@ -30,12 +31,41 @@ use crate::{
 /// Most orders, and most products, on one stream.
 const EACH_MAX: usize = 20;
 
+/// What a page asks for. At least one of them names something.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: the handler reads it by hand"
+)]
+struct TopicsQuery {
+    /// Up to 20 order ids, separated by commas.
+    #[param(max_items = 20, style = Form, explode = false, nullable = false)]
+    orders: Option<Vec<OrderId>>,
+    /// Up to 20 products, separated by commas.
+    #[param(max_items = 20, style = Form, explode = false, nullable = false)]
+    skus: Option<Vec<Sku>>,
+}
+
 /// Everything that a page asked for: first as it is, then each change.
 ///
 /// # Errors
 /// 400 for a query that cannot be read, 401 for orders without a token where one is needed, 404 for a product or an
 /// order that is not there or is another customer's, 422 for none or too many, 503 without a database, and when too
 /// many listen already.
+#[utoipa::path(
+    get,
+    path = "/v1/live",
+    operation_id = "listen",
+    tag = "orders",
+    summary = "Hear of stock and orders as they change",
+    description = "A stream of server-sent events for one page. First the state of everything asked for, then each change, always whole states: `event: stock` with `sku`, `available`, `held`, `state` and `version`, at most four a second for one product, and `event: order` with an order. Versions and revisions never go back. A comment comes at least every 15 s. The server ends a stream after one to two minutes, with `retry`; a client that asks again gets the state again. Orders may be asked for by whom `GET /v1/orders` is for.",
+    params(TopicsQuery),
+    responses((
+        status = 200, description = "The stream.", body = String, content_type = "text/event-stream", headers(("Cache-Control")),
+        example = json!("event: stock\ndata: {\"sku\":\"chair-123\",\"available\":7,\"held\":3,\"state\":\"open\",\"version\":12}\n\n"),
+    )),
+)]
 pub(crate) async fn listen_to(
     State(desk): State<Arc<LiveDesk>>,
     caller: Caller,
@@ -117,7 +147,7 @@ async fn listen_to_orders(
     }
     let wait = desk.status.backlog.longest_wait();
     for ((id, found), topic) in ids.into_iter().zip(&found).zip(topics) {
-        let queued = || status::handler::queued(id, wait);
+        let queued = || status::documents::queued(id, wait);
         desk.orders.tell(id, found, queued);
         // Whose order it is shows when it is settled.
         let caller = caller.clone();

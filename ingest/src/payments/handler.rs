@@ -10,10 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{PaymentsDesk, store};
 use crate::{
     auth::Caller,
+    description::parameters::{AfterNumber, LimitQuery, PaymentPath},
     http::{
         NO_STORE, body,
         json::{Faults, Place, Value},
@@ -30,17 +32,43 @@ const RESOLVE_TIME_MAX: Duration = Duration::from_secs(5);
 
 const UNKNOWN_PAYMENT: Problem = Problem::NotFound("there is no such unmatched payment");
 
-#[derive(Serialize)]
+/// A page of unmatched payments.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UnmatchedPayments)]
 struct Payments {
+    /// By id.
     payments: Vec<store::Unmatched>,
     /// What to ask for as `after` to get the next page; none on the last.
+    #[schema(required)]
     next_after: Option<i64>,
+}
+
+/// What was done about a payment.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+struct NoteBody {
+    /// For whoever looks at it later.
+    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\x00]*$")]
+    note: String,
 }
 
 /// `GET /v1/payments/unmatched?after=&limit=`: those that nobody has resolved yet.
 ///
 /// # Errors
 /// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/payments/unmatched",
+    operation_id = "listUnmatchedPayments",
+    tag = "payments",
+    summary = "List payments that did not pay their order",
+    description = "Those that nobody has resolved yet.",
+    params(AfterNumber, LimitQuery),
+    responses((status = 200, description = "A page of them, by id.", body = Payments, headers(("Cache-Control")), example = json!({"payments": [{"id": 7, "order_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2", "payment_reference": "pi_3Q", "amount_minor": 4900, "currency": "EUR", "why": "expired", "at": "2026-11-21T00:49:07.002Z"}], "next_after": null}))),
+)]
 pub(crate) async fn unmatched(
     State(desk): State<Arc<PaymentsDesk>>,
     uri: Uri,
@@ -62,6 +90,17 @@ pub(crate) async fn unmatched(
 ///
 /// # Errors
 /// 404 for an unknown payment, 422 for a note that cannot be, 503 without a database.
+#[utoipa::path(
+    post,
+    path = "/v1/payments/unmatched/{id}/resolve",
+    operation_id = "resolveUnmatchedPayment",
+    tag = "payments",
+    summary = "Say that an unmatched payment is taken care of",
+    description = "The first note stays. The same payment never confirms an order later.",
+    params(PaymentPath),
+    request_body(content = NoteBody, example = json!({"note": "refunded as re_1"})),
+    responses((status = 200, description = "The payment, resolved now or before.", body = store::Unmatched, headers(("Cache-Control")), example = json!({"id": 7, "order_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2", "payment_reference": "pi_3Q", "amount_minor": 4900, "currency": "EUR", "why": "expired", "at": "2026-11-21T00:49:07.002Z", "resolved_at": "2026-11-21T09:12:00.000Z", "resolved_by": "desk", "note": "refunded as re_1"}))),
+)]
 pub(crate) async fn resolve(
     State(desk): State<Arc<PaymentsDesk>>,
     caller: Caller,

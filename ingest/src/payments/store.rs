@@ -7,28 +7,45 @@ use hotrow_shared::{
 };
 use serde::Serialize;
 use sqlx::PgPool;
+use utoipa::ToSchema;
 
 use crate::outbox::Outbox;
 
 /// A payment that did not pay its order, and what somebody did about it, if anybody did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UnmatchedPayment)]
 pub(super) struct Unmatched {
+    /// By which the list is paged.
     pub(super) id: i64,
+    /// The order as the payment named it. It need not be the id of one.
     order_id: String,
+    /// The payment provider's name for the payment.
     payment_reference: String,
+    /// What was paid, if that was said.
+    #[schema(required)]
     amount_minor: Option<i64>,
+    /// ISO 4217, if it was said.
+    #[schema(required)]
     currency: Option<String>,
+    /// Why it did not pay the order, such as `expired`, `cancelled` or `wrong_amount`. Words may be added.
     why: String,
+    /// When it was found out.
     #[serde(serialize_with = "timestamp")]
     at: DateTime<Utc>,
+    /// When somebody took care of it; absent until then.
     #[serde(
         serialize_with = "timestamp_if_any",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schema(nullable = false)]
     resolved_at: Option<DateTime<Utc>>,
+    /// Who did.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     resolved_by: Option<String>,
+    /// What was done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     note: Option<String>,
 }
 

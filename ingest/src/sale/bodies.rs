@@ -1,6 +1,7 @@
 //! The body of the switch for all purchases.
 
 use chrono::{DateTime, Utc};
+use utoipa::ToSchema;
 
 use crate::http::json::{Faults, Place, Value};
 
@@ -10,7 +11,8 @@ pub(super) const UNTIL: Place<'_> = Place::Member(&Place::Body, "until");
 const NOTE_LENGTH_MAX: usize = 500;
 
 /// What happens to holds while all purchases are stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub(super) enum Holds {
     /// They end as always.
     Run,
@@ -35,6 +37,30 @@ impl Holds {
             .into_iter()
             .find(|holds| holds.as_str() == word)
     }
+}
+
+/// How the switch for all purchases is to be.
+#[derive(ToSchema)]
+#[schema(as = SwitchBody)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+pub(super) struct SwitchRequest {
+    /// Whether all purchases are stopped.
+    paused: bool,
+    /// `keep` suspends the end of holds while purchases are stopped; only with `paused`.
+    #[schema(inline, default = "run")]
+    holds: Option<Holds>,
+    /// When purchases go on by themselves; only with `paused`, and later than now.
+    until: Option<DateTime<Utc>>,
+    /// For whoever looks, without control characters.
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
+    note: Option<String>,
 }
 
 /// How the switch is to be.

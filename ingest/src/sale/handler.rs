@@ -15,7 +15,7 @@ use axum::{
 
 use super::{
     SaleDesk,
-    bodies::{SwitchBody, UNTIL},
+    bodies::{SwitchBody, SwitchRequest, UNTIL},
     store,
 };
 use crate::{
@@ -31,6 +31,15 @@ const CHANGE_TIME_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// 400 for a parameter, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/sale",
+    operation_id = "readSwitch",
+    tag = "sale",
+    summary = "See whether all purchases are stopped",
+    description = "The switch as it works now: once its end has come, nothing of the stop is left.",
+    responses((status = 200, description = "The switch.", body = store::Shown, headers(("Cache-Control")), example = json!({"paused": true, "holds": "keep", "until": "2026-12-01T10:00:00.000Z", "note": "the provider is down", "at": "2026-12-01T09:30:00.000Z"}))),
+)]
 pub(crate) async fn show(State(desk): State<Arc<SaleDesk>>, uri: Uri) -> Result<Response, Problem> {
     query::refuse(&uri)?;
     Ok(([NO_STORE], Json(desk.shown().await?)).into_response())
@@ -40,6 +49,16 @@ pub(crate) async fn show(State(desk): State<Arc<SaleDesk>>, uri: Uri) -> Result<
 ///
 /// # Errors
 /// 401 without the token, 422 for what the switch cannot be, 503 without a database.
+#[utoipa::path(
+    put,
+    path = "/v1/sale",
+    operation_id = "turnSwitch",
+    tag = "sale",
+    summary = "Stop all purchases, or let them go on",
+    description = "It works at every process within a second, and survives restarts. What was accepted is settled; polls, payments and cancellations go on.",
+    request_body(content = SwitchRequest, example = json!({"paused": true, "holds": "keep", "until": null, "note": "the provider is down"})),
+    responses((status = 200, description = "The switch as it is now.", body = store::Shown, headers(("Cache-Control")), example = json!({"paused": true, "holds": "keep", "until": "2026-12-01T10:00:00.000Z", "note": "the provider is down", "at": "2026-12-01T09:30:00.000Z"}))),
+)]
 pub(crate) async fn turn(
     State(desk): State<Arc<SaleDesk>>,
     by: By,

@@ -7,6 +7,7 @@ use hotrow_shared::{
 };
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool};
+use utoipa::ToSchema;
 
 use super::bodies::{Holds, SwitchBody};
 use crate::audit::{self, By};
@@ -53,12 +54,19 @@ impl Read {
 }
 
 /// The switch as everybody sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SaleSwitch)]
 pub(super) struct Shown {
+    /// Whether all purchases are stopped.
     paused: bool,
+    /// `run`: holds end as always. `keep`: none ends before purchases go on.
     holds: String,
+    /// When purchases go on by themselves.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     until: Option<DateTime<Utc>>,
+    /// What an administrator wrote about it.
+    #[schema(required)]
     note: Option<String>,
     /// When it was changed last.
     #[serde(serialize_with = "timestamp")]

@@ -1,6 +1,6 @@
 //! `GET /v1/orders/{order_id}` and `GET /v1/orders?ids=`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -8,16 +8,24 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use hotrow_shared::id::OrderId;
+use hotrow_shared::{
+    described_order::{AnyOrder, example_of},
+    id::OrderId,
+    outcome::Status,
+};
 
 use super::{
     StatusDesk,
+    documents::{IdsQuery, Orders, list, queued},
     outcomes::Outcome,
     owner::{UNKNOWN_ORDER, require_own},
     reader::{Found, NoAnswer},
 };
 use crate::{
     auth::Caller,
+    description::parameters::{
+        IfNoneMatchHeader, OrderPath, PreferHeader, RevisionQuery, WaitQuery,
+    },
     http::{NO_STORE, problem::Problem, query, wait::Wait, whole_seconds},
 };
 
@@ -39,6 +47,31 @@ pub(crate) const DROPPED_ORDER: Problem = Problem::NotFound("this order is no lo
 /// # Errors
 /// 400 for a query or a wait that cannot be read, 404 for an id that was never issued, is
 /// another customer's or is no longer kept, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}",
+    operation_id = "readOrder",
+    tag = "orders",
+    summary = "Ask for an order",
+    description = "What became of the order by now; with a wait, as soon as it is settled. With a wait and the revision that the client knows, by `after_revision` or `If-None-Match`, as soon as it has a higher one, and 304 if it has none by the end. Without a wait, 304 comes at once. While an order is queued, anybody who may call sees it; from settling on, a customer sees only its own.",
+    params(OrderPath, WaitQuery, RevisionQuery, PreferHeader, IfNoneMatchHeader),
+    responses(
+        (
+            status = 200, description = "The order as it is now. `Retry-After` says when to ask again for one that is queued, and `ETag` is the revision of one that is settled.",
+            body = AnyOrder, headers(("ETag"), ("Retry-After"), ("Preference-Applied"), ("Cache-Control")),
+            examples(
+                ("queued" = (value = json!({"order_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2", "status": "queued", "estimated_wait_ms": 40}))),
+                ("reserved" = (value = json!(example_of(Status::Reserved)))),
+                ("confirmed" = (value = json!(example_of(Status::Confirmed)))),
+                ("expired" = (value = json!(example_of(Status::Expired)))),
+                ("cancelled" = (value = json!(example_of(Status::Cancelled)))),
+                ("rejected" = (value = json!(example_of(Status::Rejected)))),
+                ("failed" = (value = json!(example_of(Status::Failed)))),
+            ),
+        ),
+        (status = 304, description = "It has no higher revision than the client knows.", headers(("ETag"), ("Preference-Applied"), ("Cache-Control"))),
+    ),
+)]
 pub(crate) async fn one(
     State(desk): State<Arc<StatusDesk>>,
     caller: Caller,
@@ -121,6 +154,16 @@ fn no_revision() -> Problem {
 /// # Errors
 /// 400 for a query or a wait that cannot be read, 422 for none or too many, 404 if one of the ids was
 /// never issued or is another customer's, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/orders",
+    operation_id = "readOrders",
+    tag = "orders",
+    summary = "Ask for several orders",
+    description = "Up to 100 orders, in the order of the ids, each as by itself; with a wait, as soon as all of them are settled. 404 as a whole if one was never issued, is another customer's or is no longer kept.",
+    params(IdsQuery, WaitQuery, PreferHeader),
+    responses((status = 200, description = "The orders as they are now.", body = Orders, headers(("Preference-Applied"), ("Cache-Control")), example = json!({"orders": [example_of(Status::Confirmed)]}))),
+)]
 pub(crate) async fn many(
     State(desk): State<Arc<StatusDesk>>,
     caller: Caller,
@@ -169,39 +212,12 @@ async fn find(
     Ok(found)
 }
 
-/// Strings the documents of orders together.
-fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result<Vec<u8>, Problem> {
-    let mut body = br#"{"orders":["#.to_vec();
-    for (at, (id, found)) in ids.iter().zip(found).enumerate() {
-        if at > 0 {
-            body.push(b',');
-        }
-        match found {
-            Found::Settled(outcome) => body.extend_from_slice(&outcome.document),
-            Found::Queued | Found::Replayed => body.extend_from_slice(queued(*id, wait).as_bytes()),
-            Found::Dropped => {
-                return Err(Problem::NotFound("one of these orders is no longer kept"));
-            }
-        }
-    }
-    body.extend_from_slice(b"]}");
-    Ok(body)
-}
-
 /// Reads the id of an order.
 ///
 /// # Errors
 /// This installation never issued it (404).
 pub(crate) fn recognise(desk: &StatusDesk, text: &str) -> Result<OrderId, Problem> {
     desk.mint.recognise(text).ok_or(UNKNOWN_ORDER)
-}
-
-/// The document of an order that is not settled yet.
-pub(crate) fn queued(id: OrderId, wait: Duration) -> String {
-    format!(
-        r#"{{"order_id":"{id}","status":"queued","estimated_wait_ms":{}}}"#,
-        wait.as_millis()
-    )
 }
 
 fn json(body: Bytes) -> Response {

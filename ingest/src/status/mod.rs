@@ -1,5 +1,6 @@
 //! The status path: what became of an order, from the cache, from the database, or when it comes.
 
+pub(crate) mod documents;
 pub(crate) mod handler;
 pub(crate) mod outcomes;
 pub(crate) mod owner;

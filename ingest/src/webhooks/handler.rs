@@ -16,15 +16,19 @@ use hotrow_shared::{
     webhook::{Endpoint, SECRET_PREFIX},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     WebhooksDesk,
     bodies::{NewEndpoint, Patch, Replay, Target, URL},
-    reach, store,
+    reach,
+    requests::{NewEndpointRequest, PatchRequest, ReplayRequest},
+    store,
 };
 use crate::{
     audit::By,
+    description::parameters::{AfterNumber, AfterText, LimitQuery, WebhookPath},
     http::{NO_STORE, body, json::Faults, problem::Problem, query},
     page::{self, done_in_time, in_time},
 };
@@ -38,29 +42,44 @@ const SECRET_LENGTH: usize = 32;
 
 const UNKNOWN_ENDPOINT: Problem = Problem::NotFound("there is no such endpoint");
 
-#[derive(Serialize)]
+/// A page of endpoints.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Webhooks)]
 struct Page {
+    /// By id.
     webhooks: Vec<Endpoint>,
     /// What to ask for as `after` to get the next page; none on the last.
+    #[schema(required)]
     next_after: Option<Uuid>,
 }
 
-#[derive(Serialize)]
+/// A page of deliveries.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookDeliveries)]
 struct Deliveries {
+    /// The latest first.
     deliveries: Vec<store::Delivery>,
+    /// What to ask for as `after` to get the next page; none on the last.
+    #[schema(required)]
     next_after: Option<i64>,
 }
 
 /// An endpoint whose secret is new. It is told once.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookWithSecret)]
 struct WithSecret {
     #[serde(flatten)]
     endpoint: Endpoint,
+    /// What deliveries are signed with: `whsec_` and base64.
     secret: String,
 }
 
-#[derive(Serialize)]
+/// What a replay queued.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookReplayed)]
 struct Replayed {
+    /// How many deliveries are sent again.
+    #[schema(minimum = 0)]
     queued: i64,
 }
 
@@ -68,6 +87,16 @@ struct Replayed {
 ///
 /// # Errors
 /// 409 if there are too many, 422 for what an endpoint cannot be, 503 without a database.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks",
+    operation_id = "createWebhook",
+    tag = "administration",
+    summary = "Register an endpoint of webhooks",
+    description = "Each event of these types is sent to it as one request, signed as Standard Webhooks 1.0 says. Without types it gets all but `order.rejected` and `webhook.disabled`.",
+    request_body(content = NewEndpointRequest, example = json!({"url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment"})),
+    responses((status = 201, description = "The endpoint, with its secret: this is the only answer that has it.", body = WithSecret, headers(("Location"), ("Cache-Control")), example = json!({"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}))),
+)]
 pub(crate) async fn create(
     State(desk): State<Arc<WebhooksDesk>>,
     by: By,
@@ -93,6 +122,15 @@ pub(crate) async fn create(
 ///
 /// # Errors
 /// 400 for another parameter, 422 for a page that cannot be, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks",
+    operation_id = "listWebhooks",
+    tag = "administration",
+    summary = "List the endpoints of webhooks",
+    params(LimitQuery, AfterText),
+    responses((status = 200, description = "A page of endpoints, by id.", body = Page, headers(("Cache-Control")), example = json!({"webhooks": [{"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z"}], "next_after": null}))),
+)]
 pub(crate) async fn page(
     State(desk): State<Arc<WebhooksDesk>>,
     uri: Uri,
@@ -118,6 +156,15 @@ pub(crate) async fn page(
 ///
 /// # Errors
 /// 404 for an unknown endpoint, 503 without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks/{id}",
+    operation_id = "readWebhook",
+    tag = "administration",
+    summary = "Look at an endpoint of webhooks",
+    params(WebhookPath),
+    responses((status = 200, description = "The endpoint without its secret.", body = Endpoint, headers(("Cache-Control")), example = json!({"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z"}))),
+)]
 pub(crate) async fn show(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -132,6 +179,20 @@ pub(crate) async fn show(
 ///
 /// # Errors
 /// 404 for an unknown endpoint, 422 for what it cannot be, 503 without a database.
+#[utoipa::path(
+    patch,
+    path = "/v1/webhooks/{id}",
+    operation_id = "patchWebhook",
+    tag = "administration",
+    summary = "Change, disable or enable an endpoint of webhooks",
+    description = "A merge patch (RFC 7396): what is not named stays. Enabling forgets failures and what happened while it was disabled.",
+    params(WebhookPath),
+    request_body(content(
+        (PatchRequest = "application/merge-patch+json", example = json!({"enabled": true})),
+        (PatchRequest = "application/json", example = json!({"enabled": true})),
+    )),
+    responses((status = 200, description = "The endpoint since.", body = Endpoint, headers(("Cache-Control")), example = json!({"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z"}))),
+)]
 pub(crate) async fn patch(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -156,6 +217,15 @@ pub(crate) async fn patch(
 ///
 /// # Errors
 /// 404 for an unknown endpoint, 503 without a database.
+#[utoipa::path(
+    delete,
+    path = "/v1/webhooks/{id}",
+    operation_id = "deleteWebhook",
+    tag = "administration",
+    summary = "Remove an endpoint of webhooks",
+    params(WebhookPath),
+    responses((status = 204, description = "There is no such endpoint any more.")),
+)]
 pub(crate) async fn delete(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -174,6 +244,15 @@ pub(crate) async fn delete(
 ///
 /// # Errors
 /// 404 for an unknown endpoint, 409 for a disabled one, 503 without a database.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/{id}/test",
+    operation_id = "testWebhook",
+    tag = "administration",
+    summary = "Send a test event to an endpoint of webhooks",
+    params(WebhookPath),
+    responses((status = 202, description = "The delivery of the event, which goes to this endpoint alone.", body = store::Delivery, headers(("Cache-Control")), example = json!({"id": 31, "event_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2/2", "webhook_id": "evt_9c1185a5c5e9fc54612808977ee8f548", "type": "order.confirmed", "state": "pending", "attempts": 0, "next_attempt_at": "2026-11-21T00:49:07.002Z", "outcome": null, "status": null, "event_time": "2026-11-21T00:49:07.002Z", "finished_at": null}))),
+)]
 pub(crate) async fn test(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -196,6 +275,16 @@ pub(crate) async fn test(
 ///
 /// # Errors
 /// 404 for an unknown endpoint, 503 without a database.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/{id}/rotate-secret",
+    operation_id = "rotateWebhookSecret",
+    tag = "administration",
+    summary = "Give an endpoint of webhooks a new secret",
+    description = "The secret before signs, too, for 24 hours.",
+    params(WebhookPath),
+    responses((status = 200, description = "The endpoint, with its new secret: this is the only answer that has it.", body = WithSecret, headers(("Cache-Control")), example = json!({"id": "6f1c2b1e-9a3f-4d55-8c1a-0d6a5b7e9f10", "url": "https://shop.example/hotrow", "types": ["order.confirmed"], "description": "fulfilment", "enabled": true, "disabled_at": null, "disabled_reason": null, "previous_secret_until": null, "created_at": "2026-11-21T00:46:53.719Z", "updated_at": "2026-11-21T00:46:53.719Z", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}))),
+)]
 pub(crate) async fn rotate_secret(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -214,6 +303,15 @@ pub(crate) async fn rotate_secret(
 /// # Errors
 /// 400 for another parameter, 404 for an unknown endpoint, 422 for a page that cannot be, 503
 /// without a database.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks/{id}/deliveries",
+    operation_id = "listDeliveries",
+    tag = "administration",
+    summary = "List what was sent to an endpoint of webhooks",
+    params(WebhookPath, AfterNumber, LimitQuery),
+    responses((status = 200, description = "A page of deliveries, the latest first.", body = Deliveries, headers(("Cache-Control")), example = json!({"deliveries": [{"id": 31, "event_id": "01a1fe23-4721-808d-a41e-5192f1f4fdd2/2", "webhook_id": "evt_9c1185a5c5e9fc54612808977ee8f548", "type": "order.confirmed", "state": "delivered", "attempts": 1, "next_attempt_at": null, "outcome": "delivered", "status": 204, "event_time": "2026-11-21T00:49:07.002Z", "finished_at": "2026-11-21T00:49:07.420Z"}], "next_after": null}))),
+)]
 pub(crate) async fn deliveries(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,
@@ -243,6 +341,17 @@ pub(crate) async fn deliveries(
 /// # Errors
 /// 404 for an unknown endpoint, 409 for a disabled one, 422 for a span that cannot be, 503 without
 /// a database.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/{id}/replay",
+    operation_id = "replayDeliveries",
+    tag = "administration",
+    summary = "Send events of a span of time again",
+    description = "Finished deliveries, which are kept for three days.",
+    params(WebhookPath),
+    request_body(content = ReplayRequest, example = json!({"since": "2026-12-01T10:00:00Z", "until": null, "only_failed": true})),
+    responses((status = 202, description = "How many deliveries are sent again.", body = Replayed, headers(("Cache-Control")), example = json!({"queued": 17}))),
+)]
 pub(crate) async fn replay(
     State(desk): State<Arc<WebhooksDesk>>,
     path: Result<Path<String>, PathRejection>,

@@ -4,6 +4,7 @@
 mod bodies;
 pub(crate) mod handler;
 mod reach;
+mod requests;
 mod store;
 
 use hotrow_shared::{sealed::SealingKeys, settings::Common, webhook::AllowedNetworks};

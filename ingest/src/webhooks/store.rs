@@ -8,6 +8,7 @@ use hotrow_shared::{
 };
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::bodies::{Description, NewEndpoint, Patch, Replay};
@@ -296,21 +297,38 @@ pub(super) async fn rotate(
 }
 
 /// What became of an event at one endpoint.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookDelivery)]
 pub(super) struct Delivery {
+    /// By which the list is paged.
     pub(super) id: i64,
+    /// The id of the event.
     pub(super) event_id: String,
+    /// The header `webhook-id` of its requests.
     webhook_id: String,
+    /// The type of the event.
     r#type: String,
+    /// Such as `pending`, `delivered` or `failed`. Words may be added.
     state: String,
+    /// How often it was tried.
+    #[schema(minimum = 0)]
     attempts: i32,
+    /// When it is tried next; null once it is finished.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     next_attempt_at: Option<DateTime<Utc>>,
+    /// What came of the last attempt, in a word.
+    #[schema(required)]
     outcome: Option<String>,
+    /// The status that the endpoint answered last.
+    #[schema(required)]
     status: Option<i16>,
+    /// When the event happened.
     #[serde(serialize_with = "timestamp")]
     event_time: DateTime<Utc>,
+    /// When it was delivered or given up.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     finished_at: Option<DateTime<Utc>>,
 }
 

@@ -4,6 +4,7 @@ mod networks;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use self::networks::{AllowedNetworks, Scheme};
@@ -57,7 +58,8 @@ impl DisabledReason {
 }
 
 /// An endpoint without its secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Webhook)]
 pub struct Endpoint {
     /// Its name.
     pub id: Uuid,
@@ -66,16 +68,20 @@ pub struct Endpoint {
     /// The words of the types that it is sent.
     pub types: Vec<String>,
     /// What an administrator wrote about it.
+    #[schema(required)]
     pub description: Option<String>,
     /// Whether anything is sent.
     pub enabled: bool,
     /// Since when nothing is sent.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     pub disabled_at: Option<DateTime<Utc>>,
     /// Why: the word of a [`DisabledReason`].
+    #[schema(required)]
     pub disabled_reason: Option<String>,
     /// Until when the secret before the last rotation signs, too.
     #[serde(serialize_with = "timestamp_if_any")]
+    #[schema(required)]
     pub previous_secret_until: Option<DateTime<Utc>>,
     /// When it was registered.
     #[serde(serialize_with = "timestamp")]

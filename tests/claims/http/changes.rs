@@ -30,9 +30,11 @@ pub(crate) async fn settle(
     alias_of: Option<OrderId>,
 ) -> anyhow::Result<OrderId> {
     let id = new_id();
-    let order = "insert into orders (order_id, status, customer_id, items, total_minor, currency,
+    let order = "insert into orders (order_id, status, reason, customer_id, items, total_minor, currency,
                                      accepted_at, settled_at, alias_of, expires_at)
-                 values ($1, $2, 'c-1', $3::text::json, 4990, 'EUR', now(), now(), $4,
+                 values ($1, $2, case when $2 = 'rejected' then 'sold_out' end, 'c-1', $3::text::json,
+                         case when $2 <> 'rejected' then 4990 end, case when $2 <> 'rejected' then 'EUR' end,
+                         now(), now(), $4,
                          case when $2 = 'reserved' then now() + interval '10 minutes' end)";
     sqlx::query(order)
         .bind(id.uuid())

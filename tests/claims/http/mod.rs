@@ -14,6 +14,7 @@ mod changes;
 mod commands;
 mod connections;
 mod database_away;
+mod description;
 mod documents;
 mod jwks;
 mod key_server;
@@ -123,19 +124,14 @@ async fn send(
         .no_proxy()
         .timeout(SOON)
         .build()?;
-    let mut request = http.request(method, url).body(body.into());
+    let mut request = http.request(method.clone(), url).body(body.into());
     for (name, value) in headers {
         request = request.header(
             HeaderName::try_from(*name)?,
             HeaderValue::from_bytes(value)?,
         );
     }
-    let answer = request.send().await?;
-    Ok(Answer {
-        status: answer.status(),
-        headers: answer.headers().clone(),
-        body: answer.bytes().await?,
-    })
+    Answer::read_whole(&method, path, request.send().await?).await
 }
 
 /// A purchase's body with any headers, which is JSON unless they say otherwise.

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Refused, StripeDesk,
@@ -27,9 +28,27 @@ use crate::http::{
 const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// What was done with an event, for people who look at its delivery in Stripe's dashboard.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StripeEventDone)]
 struct Done {
+    /// Such as `confirm`, `extend`, `ignored` or `unknown_order`. Words may be added.
     outcome: &'static str,
+}
+
+/// What Stripe signs an event with.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "it is described and never built: it is read by hand"
+)]
+struct SignatureHeader {
+    /// Stripe's scheme v1: `t=` and a time, and `v1=` and the signature.
+    #[param(
+        rename = "Stripe-Signature",
+        example = "t=1795000000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd"
+    )]
+    signature: String,
 }
 
 /// `POST /v1/payments/stripe`: Stripe delivers an event. 200 says that it need not come again.
@@ -37,6 +56,17 @@ struct Done {
 /// # Errors
 /// 400 for what Stripe did not sign with the secret, and what cannot be read; 503 for an order that is not settled
 /// yet, and where the command or the payment cannot be queued or noted, so that Stripe delivers the event again.
+#[utoipa::path(
+    post,
+    path = "/v1/payments/stripe",
+    operation_id = "receiveStripeEvent",
+    tag = "payments",
+    summary = "Receive an event of Stripe",
+    description = "The webhook that is named in Stripe's dashboard. 200 says that the event need not come again; after any other answer Stripe delivers it again. Only there where Stripe is set up.",
+    params(SignatureHeader),
+    request_body(content = Object, description = "An event as Stripe sends it, of up to 262,144 bytes."),
+    responses((status = 200, description = "What was done with the event.", body = Done, headers(("Cache-Control")), example = json!({"outcome": "confirm"}))),
+)]
 pub(crate) async fn receive(
     State(desk): State<Arc<StripeDesk>>,
     request: Request,
