@@ -9,8 +9,8 @@
 /** A defect: what neither the buyer nor waiting can mend. */
 export class HotrowError extends Error {
   /**
-   * @param {T.Problem} problem what Hotrow said
-   * @param {string | null} [retry_at] when to try again, if the client gave up waiting
+   * @param {T.Problem} problem
+   * @param {string | null} [retry_at]
    */
   constructor(problem, retry_at = null) {
     super(`${problem.title}: ${problem.detail}`);
@@ -27,7 +27,7 @@ export const why = ({ order, problem }) => {
   return order && 'reason' in order ? order.reason : null;
 };
 
-/** Any other status may still change, also one that is not known here. */
+/** Any other may still change, also one that is not known here. */
 const FINAL = ['confirmed', 'expired', 'cancelled', 'rejected', 'failed'];
 /** 0 is a lost connection, and so is what a gateway means by 502 and 504. */
 const REPEATED = [0, 408, 429, 502, 503, 504];
@@ -48,7 +48,7 @@ const TIMER_MAX_MS = 2 ** 31 - 1;
 const FIRST_BYTE_MS = 4_000;
 const SILENCE_MS = 35_000;
 const YOUNG_MS = 20_000;
-const DISTRUST_MS = 15_000;
+const DISTRUST_MS = 4_000;
 const POLL_MS = 2_000;
 const WAIT_S = 25;
 const THINGS_MAX = 20;
@@ -260,7 +260,7 @@ function purchases(storage, name) {
     list: async () => parse(await load()).filter((it) => it.order_id || ageOf(it) < RESUMED_MS).reverse(),
     open: async ({ items, customer_id }) => {
       /** @type {T.Purchase} */
-      let mine = { items, customer_id, key: newKey(), at: Date.now(), order_id: null, is_over: false };
+      let mine = { items, customer_id, key: newKey(), at: Date.now(), order_id: null, is_over: false, wait_until: 0 };
       const name = nameOf(mine);
       await update((list) => {
         const same = list.find((it) => nameOf(it) === name);
@@ -354,7 +354,7 @@ function watching(call) {
   const complain = (channel, { problem, floor }) => {
     const rest = backoff(channel.failures++, floor);
     for (const watcher of watchersOf(channel)) {
-      // What is heard next is told even if it is as before, so that nobody goes on showing the problem.
+      // What is heard next is told even if it is not new: the problem is over.
       watcher.told.clear();
       watcher.inbox.set('problem', { ...NOTHING, problem, retry_at: fromNow(rest.ms) });
       watcher.ring();
@@ -454,7 +454,7 @@ function watching(call) {
     const lived = began && performance.now() - began;
     const isOffline = !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
     strikes = lived < YOUNG_MS ? strikes + (began || isOffline ? 1 : 2) : 0;
-    const distrust = DISTRUST_MS * Math.min(2 ** strikes, 32) * (1 + Math.random());
+    const distrust = DISTRUST_MS * Math.min(2 ** strikes, 128) * (1 + Math.random());
     if (strikes > 1) distrustedUntil = performance.now() + answer.floor + distrust;
     if (began) return { ms: retry * (1 + Math.random()), floor: 0 };
     return isOffline || answer.status === 429 ? complain(channel, answer) : { ms: 0, floor: 0 };
@@ -471,6 +471,8 @@ function watching(call) {
     else if (id) paths.push(orderPath(id) + wait);
     for (const path of paths) {
       const answer = await call(signal, 'GET', path, { ms: WAIT_S * 1_000 + ANSWER_MS });
+      // Streams are not to blame, if nothing can be reached.
+      if (!answer.status) strikes = distrustedUntil = 0;
       if (REPEATED.includes(answer.status)) return complain(channel, answer);
       if (answer.problem) throw new HotrowError(answer.problem);
       channel.failures = 0;
@@ -494,7 +496,7 @@ function watching(call) {
             if (watcher.inbox.size || watcher.error) resolve();
           });
           if (watcher.error) throw watcher.error;
-          // One at a time, so that a slow reader finds the newest state, and not all of them.
+          // One at a time: a slow reader finds the newest.
           const [[thing, change]] = watcher.inbox;
           watcher.inbox.delete(thing);
           yield change;
@@ -508,7 +510,8 @@ function watching(call) {
 
 // ---- the shop
 
-/** @type {T.Hotrow} */
+/** Opens a shop.
+ * @type {T.Hotrow} */
 export function hotrow({ url, token, storage, onState }) {
   const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, '');
   const call = caller(base, token);
@@ -553,11 +556,20 @@ export function hotrow({ url, token, storage, onState }) {
 
   /** @type {T.Place} */
   async function* place(mine, signal) {
-    const { key, items, customer_id } = mine;
+    const { key, items, customer_id, wait_until } = mine;
     const options = { headers: { 'idempotency-key': key }, body: { items, customer_id } };
+    // Pages that are loaded again wait, too.
+    const ms = Math.min(TIMER_MAX_MS, wait_until - Date.now());
+    if (ms > 0) {
+      yield state('sending', null, null, fromNow(ms));
+      await pause({ ms, floor: ms }, signal);
+    }
     const answer = yield* insist(signal, async () => {
-      if (ageOf(mine) < KEY_MS) return call(signal, 'POST', '/v1/orders', options);
-      throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'the key is too old to be safe'));
+      if (ageOf(mine) > KEY_MS) throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'the key is too old'));
+      const it = await call(signal, 'POST', '/v1/orders', options);
+      mine.wait_until = Date.now() + it.floor;
+      if (it.floor) await stored.save(mine);
+      return it;
     });
     const { status, problem } = answer;
     // What is not sold is 409, also for reasons that are not known here.

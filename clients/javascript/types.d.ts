@@ -24,10 +24,7 @@ export type Problem = Schemas['Problem'];
 export type Product = Schemas['Product'];
 
 /** How much of a product there is. Where it had to be polled, it may lack its version and have more of the product. */
-export type Stock = Omit<Schemas['Stock'], 'version' | 'state'> & {
-  version?: number;
-  state: Open<Schemas['StockState']>;
-};
+export type Stock = Pick<Product, 'sku' | 'available' | 'held' | 'state'> & { version?: number };
 
 export interface Cart {
   /**
@@ -80,6 +77,8 @@ export interface Purchase extends Cart {
   order_id: string | null;
   /** Whether the outcome is known and only has to be shown. */
   is_over: boolean;
+  /** Before when it must not be sent again, in milliseconds since 1970. */
+  wait_until: number;
 }
 
 /** What is needed of `localStorage`. It may be asynchronous, and it may throw. */
@@ -138,8 +137,8 @@ export interface Shop {
    */
   forget(purchase?: Purchase): Promise<unknown>;
   /**
-   * Gives an order up, and returns how it stands then. If its state does not allow that, the problem is `conflict`. While
-   * it is queued, it is `not_settled`, and `retry_at` says when to try again.
+   * Gives an order up, and returns how it stands then. If its state does not allow that, the problem is `conflict`.
+   * While it is queued, it is `not_settled`, and `retry_at` says when to try again.
    */
   cancel(order_id: string, options?: Stoppable & { reason?: string; restock?: boolean }): Promise<State>;
   /** An order as it is now, and never as it was before something that this page has seen. */
@@ -346,7 +345,11 @@ export type Ask = (method: string, path: string, options: Stoppable & { body?: u
 export type BodyOf = (answer: Answer) => any;
 
 /** Looks up the order of a purchase that an earlier page began. Null if one has to be placed. */
-export type LookUp = (mine: Purchase, isResumed: boolean, signal: AbortSignal) => AsyncGenerator<State, Order | null, void>;
+export type LookUp = (
+  mine: Purchase,
+  isResumed: boolean,
+  signal: AbortSignal,
+) => AsyncGenerator<State, Order | null, void>;
 
 /** Places the order, always with the same key. Null if it was refused at the door. */
 export type Place = (mine: Purchase, signal: AbortSignal) => AsyncGenerator<State, Order | null, void>;

@@ -54,18 +54,6 @@ export interface components {
     /** The order could not be settled, and an operator has to look at it. */
     FailedOrder: components['schemas']['OrderDocument'] & { status: 'failed'; reason: string };
     OrderedItem: { sku: string; quantity: number; unit_price_minor: number | null };
-    /** How much of a product there is, as the stream tells it. */
-    Stock: {
-      sku: string;
-      /** Free to sell. */
-      available: number;
-      /** Held for orders that are not paid yet. */
-      held: number;
-      state: components['schemas']['StockState'];
-      version: number;
-    };
-    /** More states may be added. */
-    StockState: 'open' | 'not_open' | 'closed' | 'paused' | 'sold_out' | 'all_held';
     /** A product with its stock. */
     Product: {
       sku: string;
@@ -76,7 +64,8 @@ export interface components {
       held: number;
       sale: components['schemas']['Sale'] | null;
       sold_out: boolean;
-      state: components['schemas']['StockState'];
+      /** `open`, `not_open`, `closed`, `paused`, `sold_out` or `all_held`. More may be added. */
+      state: string;
       as_of: string;
     };
     /** The rules of a sale. */

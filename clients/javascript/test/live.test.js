@@ -178,6 +178,27 @@ test('where there are no streams, stock is polled, and several orders by one req
   assert.ok(api.requests.some((it) => it.path === '/v1/orders?ids=order-1,order-2'));
 });
 
+test('stock that was polled without a version does not let an older stream through', limit, async (t) => {
+  const { api, open } = await stage(t);
+  const stock = { sku: 'chair-123', available: 5, held: 0, state: 'open', version: 7 };
+  api.stock.set(stock.sku, stock);
+  const watch = watching(t, open(), { skus: [stock.sku] });
+  await until(() => watch.states.length === 1);
+  api.habits.live = BAD_STREAMS['is not there'];
+  api.stock.set(stock.sku, { ...stock, available: 4, version: undefined, as_of: '2026-12-01T10:00:00.000Z' });
+  api.cutStreams();
+  await until(() => watch.states.length === 2);
+  // A process that is behind, by a stream, once streams are tried again.
+  api.habits = {};
+  api.stock.set(stock.sku, { ...stock, available: 6, version: 6 });
+  const now = performance.now.bind(performance);
+  t.mock.method(performance, 'now', () => now() + 3_600_000);
+  await until(() => api.streams.size);
+  api.setStock(stock.sku, { available: 3, version: 8 });
+  await until(() => watch.states.length > 2);
+  assert.deepEqual(heard(watch, 'stock').map((it) => it.available), [5, 4, 3]);
+});
+
 test('an outage is told with the time of the next try, and its end as well', limit, async (t) => {
   const { api, open } = await stage(t);
   api.setStock('chair-123', { available: 5 });
@@ -198,6 +219,18 @@ test('an outage is told with the time of the next try, and its end as well', lim
   assert.ok(next.at - refused.at >= 999, `${next.at - refused.at}`);
   api.change(undefined, { status: 'confirmed' });
   await purchase.end;
+});
+
+test('after an outage there is a stream again', { timeout: 10_000 }, async (t) => {
+  const { api, open } = await stage(t);
+  api.setStock('chair-123', { available: 5 });
+  const watch = watching(t, open(), { skus: ['chair-123'] });
+  await until(() => watch.states.length);
+  for (const route of ['live', 'inventory']) api.habits[route] = LOSSES['before the request is taken'];
+  api.cutStreams();
+  await until(() => api.count('live') > 2 && api.count('inventory') > 0);
+  api.habits = {};
+  await until(() => api.streams.size);
 });
 
 test('a watcher with a bad wish has its refusal, and the others hear further', limit, async (t) => {

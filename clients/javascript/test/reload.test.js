@@ -50,6 +50,7 @@ for (const again of ['buy', 'resume']) {
       const page = load((options) => open().buy(CART, options));
       await until(() => when({ api, page }));
       await unload(page);
+      const sent = api.requests.length;
       // Ten reloads, some of them at once.
       for (let i = 0; i < 9; i++) await unload(load((options) => open().resume(null, options)));
       const last = load((options) => (again === 'buy' ? open().buy(CART, options) : open().resume(null, options)));
@@ -59,6 +60,8 @@ for (const again of ['buy', 'resume']) {
       assert.equal(api.orders.size, 1);
       assert.equal(keysOf(api).size, 1);
       assert.equal(storage.text, '');
+      if (moment !== 'while it waits for Retry-After') return;
+      assert.ok(api.requests[sent].at - api.requests[sent - 1].at >= 999, 'nor is Retry-After forgotten');
     });
   }
 }
