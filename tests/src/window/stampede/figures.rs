@@ -1,6 +1,7 @@
 //! How far a stampede is, by the metrics of the processes.
 
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use super::books::Totals;
 use crate::{metrics::Metrics, window::Shop};
@@ -34,9 +35,8 @@ impl Counted {
     /// # Errors
     /// When a process does not say.
     pub(super) async fn read(shop: &Shop) -> anyhow::Result<Self> {
-        // Workers first: an order is accepted before it is settled.
-        let workers = sum(&shop.worker_metrics).await?;
-        let doors = sum(&shop.door_metrics).await?;
+        let (workers, doors) =
+            tokio::try_join!(sum(&shop.worker_metrics), sum(&shop.door_metrics))?;
         let settled = |labels: &[(&str, &str)]| workers.count(SETTLED, labels).cast_signed();
         Ok(Self {
             accepted: doors.count("hotrow_orders_accepted_total", &[]),
@@ -52,10 +52,15 @@ impl Counted {
     }
 }
 
+/// All of them at once: the machine is busy, and a point should be of one moment.
 async fn sum(urls: &[String]) -> anyhow::Result<Metrics> {
+    let mut scrapes = JoinSet::new();
+    for url in urls.iter().cloned() {
+        scrapes.spawn(async move { Metrics::scrape(&url).await });
+    }
     let mut all = Metrics::default();
-    for url in urls {
-        all = all.and(Metrics::scrape(url).await?);
+    while let Some(scrape) = scrapes.join_next().await {
+        all = all.and(scrape??);
     }
     Ok(all)
 }

@@ -21,7 +21,7 @@ use super::{Room, refusal::Refusal};
 pub(super) const BUYERS_MIN: u64 = 100;
 /// See [`BUYERS_MIN`].
 pub(super) const BUYERS_MAX: u64 = 5_000;
-/// How often each buyer buys, and how many pieces a customer may have: the last purchase of each is one too many.
+/// How often each buyer buys, every third time two pieces, and how many pieces a customer may have.
 const PURCHASES_EACH: u64 = 3;
 const PIECES_EACH: u64 = 2;
 
@@ -121,8 +121,9 @@ pub(super) async fn begin(
             number: shown.number + 1,
             buyers,
             orders: buyers * PURCHASES_EACH,
-            // Half of what all together may have: so both the limit and the end of the stock turn people away.
-            put_up: buyers * PIECES_EACH / 2,
+            // More than all buy with their first purchase, and less than they want: so both the limit and the end of the
+            // stock turn people away.
+            put_up: buyers * 3 / 2,
             pieces_each: PIECES_EACH,
             ..Shown::default()
         };

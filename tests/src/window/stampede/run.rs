@@ -16,12 +16,12 @@ use crate::{
     Client, Issuer, Load,
     client::Product,
     law::Verdict,
-    load::{Basket, Report, customer_id},
+    load::{Basket, Choice, Report, customer_id},
     window::Shop,
 };
 
 /// All buyers come within this time, most of them early.
-const ARRIVAL: Duration = Duration::from_secs(6);
+const ARRIVAL: Duration = Duration::from_secs(8);
 const CONNECTIONS: usize = 128;
 /// How often the processes are asked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -87,8 +87,9 @@ impl Plan {
                 }
                 _ = looks.tick() => {}
             }
-            let counted = Counted::read(&self.shop).await?;
-            tell(self.point(&administrator, began, &before, &counted).await?);
+            let (counted, left) =
+                tokio::try_join!(Counted::read(&self.shop), self.left(&administrator))?;
+            tell(point(began, &before, &counted, left)?);
             let Some(report) = &report else { continue };
             let says = Totals::read(&mut database).await?;
             let all_settled =
@@ -144,38 +145,22 @@ impl Plan {
         let seconds = ARRIVAL.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let per_second = self.orders as f64 / seconds;
+        let baskets = [1, 2, 1].map(|pieces| Basket::one(&self.sku, pieces));
         Load::of(Basket::one(&self.sku, 1), &self.shop.doors)
+            .baskets(baskets.to_vec(), Choice::InTurn)
             .tokens((0..self.buyers).map(token).collect())
             .connections(CONNECTIONS)
             // A little longer than needed: how many come within a time is left to chance.
-            .lasting(Duration::ZERO, ARRIVAL.mul_f64(1.5))
+            .lasting(Duration::ZERO, ARRIVAL.mul_f64(1.1))
             .per_second(per_second)
             .most_early()
             .orders(self.orders)
     }
 
-    async fn point(
-        &self,
-        administrator: &Client,
-        began: Instant,
-        before: &Before,
-        counted: &Counted,
-    ) -> anyhow::Result<Point> {
+    async fn left(&self, administrator: &Client) -> anyhow::Result<u64> {
         let product = administrator.inventory(&self.sku).await?.expect(200)?;
         let left = product.json()?["available"].as_u64();
-        let accepted = counted.accepted.saturating_sub(before.counted.accepted);
-        let since = counted.totals.since(&before.counted.totals);
-        let [settled, row_writes] =
-            [since.settled, since.row_writes].map(|count| u64::try_from(count).unwrap_or_default());
-        Ok(Point {
-            ms: u64::try_from(began.elapsed().as_millis())?,
-            accepted,
-            refused: counted.refused.saturating_sub(before.counted.refused),
-            settled,
-            row_writes,
-            queued: accepted.saturating_sub(settled),
-            left: left.context("the product does not say what is left")?,
-        })
+        left.context("the product does not say what is left")
     }
 
     async fn end(
@@ -208,4 +193,20 @@ impl Plan {
             says: verdict.to_string(),
         })
     }
+}
+
+fn point(began: Instant, before: &Before, counted: &Counted, left: u64) -> anyhow::Result<Point> {
+    let accepted = counted.accepted.saturating_sub(before.counted.accepted);
+    let since = counted.totals.since(&before.counted.totals);
+    let [settled, row_writes] =
+        [since.settled, since.row_writes].map(|count| u64::try_from(count).unwrap_or_default());
+    Ok(Point {
+        ms: u64::try_from(began.elapsed().as_millis())?,
+        accepted,
+        refused: counted.refused.saturating_sub(before.counted.refused),
+        settled,
+        row_writes,
+        queued: accepted.saturating_sub(settled),
+        left,
+    })
 }
