@@ -79,8 +79,8 @@ function Page() {
             <${Stampede} min=${shop.buyers_min} max=${shop.buyers_max} onServer=${(isThere) => setGone(!isThere)} />
           </main>`
         : html`
-          <main class="starting" role="status">
-            <p>${isStarting ? 'PostgreSQL, RabbitMQ and Hotrow are starting. The shop opens by itself.' : 'The shop opens.'}</p>
+          <main class="starting">
+            <p role="status">${isStarting ? 'PostgreSQL, RabbitMQ and Hotrow are starting. The shop opens by itself.' : 'The shop opens.'}</p>
           </main>`}
       <footer><p>A demo on your machine alone. Nothing here costs anything, and nothing is delivered.</p></footer>
     </div>`;

@@ -274,7 +274,7 @@ function useNow() {
 const ACTIONS = [
   ['restock', 'Restock 10'],
   ['empty', 'Empty'],
-  ['hold_all', 'Others hold the rest'],
+  ['hold_all', 'Others hold all'],
   ['raise_price', 'Raise the price'],
   ['open_soon', 'Open in 10 s'],
   ['open', 'Open now'],
@@ -293,7 +293,7 @@ function Operator({ onServer }) {
   };
   return html`
     <details class="operator" open>
-      <summary>For the operator <span class="small">(in the demo only)</span></summary>
+      <summary>For the operator <span class="small">(demo only)</span></summary>
       <div class="actions">
         ${ACTIONS.map(([action, word]) => html`
           <button key=${action} type="button" data-testid=${`operator-${action}`} onClick=${() => act(action, word)}>${word}</button>`)}

@@ -198,15 +198,15 @@ function End({ stampede: { end, put_up, pieces_each } }) {
   const { sold, compared } = end;
   return html`
     <div class="end" data-right=${String(end.is_right)}>
-      <h3>In the end</h3>
-      <div class="scroll" tabindex="0" role="region" aria-label="The last numbers">
+      <h3 id="end-title">In the end</h3>
+      <div class="scroll" tabindex="0" role="region" aria-labelledby="end-title">
         <table>
-          <thead><tr><th scope="col">What</th><th scope="col">Counted</th><th scope="col">Database</th><th scope="col">Equal</th></tr></thead>
+          <thead><tr><th scope="col">What</th><th scope="col">Counted</th><th scope="col">Database</th><th scope="col"><span class="for-readers">Equal</span></th></tr></thead>
           <tbody>
             ${compared.map(({ name, counted, database }) => html`
               <tr key=${name} data-testid="compared" data-name=${name} data-counted=${counted} data-database=${database}>
                 <th scope="row">${NAMES[name] ?? name}</th><td>${number(counted)}</td><td>${number(database)}</td>
-                <td>${counted === database ? '✓ yes' : '✗ no'}</td>
+                <td>${counted === database ? '✓' : '✗'} <span class="for-readers">${counted === database ? 'equal' : 'not equal'}</span></td>
               </tr>`)}
           </tbody>
         </table>
