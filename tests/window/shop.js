@@ -149,6 +149,8 @@ function Order({ purchase, product, client, onServer }) {
   const { status, order, problem, retry_at } = state;
   const [said, setSaid] = useState('');
   const [isPaying, setPaying] = useState(false);
+  /** The order whose payment came too late. */
+  const [unmatched, setUnmatched] = useState(null);
   useEffect(() => setSaid(''), [status, order?.order_id]);
   // The price of a refusal is news to the page, too.
   useEffect(() => void (problem?.code === 'price_changed' && product?.look()), [problem]);
@@ -162,7 +164,8 @@ function Order({ purchase, product, client, onServer }) {
     });
     setPaying(false);
     onServer(answer.status !== 0);
-    if (!answer.ok) setSaid(`The payment did not go through: ${answer.body?.detail ?? 'nobody answers'}. Pay again: it is taken once.`);
+    if (answer.body?.unmatched) setUnmatched(order.order_id);
+    else if (!answer.ok) setSaid(`The payment did not go through: ${answer.body?.detail ?? 'nobody answers'}. Pay again: it is taken once.`);
   };
   const cancel = async () => {
     try {
@@ -185,6 +188,8 @@ function Order({ purchase, product, client, onServer }) {
         <p class="title" data-testid="order-title">${title}</p>
         <p data-testid="order-text">${text}</p>
         ${said && html`<p class="said" data-testid="order-said">${said}</p>`}
+        ${unmatched && unmatched === order?.order_id &&
+          html`<p class="said" data-testid="unmatched">The payment came too late. The shop has it on a list, and gives it back.</p>`}
         ${problem && !OVER.includes(status) &&
           html`<p class="said" data-testid="obstacle">${aboutObstacle(problem)} ${status === 'sending' ? 'It is sent again by itself.' : 'The order is safe; the page asks again.'}</p>`}
       </div>

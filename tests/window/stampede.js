@@ -153,7 +153,7 @@ function Chart({ name, title, color, rows }) {
       ...size(),
       legend: { show: false },
       cursor: { show: false },
-      scales: { x: { time: false, range: (_, from, to) => [0, Math.max(8, to ?? 0)] }, y: { range: (_, from, to) => [0, Math.max(1, to ?? 0) * 1.1] } },
+      scales: { x: { time: false, range: (chart) => [0, Math.max(8, chart.data[0].at(-1) ?? 0)] }, y: { range: (_, from, to) => [0, Math.max(1, to ?? 0) * 1.1] } },
       axes: [
         { ...axis, size: 28, space: 48, values: (_, all) => all.map((it) => `${it} s`) },
         { ...axis, size: 48, space: 32, values: (_, all) => all.map((it) => short(it)) },
@@ -211,7 +211,7 @@ function End({ stampede: { end, put_up, pieces_each } }) {
           </tbody>
         </table>
       </div>
-      <p>Of ${number(put_up)} pieces <b data-testid="sold" data-value=${sold.sold}>${number(sold.sold)}</b> are sold
+      <p>Of ${number(put_up)} pieces <b data-testid="sold" data-value=${sold.pieces}>${number(sold.pieces)}</b> are sold
         to ${number(sold.customers)} customers, and <b data-testid="left" data-value=${sold.left}>${number(sold.left)}</b> are left.
         The most that anybody has is ${number(sold.most_per_customer)}; ${number(pieces_each)} are allowed.</p>
       <p class="small">The audit: ${end.says}.</p>

@@ -20,7 +20,7 @@ const SOLD: &str = "
         where alias_of is null and status = 'confirmed' and item ->> 'sku' = $1
         group by customer_id
     )
-    select coalesce(sum(pieces), 0)::bigint as sold,
+    select coalesce(sum(pieces), 0)::bigint as pieces,
            (select available from inventory where sku = $1) as \"left\",
            coalesce(max(pieces), 0)::bigint as most_per_customer,
            count(*) as customers
@@ -39,7 +39,7 @@ pub(super) struct Totals {
 /// A product after its stampede.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
 pub(super) struct Sold {
-    pub(super) sold: i64,
+    pub(super) pieces: i64,
     pub(super) left: i64,
     pub(super) most_per_customer: i64,
     /// How many have any.

@@ -55,7 +55,8 @@ impl Counted {
 /// All of them at once: the machine is busy, and a point should be of one moment.
 async fn sum(urls: &[String]) -> anyhow::Result<Metrics> {
     let mut scrapes = JoinSet::new();
-    for url in urls.iter().cloned() {
+    for url in urls {
+        let url = url.clone();
         scrapes.spawn(async move { Metrics::scrape(&url).await });
     }
     let mut all = Metrics::default();

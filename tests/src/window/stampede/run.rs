@@ -178,7 +178,7 @@ impl Plan {
         compared.push(Compared::of(
             "sold_and_left",
             self.put_up,
-            sold.sold + sold.left,
+            sold.pieces + sold.left,
         ));
         let is_within = sold.most_per_customer <= self.pieces_each.cast_signed();
         let is_right = compared.iter().all(Compared::is_equal) && verdict.holds() && is_within;
