@@ -40,7 +40,8 @@ pub(super) async fn pay(
     } = payment;
     let bearer = format!("Bearer {}", open.issuer.token("the-shop", "shop"));
     let body = json!({
-        "payment_reference": format!("window-{}", order_id.simple()),
+        // One that was of a wrong amount never pays, so the right amount is another payment.
+        "payment_reference": format!("window-{}-{amount_minor}", order_id.simple()),
         "amount_minor": amount_minor,
         "currency": currency,
     });

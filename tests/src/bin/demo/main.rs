@@ -63,8 +63,14 @@ async fn main() -> ExitCode {
         _ = ctrl_c() => return ExitCode::from(INTERRUPTED),
     };
     match shown {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Shown::Played { is_right: true }) => ExitCode::SUCCESS,
+        Ok(Shown::Played { is_right: false }) => ExitCode::FAILURE,
+        Ok(Shown::Opened(shop)) => {
+            // An error here is that Ctrl-C cannot be waited for: then nothing can stay.
+            let _ = ctrl_c().await;
+            drop(shop);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -72,12 +78,21 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Returns whether all was right.
-async fn show(arguments: Arguments) -> anyhow::Result<bool> {
+/// What there was to see.
+enum Shown {
+    /// All acts, to their end.
+    Played { is_right: bool },
+    /// The shop window, which stays open.
+    Opened(Box<window::Shop>),
+}
+
+async fn show(arguments: Arguments) -> anyhow::Result<Shown> {
     if arguments.stay {
-        return window::stay().await.map(|()| true);
+        let shop = window::open().await?;
+        return Ok(Shown::Opened(Box::new(shop)));
     }
-    play(arguments).await
+    let is_right = play(arguments).await?;
+    Ok(Shown::Played { is_right })
 }
 
 /// Everything in one, for a program.

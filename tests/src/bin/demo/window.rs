@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use hotrow_tests::{Settings, Window};
 use serde_json::json;
-use tokio::signal::ctrl_c;
 
 use crate::{
     goods::{SPARE, SPARE_HOLD, SPARES},
@@ -21,11 +19,17 @@ const HOLD: Duration = Duration::from_mins(1);
 /// What the doors know tokens by.
 const AUTH_SECRET: &str = "a-secret-for-tokens-of-the-window-of-more-than-32-bytes";
 
-/// Serves it until Ctrl-C.
+/// The window and what it sells through. Dropped, all of it ends.
+pub(crate) struct Shop {
+    _window: Window,
+    _stage: Stage,
+}
+
+/// Serves the window, and starts what it sells through.
 ///
 /// # Errors
 /// When something does not start.
-pub(crate) async fn stay() -> anyhow::Result<()> {
+pub(crate) async fn open() -> anyhow::Result<Shop> {
     let window = Window::open().await?;
     println!("The shop window: {}/", window.origin());
     // Everybody comes from this machine, so a limit per address would be one for all.
@@ -46,5 +50,8 @@ pub(crate) async fn stay() -> anyhow::Result<()> {
     stage.put_up(SPARE, "Table", SPARES, Some(hold)).await?;
     window.sell(stage.shop(LAMP, AUTH_SECRET)?)?;
     eprintln!("{}", stage.what_to_try(&window.origin())?);
-    ctrl_c().await.context("wait for Ctrl-C")
+    Ok(Shop {
+        _window: window,
+        _stage: stage,
+    })
 }
