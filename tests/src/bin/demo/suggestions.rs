@@ -29,8 +29,8 @@ pub(crate) fn commands(one: SocketAddr, two: SocketAddr) -> String {
   curl "http://{one}/v1/orders/$order/changes" {shop}
   # what is left of the tables, and what is held
   curl http://{two}/v1/inventory/{SPARE}
-  # pay it again, too late: nobody waits for what becomes of it
-  curl "http://{one}/v1/orders/$order/confirm" {shop} \
+  # pay it again, too late: 409, and the payment is listed
+  curl "http://{one}/v1/orders/$order/confirm?wait=5" {shop} \
        -H 'content-type: application/json' -d '{{"payment_reference":"another-payment"}}'
   # payments that paid no order, to be given back
   curl 'http://{one}/v1/payments/unmatched?limit=3' {shop}
