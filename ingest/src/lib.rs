@@ -89,11 +89,23 @@ pub async fn run(
     readiness: &Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let reached = Box::pin(Servers::reach(&settings.common, &shutdown));
-    let Some(servers) = shutdown.run_until_cancelled(reached).await else {
+    let limits = Arc::new(Limits::new(settings.rate_limits));
+    // Beside the servers: a file of keys that is missing is told whatever they do, and keys that take their time hold up
+    // nothing else.
+    let reached = Box::pin(async {
+        tokio::try_join!(
+            Auth::start(settings.auth.clone(), Arc::clone(&limits), &shutdown),
+            Servers::reach(&settings.common, &shutdown),
+        )
+    });
+    let Some(reached) = shutdown.run_until_cancelled(reached).await else {
         return Ok(());
     };
-    let work = work(settings, servers?, listener, clock, readiness, shutdown);
+    let (auth, servers) = reached?;
+    let callers = Callers { auth, limits };
+    let work = work(
+        settings, servers, callers, listener, clock, readiness, shutdown,
+    );
     Box::pin(work).await
 }
 
@@ -104,6 +116,7 @@ pub async fn run(
 async fn work(
     settings: Settings,
     servers: Servers,
+    Callers { auth, limits }: Callers,
     listener: TcpListener,
     clock: Clock,
     readiness: &Arc<Readiness>,
@@ -129,7 +142,6 @@ async fn work(
     ));
     let board = Arc::new(Board::default());
     let lately = Arc::new(Lately::default());
-    let limits = Arc::new(Limits::new(settings.rate_limits));
     let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
     let (settled, read_for_changes) = Reader::new(pools.orders.clone(), Expected::Orders);
@@ -191,14 +203,11 @@ async fn work(
         backlog: Arc::clone(&backlog),
         shutdown: shutdown.clone(),
     });
-    let auth = Auth::start(settings.auth, Arc::clone(&limits), &shutdown);
-    let Some(auth) = shutdown.run_until_cancelled(auth).await.transpose()? else {
-        return Ok(());
-    };
     let lanes = Arc::new(lanes);
     let changes = Arc::new(ChangesDesk {
         mint: common.mint.clone(),
         clock: database_clock.clone(),
+        limits: Arc::clone(&limits),
         partitions: common.plan.partitions,
         finder: Finder {
             lately: Arc::clone(&lately),
@@ -328,6 +337,12 @@ fn note_broker(
             answers && *open.borrow() == usize::from(partitions),
         );
     }
+}
+
+/// Who may call, and how often.
+struct Callers {
+    auth: Auth,
+    limits: Arc<Limits>,
 }
 
 /// What an ingest process works with.

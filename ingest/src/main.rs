@@ -38,7 +38,7 @@ async fn run() -> anyhow::Result<()> {
     telemetry::start_log(settings.common.log_format)?;
     hangups.follow(settings.secret_files.clone());
     settings.common.warn_of_development();
-    settings.common.warn_of_plain_text(None);
+    settings.common.warn_of_plain_text(&[]);
     descriptors::warn_of_few(settings.connections.max);
     serve(settings).await
 }

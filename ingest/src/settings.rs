@@ -71,7 +71,8 @@ pub struct Cli {
     #[arg(long, env, default_value = "100/s burst 200", value_name = "LIMIT")]
     rate_limit_ip: String,
 
-    /// Purchases per customer id; where tokens are checked, per customer who calls
+    /// Purchases per customer id; where tokens are checked, per customer who calls. Its cancellations are counted apart,
+    /// with the same limit
     #[arg(long, env, default_value = "10/s burst 20", value_name = "LIMIT")]
     rate_limit_customer: String,
 

@@ -72,16 +72,35 @@ impl From<lapin::Error> for BrokerError {
     }
 }
 
+impl BrokerError {
+    /// Why the broker refused one request, with its words, if it did.
+    pub(crate) fn refusal(&self) -> Option<(&AMQPSoftError, &str)> {
+        match self {
+            Self::Failed(error) => soft_error(error),
+            _ => None,
+        }
+    }
+}
+
+/// Why the broker refused one request and ended the channel for it, with its words. (AMQP 0-9-1, "soft error".)
+pub(crate) fn soft_error(error: &lapin::Error) -> Option<(&AMQPSoftError, &str)> {
+    let ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    match error.kind() {
+        AMQPErrorKind::Soft(why) => Some((why, error.get_message().as_str())),
+        AMQPErrorKind::Hard(_) => None,
+    }
+}
+
 /// Whether the broker says that a queue or an exchange is missing.
 pub(crate) fn is_missing(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error)
-        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+    matches!(soft_error(error), Some((AMQPSoftError::NOTFOUND, _)))
 }
 
 /// Whether the broker says that the user may not do this.
 pub(crate) fn is_denied(error: &BrokerError) -> bool {
-    matches!(error, BrokerError::Failed(error) if matches!(error.kind(), ErrorKind::ProtocolError(error)
-        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)))
+    matches!(error.refusal(), Some((AMQPSoftError::ACCESSREFUSED, _)))
 }
 
 /// A connection for one purpose. Publishing and consuming want one each: a broker that blocks
@@ -220,6 +239,11 @@ impl Broker {
 fn reason(error: &lapin::Error, node: &Node) -> String {
     let authority = &node.uri.authority;
     let user = &authority.userinfo.username;
+    if let Some((AMQPSoftError::ACCESSREFUSED, _)) = soft_error(error) {
+        return format!(
+            "it refuses the user {user:?} or the password; special characters in a password are percent-encoded"
+        );
+    }
     match error.kind() {
         ErrorKind::IOError(error) => match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
@@ -238,9 +262,6 @@ fn reason(error: &lapin::Error, node: &Node) -> String {
             }
         },
         ErrorKind::ProtocolError(error) => match error.kind() {
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => format!(
-                "it refuses the user {user:?} or the password; special characters in a password are percent-encoded"
-            ),
             AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => format!(
                 "it does not let the user {user:?} use the virtual host {:?}: {}",
                 node.uri.vhost,

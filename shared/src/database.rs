@@ -67,16 +67,21 @@ pub enum SchemaError {
         /// The newest migration of this release.
         needed: i64,
     },
-    /// The database cannot be used, for a reason that a person can do something about.
-    #[error("{setting}: {address}: {why}")]
-    Unusable {
-        /// The setting that says where it is.
-        setting: &'static str,
-        /// Host and port, or the socket.
-        address: String,
-        /// What is wrong, and what to do.
-        why: String,
-    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+}
+
+/// The database cannot be used, for a reason that a person can do something about.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {address}: {why}")]
+pub struct Unusable {
+    /// The setting that says where it is.
+    setting: &'static str,
+    /// Host and port, or the socket.
+    address: String,
+    /// What is wrong, and what to do.
+    why: String,
 }
 
 /// The session settings of a connection, which `pg_stat_activity` shows under `name`.
@@ -146,8 +151,8 @@ pub async fn require_schema(connect: &PgConnectOptions) -> Result<(), SchemaErro
 /// On a connection of its own and not of a pool, which would only say that it waited in vain.
 ///
 /// # Errors
-/// It cannot: see [`SchemaError::Unusable`].
-pub async fn reach(connect: &PgConnectOptions, setting: &'static str) -> Result<(), SchemaError> {
+/// It cannot.
+pub async fn reach(connect: &PgConnectOptions, setting: &'static str) -> Result<(), Unusable> {
     asked(connect, setting, async |_| Ok(())).await
 }
 
@@ -166,14 +171,17 @@ async fn schema_version(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
     .await
 }
 
-/// Asks one question on a connection of its own.
-async fn asked<T>(
+/// Asks one question on a connection of its own. `setting` says where the database is, for the message.
+///
+/// # Errors
+/// There is no answer, or not within [`ACQUIRE_MAX`].
+pub(crate) async fn asked<T>(
     connect: &PgConnectOptions,
     setting: &'static str,
     question: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
-) -> Result<T, SchemaError> {
+) -> Result<T, Unusable> {
     let asking = async {
-        let mut connection = connect.connect().await?;
+        let mut connection = options(connect, "hotrow start").connect().await?;
         let answer = question(&mut connection).await?;
         connection.close().await?;
         Ok(answer)
@@ -187,7 +195,7 @@ async fn asked<T>(
         || format!("{}:{}", connect.get_host(), connect.get_port()),
         |socket| socket.display().to_string(),
     );
-    Err(SchemaError::Unusable {
+    Err(Unusable {
         setting,
         address,
         why,

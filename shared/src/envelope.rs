@@ -176,22 +176,9 @@ pub struct Opened {
     pub unreadable: Vec<Unreadable>,
 }
 
-/// What a worker has against an envelope, or a piece of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It is no envelope, or no command that this release reads.
-    Malformed,
-    /// It has no seal, and needs one.
-    Unsealed,
-    /// Its seal is wrong.
-    WrongSeal,
-}
-
-/// A piece of an envelope, or a whole one, that is not what it should be.
+/// A message that is no envelope, or a piece of one that is no command that this release reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// What kind of thing is wrong.
-    pub fault: Fault,
     /// The message as it came, or an envelope of the piece alone, which a later release may read.
     pub body: Vec<u8>,
     /// What is wrong with it, in words.
@@ -241,7 +228,6 @@ fn open_piecewise(body: &[u8]) -> Opened {
     let whole_is = |detail: String| Opened {
         commands: Vec::new(),
         unreadable: vec![Unreadable {
-            fault: Fault::Malformed,
             body: body.to_vec(),
             detail,
         }],
@@ -286,7 +272,6 @@ fn open_each(
         match read(piece.get()) {
             Ok(command) => opened.commands.push(command),
             Err(error) => opened.unreadable.push(Unreadable {
-                fault: Fault::Malformed,
                 body: join_pieces(version, member, [piece.get().as_bytes()].into_iter()),
                 detail: format!("not a command: {error}"),
             }),

@@ -112,7 +112,7 @@ pub const JWKS_AGE: Metric = gauge(
     "hotrow_jwks_age_seconds",
     "Time since the keys of AUTH_JWKS were read last, or since the start if they never were; 0 where none are read",
 );
-/// `limit`: `ip`, `ip_48`, `customer`, `global`, `reads`, `reads_48`, `logins`, `logins_48`.
+/// `limit`: `ip`, `ip_48`, `customer`, `changes`, `global`, `reads`, `reads_48`, `logins`, `logins_48`.
 pub const RATE_LIMITED: Metric = counter(
     "hotrow_rate_limited_total",
     "Requests refused with 429, by the limit that was reached; those that end in _48 are of IPv6 networks",

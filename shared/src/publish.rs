@@ -71,7 +71,7 @@ pub async fn confirmed(
     confirmed_as(channel, exchange, routing_key, body, properties).await
 }
 
-/// Publishes the body of an envelope with its seal, as [`confirmed`] does. Every envelope goes out here.
+/// Publishes the body of an envelope with its seal, as [`confirmed`] does. Every new envelope goes out here.
 ///
 /// # Errors
 /// See [`PublishError`].

@@ -12,6 +12,8 @@ use uuid::Uuid;
 pub(crate) const HOT: &str = "chair-123";
 /// A product that is bought beside the hot one.
 pub(crate) const OTHER: &str = "table-456";
+/// Products that pages listen to.
+pub(crate) const LISTENED_TO: [&str; 4] = ["live-0", "live-1", "live-2", "live-3"];
 /// So much of each product that no round sells it out.
 pub(crate) const PLENTY: i64 = 100_000_000;
 /// For how long goods are held: longer than any round takes.
@@ -82,6 +84,12 @@ impl Goods {
     /// Another product, with plenty of it, whose orders are confirmed at once.
     pub(crate) fn other() -> Self {
         Self::of(vec![OTHER.to_owned()], PLENTY)
+    }
+
+    /// The hot product, and those that pages listen to.
+    pub(crate) fn listened_to() -> Self {
+        let skus = [HOT].into_iter().chain(LISTENED_TO);
+        Self::of(skus.map(str::to_owned).collect(), PLENTY)
     }
 
     /// 10,000 products, with plenty of each.

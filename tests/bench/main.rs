@@ -66,6 +66,7 @@ const FULL: Conditions = Conditions {
     backlog: 500_000,
     largest_carts: 50_000,
     holds: 100_000,
+    listeners: 18_500,
     stored: 10_000_000,
 };
 
@@ -84,6 +85,7 @@ const QUICK: Conditions = Conditions {
     backlog: 50_000,
     largest_carts: 8_000,
     holds: 20_000,
+    listeners: 2_000,
     stored: 500_000,
 };
 

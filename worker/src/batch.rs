@@ -5,7 +5,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use hotrow_shared::{broker::BrokerError, envelope::Unreadable, metrics as list};
+use hotrow_shared::{broker::BrokerError, metrics as list};
 use metrics::Histogram;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     deliveries::{Arrived, Deliveries, Delivery, Room},
     metrics::Labelled,
+    seals::Faulty,
     settings::BatchLimits,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 pub(crate) struct Batch {
     /// In order of arrival.
     pub(crate) commands: Vec<Arrived>,
-    pub(crate) unreadable: Vec<Unreadable>,
+    pub(crate) faulty: Vec<Faulty>,
     /// The last envelope: acknowledging it takes all before it along.
     pub(crate) last_tag: u64,
     /// The bodies of its envelopes together.
@@ -166,7 +167,7 @@ impl Batches {
         };
         let mut batch = Batch {
             commands: first.commands,
-            unreadable: first.unreadable,
+            faulty: first.faulty,
             last_tag: first.tag,
             size_bytes: first.size_bytes,
             room: first.room,
@@ -233,7 +234,7 @@ impl Batches {
         batch.size_bytes += next.size_bytes;
         batch.room.join(next.room);
         batch.commands.extend(next.commands);
-        batch.unreadable.extend(next.unreadable);
+        batch.faulty.extend(next.faulty);
     }
 
     async fn first(&mut self, stop: &CancellationToken) -> Result<Option<Delivery>, BrokerError> {

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use hotrow_shared::{
     addresses::Brokers,
     broker::{Broker, BrokerError},
-    envelope::{Command, Unreadable},
+    envelope::Command,
     metrics::ENVELOPES_OPENED,
     seal::Seal,
     topology::{self, PREFETCH_ENVELOPES},
@@ -27,7 +27,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{metrics::Labelled, seals::Seals, settings::BATCH_BYTES_MAX};
+use crate::{
+    metrics::Labelled,
+    seals::{Faulty, Opened, Seals},
+    settings::BATCH_BYTES_MAX,
+};
 
 /// Most bytes of envelopes that a partition has opened and not settled: the batch in hand and the next. An
 /// envelope that is larger than this by itself takes all of the room.
@@ -50,7 +54,7 @@ pub(crate) struct Delivery {
     pub(crate) tag: u64,
     /// What can be settled.
     pub(crate) commands: Vec<Arrived>,
-    pub(crate) unreadable: Vec<Unreadable>,
+    pub(crate) faulty: Vec<Faulty>,
     /// The body of the envelope.
     pub(crate) size_bytes: usize,
     pub(crate) room: Room,
@@ -79,6 +83,8 @@ pub(crate) struct Arrived {
     pub(crate) command: Command,
     /// The broker handed it out before, to us or to another worker.
     pub(crate) redelivered: bool,
+    /// The seal of its envelope.
+    pub(crate) seal: Seal,
 }
 
 /// The envelopes of one partition. They end only with the channel, and then without an error or with one.
@@ -110,18 +116,23 @@ impl Opener {
 
     fn open(&self, message: &Message, room: Room, since: Instant) -> Delivery {
         let headers = message.properties.headers().as_ref();
-        let (seal, opened) = self.seals.open(&message.data, headers);
+        let Opened {
+            seal,
+            commands,
+            faulty,
+        } = self.seals.open(&message.data, headers);
         if let Some(count) = self.opened.of(seal) {
             count.increment(1);
         }
         let arrived = |command| Arrived {
             command,
             redelivered: message.redelivered,
+            seal,
         };
         Delivery {
             tag: message.delivery_tag,
-            commands: opened.commands.into_iter().map(arrived).collect(),
-            unreadable: opened.unreadable,
+            commands: commands.into_iter().map(arrived).collect(),
+            faulty,
             size_bytes: message.data.len(),
             room,
             since,

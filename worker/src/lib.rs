@@ -77,21 +77,65 @@ pub async fn run(
     readiness: &Arc<Readiness>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let common = &settings.common;
-    let pool = database::pool(
-        &common.database,
-        common.database_connections,
-        "hotrow-worker",
-        database::ACQUIRE_MAX,
-    );
-    database::require_schema(&common.database).await?;
-    secret::require_secret(&common.database, &common.mint).await?;
-    let owner = days_of(settings, &pool).await?;
-    let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
-    let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
-    topology::ensure(&consuming, &pool, &common.plan).await?;
-    let repairs = Repairs::start(&consuming, &pool, common.plan, &shutdown);
+    let reached = Box::pin(Servers::reach(settings, &shutdown));
+    let Some(servers) = shutdown.run_until_cancelled(reached).await else {
+        return Ok(());
+    };
+    Box::pin(work(settings, servers?, readiness, shutdown)).await;
+    Ok(())
+}
 
+/// What a worker works with.
+struct Servers {
+    pool: PgPool,
+    /// The connections by which days are made and dropped.
+    owner: PgPool,
+    consuming: Arc<Broker>,
+    publishing: Arc<Broker>,
+    repairs: Repairs,
+}
+
+impl Servers {
+    /// Makes sure that database and broker are those of this release and of this installation.
+    async fn reach(settings: &Settings, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        let common = &settings.common;
+        let pool = database::pool(
+            &common.database,
+            common.database_connections,
+            "hotrow-worker",
+            database::ACQUIRE_MAX,
+        );
+        database::require_schema(&common.database).await?;
+        secret::require_secret(&common.database, &common.mint).await?;
+        let owner = days_of(settings, &pool).await?;
+        let consuming = Arc::new(deliveries::broker(&common.amqp, "hotrow-worker consuming"));
+        let publishing = Arc::new(Broker::new(&common.amqp, "hotrow-worker publishing"));
+        topology::ensure(&consuming, &pool, &common.plan).await?;
+        let repairs = Repairs::start(&consuming, &pool, common.plan, shutdown);
+        Ok(Self {
+            pool,
+            owner,
+            consuming,
+            publishing,
+            repairs,
+        })
+    }
+}
+
+async fn work(
+    settings: &Settings,
+    servers: Servers,
+    readiness: &Arc<Readiness>,
+    shutdown: CancellationToken,
+) {
+    let common = &settings.common;
+    let Servers {
+        pool,
+        owner,
+        consuming,
+        publishing,
+        repairs,
+    } = servers;
     if settings.events.is_none() {
         tokio::spawn(events::forget_for_ever(pool.clone(), shutdown.clone()));
     }
@@ -169,7 +213,6 @@ pub async fn run(
     tokio::join!(consuming.close(), publishing.close(), events_broker.close());
     // Nor for a connection that somebody has not given back.
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
-    Ok(())
 }
 
 /// Makes the coming days, and returns the connections by which days are made and dropped: those of the owner of the

@@ -7,7 +7,7 @@ use hotrow_shared::{
     database,
     hangup::Hangups,
     metrics, panics,
-    settings::Secrets,
+    settings::{SecretFiles, Secrets},
     shutdown,
     telemetry::{self, Readiness},
 };
@@ -33,9 +33,10 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let hangups = Hangups::listen()?;
-    let settings = cli.settings.check(Secrets::of_environment())?;
+    let settings = cli.settings.check(&Secrets::of_environment())?;
     telemetry::start_log(settings.common.log_format)?;
-    hangups.follow(settings.secret_files.clone());
+    // None of a worker's secrets can be replaced while it runs.
+    hangups.follow(SecretFiles::default());
     match &cli.command {
         None => {
             let work = async |readiness, shutdown| {
@@ -64,7 +65,7 @@ async fn serve(
     work: impl AsyncFnOnce(Arc<Readiness>, CancellationToken) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     settings.common.warn_of_development();
-    settings.common.warn_of_plain_text(settings.owner.as_ref());
+    settings.warn_of_plain_text();
     let shutdown = shutdown::on_signal()?;
     let metrics = metrics::install()?;
     let readiness = Readiness::of(needs);

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use hotrow_shared::{
     broker::{Broker, BrokerError},
-    envelope::Unreadable,
     id::OrderId,
     retry::Pauses,
     topology::Repairs,
@@ -22,8 +21,9 @@ use crate::{
     deliveries::{self, Consuming, Opener},
     ended::Ended,
     events::Publisher,
+    seals::Faulty,
     settings::BatchLimits,
-    settle::{Refused, Settled, Settler},
+    settle::{Settled, Settler},
     standstill::{Grace, Standstill},
 };
 
@@ -147,7 +147,7 @@ async fn bring_to_end(
     workshop.batch_metrics.record(&batch);
     let Batch {
         commands,
-        unreadable,
+        faulty,
         size_bytes,
         room: _room,
         ..
@@ -156,7 +156,7 @@ async fn bring_to_end(
     let settled = settling.await;
     let is_cut_short = settled.is_cut_short;
     let mut failed = Vec::new();
-    let bury_all = bury_all(workshop, partition, &unreadable, &settled, &mut failed);
+    let bury_all = bury_all(workshop, partition, &faulty, &settled, &mut failed);
     let is_complete = tokio::select! {
         biased;
         () = bury_all => !is_cut_short,
@@ -171,22 +171,21 @@ async fn bring_to_end(
     (ended, is_complete)
 }
 
-/// Sends to the dead letters what cannot be read and what the database refuses.
+/// Sends to the dead letters what is not what it should be and what the database refuses.
 async fn bury_all(
     workshop: &Workshop,
     partition: u16,
-    unreadable: &[Unreadable],
+    faulty: &[Faulty],
     settled: &Settled,
     failed: &mut Vec<OrderId>,
 ) {
     let dead_letters = &workshop.dead_letters;
-    for piece in unreadable {
-        dead_letters
-            .bury(&DeadLetter::unreadable(partition, piece))
-            .await;
+    for piece in faulty {
+        let letter = DeadLetter::faulty(partition, piece);
+        dead_letters.bury(&letter).await;
     }
-    for Refused { command, detail } in &settled.refused {
-        failed.extend(dead_letters.bury_command(partition, command, detail).await);
+    for refused in &settled.refused {
+        failed.extend(dead_letters.bury_refused(partition, refused).await);
     }
 }
 

@@ -6,12 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Parser, Subcommand};
 use hotrow_shared::{
     addresses::DatabaseUrl,
-    database::{self, SchemaError},
+    database::{self, Unusable},
     event::EventType,
-    settings::{
-        COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, Secret, SecretFiles, Secrets,
-        help,
-    },
+    settings::{COMMON_SECRETS, Common, CommonArgs, ListenAddr, Problems, Secret, Secrets, help},
 };
 use sqlx::postgres::PgConnectOptions;
 
@@ -94,7 +91,8 @@ pub enum DeadLetterAction {
     /// Show dead letters, one JSON object a line, and leave them where they are
     List(Selection),
     /// Send dead letters back to their queue, to be settled as if they came in now. `--all` leaves those whose seal
-    /// is wrong or missing: whoever names them by `--order-id` or `--reason` vouches for what they say
+    /// is wrong or missing, and so does `--order-id`: they may say anything. Whoever names them by
+    /// `--reason wrong_seal` or `--reason unsealed` vouches for all that they say; `--order-id` narrows that down
     Replay(Selection),
     /// Remove dead letters; their orders stay `failed`
     Discard(Selection),
@@ -207,8 +205,6 @@ pub struct Settings {
     pub require_sealed: bool,
     /// What is told of by events, unless they are off.
     pub events: Option<Telling>,
-    /// What a SIGHUP reads again.
-    pub secret_files: SecretFiles,
 }
 
 impl Settings {
@@ -227,12 +223,19 @@ impl Settings {
     ///
     /// # Errors
     /// It cannot.
-    pub async fn reach_owner(&self) -> Result<(), SchemaError> {
+    pub async fn reach_owner(&self) -> Result<(), Unusable> {
         let setting = match &self.owner {
-            Some(_) => "OWNER_DATABASE_URL",
+            Some(_) => OWNER_DATABASE_URL.name,
             None => database::DATABASE_URL,
         };
         database::reach(self.owner(), setting).await
+    }
+
+    /// Says so in the log where what is said to a server can be read on the way.
+    pub fn warn_of_plain_text(&self) {
+        let owner = self.owner.as_ref();
+        let owner = owner.map(|owner| (OWNER_DATABASE_URL.name, owner));
+        self.common.warn_of_plain_text(owner.as_slice());
     }
 }
 
@@ -252,13 +255,12 @@ impl SettingsArgs {
     ///
     /// # Errors
     /// All that is wrong, in one message.
-    pub fn check(&self, secrets: Secrets) -> Result<Settings, Problems> {
+    pub fn check(&self, secrets: &Secrets) -> Result<Settings, Problems> {
         let mut problems = Problems::of_environment();
-        let common = self.common.check(&secrets, &mut problems);
-        let owner = secrets.text(&OWNER_DATABASE_URL, &mut problems);
-        let owner = owner.unwrap_or_default();
-        let owner =
-            owner.and_then(|url| problems.read::<DatabaseUrl>(OWNER_DATABASE_URL.name, &url));
+        let common = self.common.check(secrets, &mut problems);
+        let owner: Option<DatabaseUrl> = secrets
+            .optional(&OWNER_DATABASE_URL, &mut problems)
+            .unwrap_or_default();
         let metrics_addr = problems.read("METRICS_ADDR", &self.metrics_addr);
         let orders_max = problems.count("BATCH_ORDERS_MAX", &self.batch_orders_max, 1..=100_000);
         let wait = problems.duration("BATCH_WAIT", &self.batch_wait);
@@ -302,7 +304,6 @@ impl SettingsArgs {
                 audit_retention_days: audit_retention_days?,
                 require_sealed: require_sealed?,
                 hold_grace: TimeDelta::from_std(hold_grace?).ok()?,
-                secret_files: secrets.files(),
             })
         };
         problems.or(settings())

@@ -21,11 +21,11 @@ pub(crate) struct By {
 impl<S: Sync> FromRequestParts<S> for By {
     type Rejection = Problem;
 
-    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let caller = head.extensions.get::<Caller>();
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(head, state).await?;
         let client = head.extensions.get::<CallsFrom>();
         Ok(Self {
-            actor: caller.ok_or(Problem::Unauthorized)?.actor()?,
+            actor: caller.actor()?,
             request_id: head.extensions.get::<RequestId>().cloned(),
             client: client.map(|client| client.0),
         })

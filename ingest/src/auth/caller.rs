@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::{extract::FromRequestParts, http::request::Parts};
 use hotrow_shared::{
     change::{Actor, Role},
     order::CustomerId,
@@ -10,9 +11,9 @@ use hotrow_shared::{
 use crate::http::problem::Problem;
 
 /// The name of whoever calls with the fixed token of administrators.
-const ADMIN_TOKEN_NAME: &str = "admin-token";
+pub(super) const ADMIN_TOKEN_NAME: &str = "admin-token";
 
-/// The caller of a request. The gate of its route puts it into the request's extensions.
+/// The caller of a request. The gate of its route puts it into the request, and handlers take it as an argument.
 #[derive(Debug, Clone)]
 pub(crate) enum Caller {
     /// Nobody has to say who calls here, and the caller did not.
@@ -33,14 +34,24 @@ impl Identity {
     /// Whoever has the fixed token of administrators.
     #[must_use]
     pub(super) fn administrator() -> Self {
+        Self::named(Role::Admin, ADMIN_TOKEN_NAME)
+    }
+
+    fn named(role: Role, name: &'static str) -> Self {
         Self {
-            role: Role::Admin,
-            subject: CustomerId::try_from(ADMIN_TOKEN_NAME).expect("the name fits"),
+            role,
+            subject: CustomerId::try_from(name).expect("the name fits"),
         }
     }
 }
 
 impl Caller {
+    /// Somebody who proves by other means than a token to be one of the shop's programs.
+    #[must_use]
+    pub(crate) fn program(name: &'static str) -> Self {
+        Self::Known(Arc::new(Identity::named(Role::Shop, name)))
+    }
+
     /// The customer who calls, if it is one: a customer sees and changes only its own orders.
     #[must_use]
     pub(crate) fn customer(&self) -> Option<&CustomerId> {
@@ -62,5 +73,15 @@ impl Caller {
                 name: Some(identity.subject.as_str().to_owned()),
             }),
         }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    /// Behind no gate, nobody is let in.
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = head.extensions.get::<Self>();
+        caller.cloned().ok_or(Problem::Unauthorized)
     }
 }

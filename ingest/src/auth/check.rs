@@ -47,12 +47,19 @@ impl Keys {
             Self::Jwks(jwks) => jwks.keys(),
         }
     }
+
+    /// The keys of the last read, if it succeeded: see [`Jwks::newer_than`].
+    async fn newer_than(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        match self {
+            Self::Secret(keys) => Some(Arc::clone(keys)),
+            Self::Jwks(jwks) => jwks.newer_than(seen).await,
+        }
+    }
 }
 
 /// What is known of a request by its headers.
 pub(super) enum Judged {
-    Admitted(Caller),
-    Refused(Problem),
+    Decided(Result<Caller, Problem>),
     /// The token names a key that is not known. The keys may have changed: see [`Auth::judge_with_newer_keys`].
     Unsure(Unsure),
 }
@@ -61,7 +68,6 @@ pub(super) enum Judged {
 pub(super) struct Unsure {
     token: Box<str>,
     seen: Arc<KeySet>,
-    why: Refused,
 }
 
 /// What stands in the header of a request.
@@ -115,72 +121,71 @@ impl Auth {
         let token = match sent(headers) {
             Sent::Token(token) => token,
             Sent::Nothing if who.admits_unknown(self.is_open()) => {
-                return Judged::Admitted(Caller::Unknown);
+                return Judged::Decided(Ok(Caller::Unknown));
             }
-            Sent::Nothing => return Judged::Refused(Problem::Unauthorized),
-            Sent::Unreadable => return self.refuse(who, Refused::Malformed, client),
+            Sent::Nothing => return Judged::Decided(Err(Problem::Unauthorized)),
+            Sent::Unreadable => {
+                return Judged::Decided(self.refuse(who, Refused::Malformed, client));
+            }
         };
         if self.admin_tokens.hold(token) {
-            return admit(who, Arc::clone(&self.administrator));
+            return Judged::Decided(admit(who, Arc::clone(&self.administrator)));
         }
         let Some(tokens) = &self.tokens else {
-            return self.refuse(who, Refused::NotTheAdmins, client);
+            return Judged::Decided(self.refuse(who, Refused::NotTheAdmins, client));
         };
         if let Some(identity) = tokens.verifier.recall(token) {
-            return admit(who, identity);
+            return Judged::Decided(admit(who, identity));
         }
         let keys = tokens.keys.now();
         match tokens.verifier.verify(token, &keys) {
-            Ok(identity) => admit(who, identity),
-            Err(why @ (Refused::UnknownKey | Refused::NoKeys)) => Judged::Unsure(Unsure {
+            Ok(identity) => Judged::Decided(admit(who, identity)),
+            Err(Refused::UnknownKey | Refused::NoKeys) => Judged::Unsure(Unsure {
                 token: token.into(),
                 seen: keys,
-                why,
             }),
-            Err(why) => self.refuse(who, why, client),
+            Err(why) => Judged::Decided(self.refuse(who, why, client)),
         }
     }
 
-    /// The same once the keys are read again, or at once if they were read a moment ago.
+    /// The same once the keys are read again, or at once if they were read a moment ago. Only keys that could be read
+    /// tell that a token's is not among them.
     pub(super) async fn judge_with_newer_keys(
         &self,
         who: Who,
         unsure: Unsure,
         client: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
-        let Unsure { token, seen, why } = unsure;
+        let Unsure { token, seen } = unsure;
         let verified = match &self.tokens {
-            Some(Tokens {
-                verifier,
-                keys: Keys::Jwks(jwks),
-            }) => match jwks.newer_than(&seen).await {
+            None => Err(Refused::NotTheAdmins),
+            Some(Tokens { verifier, keys }) => match keys.newer_than(&seen).await {
                 Some(keys) => verifier.verify(&token, &keys),
-                None => Err(why),
+                None => Err(Refused::NoKeys),
             },
-            _ => Err(why),
         };
-        let judged = match verified {
+        match verified {
             Ok(identity) => admit(who, identity),
             Err(why) => self.refuse(who, why, || client),
-        };
-        match judged {
-            Judged::Admitted(caller) => Ok(caller),
-            Judged::Refused(problem) => Err(problem),
-            Judged::Unsure(_) => Err(Problem::Unauthorized),
         }
     }
 
     /// What a token that is not right comes to. An open shop checks it only where one is needed.
-    fn refuse(&self, who: Who, why: Refused, client: impl FnOnce() -> Option<IpAddr>) -> Judged {
+    fn refuse(
+        &self,
+        who: Who,
+        why: Refused,
+        client: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Caller, Problem> {
         if self.is_open() && who.admits_unknown(true) {
-            return Judged::Admitted(Caller::Unknown);
+            return Ok(Caller::Unknown);
         }
         self.metrics.refused(why);
         if why == Refused::NoKeys {
-            return Judged::Refused(Problem::Unavailable("the server of AUTH_JWKS"));
+            return Err(Problem::Unavailable("the source of AUTH_JWKS"));
         }
         let counted = client().map_or(Ok(()), |client| self.limits.count_refused_token(client));
-        Judged::Refused(match counted {
+        Err(match counted {
             Err(exceeded) => Problem::RateLimited(exceeded),
             Ok(()) if self.is_open() => Problem::Unauthorized,
             Ok(()) => Problem::TokenRefused(why.to_string()),
@@ -208,11 +213,11 @@ impl Tokens {
     }
 }
 
-fn admit(who: Who, identity: Arc<Identity>) -> Judged {
+fn admit(who: Who, identity: Arc<Identity>) -> Result<Caller, Problem> {
     if who.admits(identity.role) {
-        Judged::Admitted(Caller::Known(identity))
+        Ok(Caller::Known(identity))
     } else {
-        Judged::Refused(Problem::Forbidden(
+        Err(Problem::Forbidden(
             "the role of the token does not allow this",
         ))
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::http::peer::{Peer, TrustedProxies};
 
-/// Lets callers in to one route. The handler finds its [`super::Caller`] in the request's extensions.
+/// Lets callers in to one route. The handler takes its [`super::Caller`] as an argument.
 #[derive(Clone)]
 pub(crate) struct Gate {
     pub(crate) auth: Arc<Auth>,
@@ -86,11 +86,11 @@ where
             Some(proxies.client(peer, request.headers()))
         };
         let unsure = match auth.judge(*who, request.headers(), client) {
-            Judged::Admitted(caller) => {
+            Judged::Decided(Ok(caller)) => {
                 self.gate.admit(&mut request, caller);
                 return Either::Left(self.inner.call(request));
             }
-            Judged::Refused(problem) => {
+            Judged::Decided(Err(problem)) => {
                 return Either::Right(Either::Left(ready(Ok(problem.into_response()))));
             }
             Judged::Unsure(unsure) => unsure,

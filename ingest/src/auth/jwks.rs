@@ -10,11 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    fetch::{FetchError, Fetcher},
-    keys::{KeySet, NoKeys},
-    settings::JwksAt,
-};
+use super::{fetch::Fetcher, keys::KeySet, settings::JwksAt};
 
 /// How often the keys are read.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
@@ -38,16 +34,10 @@ struct State {
     /// How many reads have ended.
     reads: u64,
     is_reading: bool,
+    /// Whether the last read gave keys.
+    was_read: bool,
     /// When a key that is not known has them read again.
     asked_from: Instant,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error(transparent)]
-    Keys(#[from] NoKeys),
 }
 
 impl Jwks {
@@ -63,6 +53,7 @@ impl Jwks {
             keys: Arc::default(),
             reads: 0,
             is_reading: false,
+            was_read: false,
             asked_from: now,
         });
         let asked = Arc::new(Notify::new());
@@ -73,12 +64,13 @@ impl Jwks {
             last_success: now,
         };
         let first = reader.read().await;
-        match &first {
+        let was_read = first.is_ok();
+        match first {
             Ok(()) => {}
-            Err(error) if is_file => anyhow::bail!("AUTH_JWKS: {}", causes(error)),
-            Err(error) => warn(error),
+            Err(error) if is_file => return Err(error.context("AUTH_JWKS")),
+            Err(error) => warn(&error),
         }
-        tokio::spawn(reader.run(first.is_ok(), shutdown.clone()));
+        tokio::spawn(reader.run(was_read, shutdown.clone()));
         Ok(Self { state, asked })
     }
 
@@ -88,7 +80,7 @@ impl Jwks {
     }
 
     /// Has the keys read because one is missing in `seen`, at most every [`ASK_INTERVAL`], and waits a moment for them.
-    /// Returns the keys if they were read since.
+    /// Returns the keys of the last read, which may be the same, or none if it failed or is still under way.
     pub(super) async fn newer_than(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
         let mut state = self.state.clone();
         let reads = {
@@ -98,13 +90,13 @@ impl Jwks {
             }
             self.asked.notify_one();
             if !state.is_reading && Instant::now() < state.asked_from {
-                return None;
+                return state.was_read.then(|| Arc::clone(&state.keys));
             }
             state.reads
         };
         let read = state.wait_for(|state| state.reads > reads);
         let state = timeout(WAIT_MAX, read).await.ok()?.ok()?;
-        Some(Arc::clone(&state.keys))
+        state.was_read.then(|| Arc::clone(&state.keys))
     }
 }
 
@@ -145,7 +137,7 @@ impl Reader {
     }
 
     /// Reads the keys. If that fails, those from before go on.
-    async fn read(&mut self) -> Result<(), ReadError> {
+    async fn read(&mut self) -> anyhow::Result<()> {
         let is_first = self.state.borrow().reads == 0;
         self.state.send_modify(|state| {
             state.is_reading = true;
@@ -154,7 +146,7 @@ impl Reader {
             }
         });
         let before = Arc::clone(&self.state.borrow().keys);
-        let read = self.fetcher.read().await.map_err(ReadError::from);
+        let read = self.fetcher.read().await.map_err(anyhow::Error::from);
         let read = read.and_then(|document| Ok(before.next(&document)?));
         let (keys, outcome) = match read {
             Ok(keys) => (Arc::new(keys), Ok(())),
@@ -172,6 +164,7 @@ impl Reader {
             state.keys = Arc::clone(&keys);
             state.reads += 1;
             state.is_reading = false;
+            state.was_read = outcome.is_ok();
         });
         outcome
     }
@@ -186,16 +179,9 @@ fn next(was_read: bool) -> Instant {
         }
 }
 
-fn warn(error: &ReadError) {
+fn warn(error: &anyhow::Error) {
     tracing::warn!(
-        error = causes(error),
+        error = format!("{error:#}"),
         "the keys of AUTH_JWKS cannot be read: those from before count, and they are read again in {ASK_INTERVAL:?}"
     );
-}
-
-/// An error with everything that led to it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<_> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }

@@ -50,6 +50,8 @@ impl Key {
 #[derive(Debug, Default)]
 pub(super) struct KeySet {
     keys: Vec<Arc<Key>>,
+    /// How many more could be used, and are not.
+    left_out: usize,
     /// Whether the name that a token gives its key is ignored.
     is_one_secret: bool,
 }
@@ -57,7 +59,7 @@ pub(super) struct KeySet {
 /// Why a document gives no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoKeys {
-    #[error("it is no JSON object with a list of keys: {0}")]
+    #[error("it is no JSON object with a list of keys")]
     NotASet(#[from] serde_json::Error),
     #[error("none of its {0} keys can verify tokens by RS256, ES256 or EdDSA")]
     NoneUsable(usize),
@@ -75,6 +77,7 @@ impl KeySet {
         };
         Self {
             keys: vec![Arc::new(key)],
+            left_out: 0,
             is_one_secret: true,
         }
     }
@@ -91,13 +94,25 @@ impl KeySet {
         }
         let Document { keys: given } = serde_json::from_slice(document)?;
         let count = given.len();
-        let read = given.into_iter().filter_map(read_key).take(KEYS_MAX);
-        let keys: Vec<_> = read.map(|key| self.known(key)).collect();
+        let read = given.into_iter().filter_map(read_key);
+        let mut keys: Vec<_> = read.map(|key| self.known(key)).collect();
         if keys.is_empty() {
             return Err(NoKeys::NoneUsable(count));
         }
+        let usable = keys.len();
+        keys.truncate(KEYS_MAX);
+        let left_out = usable - keys.len();
+        // Not again with every read.
+        if left_out > 0 && left_out != self.left_out {
+            tracing::warn!(
+                usable,
+                used = KEYS_MAX,
+                "AUTH_JWKS has more keys than are used: tokens by the others are refused"
+            );
+        }
         Ok(Self {
             keys,
+            left_out,
             is_one_secret: false,
         })
     }
@@ -281,9 +296,8 @@ mod tests {
         let keys: Vec<_> = (0..100)
             .map(|number| ec(Some(&number.to_string()), "eA"))
             .collect();
-        assert_eq!(
-            set(&KeySet::default(), &keys).expect("keys").len(),
-            KEYS_MAX
-        );
+        let set = set(&KeySet::default(), &keys).expect("keys");
+        assert_eq!((set.len(), set.left_out), (KEYS_MAX, 100 - KEYS_MAX));
+        assert!(set.knows(Some("0")) && !set.knows(Some("99")));
     }
 }

@@ -16,6 +16,8 @@ pub(crate) mod settings;
 mod token;
 mod who;
 
+#[cfg(test)]
+pub(crate) use self::caller::Identity;
 pub use self::settings::AuthSettings;
 pub(crate) use self::{
     caller::Caller,

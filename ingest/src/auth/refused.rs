@@ -26,11 +26,12 @@ pub(super) enum Refused {
     Issuer,
     #[error("it is for another audience")]
     Audience,
-    #[error("its sub is missing, or cannot be a customer id")]
+    #[error("its sub is missing, is admin-token, or cannot be a customer id")]
     Subject,
     #[error("it is not the token of the administrators")]
     NotTheAdmins,
-    /// No keys could be read since the start, so nothing is known of the token.
+    /// The keys that would tell could not be read: none since the start, or none newer than those that do not have the
+    /// token's. Nothing is known of the token.
     #[error("the keys cannot be read")]
     NoKeys,
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moka::{Expiry, sync::Cache};
+use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 
 use super::{caller::Identity, keys::Key};
 
@@ -35,7 +35,10 @@ pub(super) struct Remembered(Cache<TokenHash, Verified>);
 
 impl Remembered {
     pub(super) fn new() -> Self {
-        let cache = Cache::builder().max_capacity(TOKENS_MAX);
+        let cache = Cache::builder()
+            .max_capacity(TOKENS_MAX)
+            // The default policy would refuse to remember those that are new: in a sale, everybody's.
+            .eviction_policy(EvictionPolicy::lru());
         Self(cache.expire_after(AtItsEnd).build())
     }
 
@@ -123,15 +126,28 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_tokens_is_bounded() {
+    fn the_number_of_tokens_is_bounded_and_the_newest_are_remembered() {
+        const NEWER: u64 = 10_000;
         let key = key(&KeySet::of_secret("a secret"));
         let remembered = Remembered::new();
-        for number in 0..TOKENS_MAX + 10_000 {
+        let hash = |number: u64| {
             let mut hash = [0; 32];
             hash[..8].copy_from_slice(&number.to_le_bytes());
-            remembered.remember(hash, verified(&key, u64::MAX));
+            hash
+        };
+        let now = now();
+        for number in 0..TOKENS_MAX {
+            remembered.remember(hash(number), verified(&key, u64::MAX));
+            // Those that are there are asked for again and again, and still give way.
+            assert!(remembered.find(&hash(number / 2), now).is_some());
+        }
+        for number in TOKENS_MAX..TOKENS_MAX + NEWER {
+            remembered.remember(hash(number), verified(&key, u64::MAX));
         }
         remembered.0.run_pending_tasks();
         assert!(remembered.0.entry_count() <= TOKENS_MAX);
+        for number in TOKENS_MAX..TOKENS_MAX + NEWER {
+            assert!(remembered.find(&hash(number), now).is_some(), "{number}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use super::{
-    caller::Identity,
+    caller::{ADMIN_TOKEN_NAME, Identity},
     keys::{Key, KeySet},
     provider,
     refused::{Refused, TOKEN_LENGTH_MAX},
@@ -113,6 +113,8 @@ impl Verifier {
         let validation = validation.ok_or(Refused::Algorithm)?;
         let claims = decode::<Map<String, Value>>(token, key.decoding(), validation)?.claims;
         let subject = claims.get("sub").and_then(Value::as_str);
+        // Records must not take the holder of a token for whoever has the fixed one.
+        let subject = subject.filter(|text| *text != ADMIN_TOKEN_NAME);
         let subject = subject.and_then(|text| CustomerId::try_from(text).ok());
         let identity = Identity {
             role: self.role_claim.read(&claims),
@@ -257,6 +259,11 @@ mod tests {
             (json!({ "sub": "" }), Refused::Subject),
             (json!({ "sub": 7 }), Refused::Subject),
             (json!({ "sub": null }), Refused::Subject),
+            (json!({ "sub": "admin-token" }), Refused::Subject),
+            (
+                json!({ "sub": "admin-token", "role": "admin" }),
+                Refused::Subject,
+            ),
         ] {
             assert_eq!(judged(&wrong).err(), Some(why), "{wrong}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Json,
     body::HttpBody,
     extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderValue, StatusCode, Uri, header},
@@ -37,10 +37,11 @@ type Examine = fn(&Value, &mut Faults) -> Option<Ask>;
 /// Every refusal of the contract. Of what the state of the order does not allow, only callers that wait hear.
 pub(crate) async fn confirm(
     State(desk): State<Arc<ChangesDesk>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&desk, path, request, bodies::examine_confirm).await
+    take(&desk, &caller, path, request, bodies::examine_confirm).await
 }
 
 /// `POST /v1/orders/{order_id}/cancel`: the goods are not wanted, or not sold. The body may be left out.
@@ -49,6 +50,7 @@ pub(crate) async fn confirm(
 /// See [`confirm`].
 pub(crate) async fn cancel(
     State(desk): State<Arc<ChangesDesk>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -57,7 +59,7 @@ pub(crate) async fn cancel(
     } else {
         request
     };
-    take(&desk, path, request, bodies::examine_cancel).await
+    take(&desk, &caller, path, request, bodies::examine_cancel).await
 }
 
 /// `POST /v1/orders/{order_id}/extend`: the goods are to be held for longer.
@@ -66,10 +68,11 @@ pub(crate) async fn cancel(
 /// See [`confirm`].
 pub(crate) async fn extend(
     State(desk): State<Arc<ChangesDesk>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&desk, path, request, bodies::examine_extend).await
+    take(&desk, &caller, path, request, bodies::examine_extend).await
 }
 
 /// The same request, as if it had said that it wants nothing in particular.
@@ -82,13 +85,17 @@ fn with_empty_object(request: Request) -> Request {
 
 async fn take(
     desk: &ChangesDesk,
+    caller: &Caller,
     path: Result<Path<String>, PathRejection>,
     request: Request,
     examine: Examine,
 ) -> Result<Response, Problem> {
+    if let Some(customer) = caller.customer() {
+        // Before anything is read or looked up, so that a flood of nonsense counts, too.
+        let counted = desk.limits.count_change(customer);
+        counted.map_err(Problem::RateLimited)?;
+    }
     let (mut head, content) = request.into_parts();
-    let caller: Option<Caller> = head.extensions.remove();
-    let by = caller.unwrap_or(Caller::Unknown).actor()?;
     let [wait] = query::read(&head.uri, ["wait"])?;
     let wait = Wait::read(wait.as_deref(), &head.headers)?;
     let Path(id) = path?;
@@ -98,8 +105,8 @@ async fn take(
     let request_id = head.extensions.remove();
     // They hold the connection's buffer, and a wait may be long.
     drop((head, content));
-    let taken = desk.take(id, ask, by, request_id, wait.duration()).await?;
-    let mut response = match taken {
+    let taken = desk.take(id, ask, caller, request_id, wait.duration());
+    let mut response = match taken.await? {
         Taken::Done(order) => settled(order),
         Taken::Queued { order, wait } => {
             let mut response = settled(order);
@@ -130,7 +137,7 @@ struct History {
 /// 422 for a page that cannot be, 503 without a database.
 pub(crate) async fn history(
     State(desk): State<Arc<ChangesDesk>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -139,7 +146,7 @@ pub(crate) async fn history(
     let after = page::after(after.as_deref())?;
     let Path(id) = path?;
     let id = desk.mint.recognise(&id).ok_or(UNKNOWN_ORDER)?;
-    let first_id = desk.settled(id, &caller.actor()?).await?.parts.first_id();
+    let first_id = desk.settled(id, &caller).await?.parts.first_id();
     let after = i32::try_from(after).unwrap_or(i32::MAX);
     let changes = store::history(&desk.pool, first_id, after, page::read(limit));
     let mut changes = in_time("the history of an order", changes).await?;

@@ -13,7 +13,7 @@ pub(crate) mod tickets;
 use std::{sync::Arc, time::Duration};
 
 use hotrow_shared::{
-    change::{Actor, Answer, Ask, Change},
+    change::{Answer, Ask, Change},
     envelope::Command,
     id::{IdMint, OrderId},
     request_id::RequestId,
@@ -24,16 +24,18 @@ use tokio_util::sync::CancellationToken;
 
 use self::{parts::Parts, tickets::TicketWaiter};
 use crate::{
+    auth::Caller,
     backlog::Backlog,
     changes::tickets::Tickets,
     clock::DatabaseClock,
     http::problem::Problem,
     lanes::{Lanes, NotAccepted},
+    limits::Limits,
     status::{
         Finder, LAST_LOOK_MAX, LOOK_INTERVAL,
         handler::DROPPED_ORDER,
         outcomes::Outcome,
-        owner::UNKNOWN_ORDER,
+        owner::require_own,
         reader::{Found, NoAnswer},
     },
 };
@@ -43,6 +45,8 @@ pub(crate) struct ChangesDesk {
     /// Tells our ids from made-up ones.
     pub(crate) mint: IdMint,
     pub(crate) clock: DatabaseClock,
+    /// Of the changes that customers ask for.
+    pub(crate) limits: Arc<Limits>,
     /// Number of intake queues.
     pub(crate) partitions: u16,
     /// Finds the orders. Its reader is its own, so that a crowd of polls does not hold up payments.
@@ -81,12 +85,13 @@ impl ChangesDesk {
         &self,
         id: OrderId,
         ask: Ask,
-        by: Actor,
+        caller: &Caller,
         request_id: Option<RequestId>,
         wait: Duration,
     ) -> Result<Taken, Problem> {
         let end = Instant::now() + wait;
-        let order = self.settled(id, &by).await?;
+        let by = caller.actor()?;
+        let order = self.settled(id, caller).await?;
         let ticket = if wait.is_zero() {
             None
         } else {
@@ -129,17 +134,16 @@ impl ChangesDesk {
     }
 
     /// Finds a settled order. For a customer who did not place it, there is none.
-    async fn settled(&self, id: OrderId, by: &Actor) -> Result<Settled, Problem> {
-        match self.finder.find(&[id]).await?.pop() {
+    async fn settled(&self, id: OrderId, caller: &Caller) -> Result<Settled, Problem> {
+        let mut found = self.finder.find(&[id]).await?;
+        require_own(caller, &found)?;
+        match found.pop() {
             Some(Found::Settled(outcome)) => {
                 // Of a newer release, perhaps. Another process may be able to, so the order is not unknown.
                 let parts = Parts::read(&outcome.document).map_err(|error| {
                     tracing::error!(order_id = %id, %error, "the document of an order cannot be read");
                     Problem::from(NoAnswer)
                 })?;
-                if parts.are_hidden_from(by) {
-                    return Err(UNKNOWN_ORDER);
-                }
                 Ok(Settled { id, outcome, parts })
             }
             Some(Found::Queued | Found::Replayed) => {

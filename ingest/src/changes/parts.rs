@@ -1,12 +1,7 @@
 //! The parts of an order's document that a change needs, and whether they show that it is done.
 
 use chrono::{DateTime, Utc};
-use hotrow_shared::{
-    change::{Actor, Ask, Role},
-    id::OrderId,
-    order::Sku,
-    outcome::Status,
-};
+use hotrow_shared::{change::Ask, id::OrderId, order::Sku, outcome::Status};
 use serde::Deserialize;
 
 /// What a change needs to know of the order.
@@ -16,7 +11,6 @@ pub(super) struct Parts {
     #[serde(default)]
     alias_of: Option<OrderId>,
     status: String,
-    customer_id: String,
     items: Vec<Item>,
     #[serde(default)]
     payment_reference: Option<String>,
@@ -41,11 +35,6 @@ impl Parts {
     /// The first name of the order, which changes go by.
     pub(super) fn first_id(&self) -> OrderId {
         self.alias_of.unwrap_or(self.order_id)
-    }
-
-    /// Whether the order is none of the caller's business: a customer sees only its own.
-    pub(super) fn are_hidden_from(&self, by: &Actor) -> bool {
-        by.role == Role::Customer && by.name.as_ref() != Some(&self.customer_id)
     }
 
     /// What was ordered.
@@ -104,23 +93,6 @@ mod tests {
         assert_eq!(order.first_id().day(), mint.mint(2).day());
         let skus: Vec<_> = order.skus().iter().map(ToString::to_string).collect();
         assert_eq!(skus, ["b", "a"]);
-    }
-
-    #[test]
-    fn an_order_is_hidden_from_other_customers_alone() {
-        let order = order("reserved", None, None);
-        let is_hidden = |role, name: Option<&str>| {
-            order.are_hidden_from(&Actor {
-                role,
-                name: name.map(str::to_owned),
-            })
-        };
-        assert!(!is_hidden(Role::Customer, Some("c-1")));
-        assert!(is_hidden(Role::Customer, Some("c-10")));
-        assert!(is_hidden(Role::Customer, None));
-        for role in [Role::Support, Role::Shop, Role::Admin, Role::System] {
-            assert!(!is_hidden(role, Some("c-2")), "{role:?}");
-        }
     }
 
     #[test]

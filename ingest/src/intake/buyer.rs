@@ -2,11 +2,7 @@
 
 use hotrow_shared::order::CustomerId;
 
-use super::purchase::CUSTOMER_ID;
-use crate::{
-    auth::Caller,
-    http::{json::Faults, problem::Problem},
-};
+use crate::{auth::Caller, http::problem::Problem};
 
 /// The customer of a purchase.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,28 +18,21 @@ impl Buyer {
     /// use up that one's.
     ///
     /// # Errors
-    /// A customer names another one (403), or nobody is named (422).
+    /// A customer names another one (403).
     pub(super) fn of(
         caller: &Caller,
-        named: Option<CustomerId>,
+        customer_id: CustomerId,
         has_tokens: bool,
     ) -> Result<Self, Problem> {
-        let (customer_id, is_counted) = match (caller.customer(), named) {
-            (Some(itself), Some(named)) if *itself != named => {
-                return Err(Problem::Forbidden(
-                    "a customer buys for itself: leave customer_id out",
-                ));
-            }
-            (Some(itself), _) => (itself.clone(), true),
-            (None, Some(named)) => (named, !has_tokens),
-            (None, None) => {
-                let faults = Faults::one(&CUSTOMER_ID, "is missing");
-                return Err(Problem::InvalidBody(faults));
-            }
-        };
+        let itself = caller.customer();
+        if itself.is_some_and(|itself| *itself != customer_id) {
+            return Err(Problem::Forbidden(
+                "a customer buys for itself: leave customer_id out",
+            ));
+        }
         Ok(Self {
             customer_id,
-            is_counted,
+            is_counted: itself.is_some() || !has_tokens,
         })
     }
 }

@@ -14,13 +14,7 @@ use hotrow_shared::{id::IdempotencyKey, order::Items, request_id::RequestId};
 use super::{Accepted, Intake, buyer::Buyer, purchase::Purchase};
 use crate::{
     auth::Caller,
-    http::{
-        body,
-        json::{Faults, Value},
-        peer::Peer,
-        problem::Problem,
-        query, status_url, whole_seconds,
-    },
+    http::{body, peer::Peer, problem::Problem, query, status_url, whole_seconds},
 };
 
 /// Takes a purchase; 202 means that the broker has it safely.
@@ -29,10 +23,11 @@ use crate::{
 /// Every refusal of the contract, each counted by its code.
 pub(crate) async fn place(
     State(intake): State<Arc<Intake>>,
+    caller: Caller,
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Response, Problem> {
-    match receive(&intake, peer, request).await {
+    match receive(&intake, &caller, peer, request).await {
         Ok(accepted) => {
             intake.metrics.accepted.increment(1);
             Ok(receipt(&accepted))
@@ -44,13 +39,18 @@ pub(crate) async fn place(
     }
 }
 
-async fn receive(intake: &Intake, peer: Peer, request: Request) -> Result<Accepted, Problem> {
+async fn receive(
+    intake: &Intake,
+    caller: &Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Accepted, Problem> {
     let Received {
         buyer,
         items,
         key,
         request_id,
-    } = read(intake, peer, request).await?;
+    } = read(intake, caller, peer, request).await?;
     let logged = tracing::enabled!(tracing::Level::DEBUG)
         .then(|| request_id.clone())
         .flatten();
@@ -71,21 +71,21 @@ struct Received {
 
 /// Reads a purchase and its idempotency key. By consuming the request it gives the connection's buffer
 /// back before the wait for the broker, which is most of an order's time here.
-async fn read(intake: &Intake, peer: Peer, request: Request) -> Result<Received, Problem> {
+async fn read(
+    intake: &Intake,
+    caller: &Caller,
+    peer: Peer,
+    request: Request,
+) -> Result<Received, Problem> {
     let (mut head, content) = request.into_parts();
     let request_id = head.extensions.remove();
-    let caller: Option<Caller> = head.extensions.remove();
-    let caller = caller.ok_or(Problem::Unauthorized)?;
     intake.admit(intake.proxies.client(peer, &head.headers))?;
     query::refuse(&head.uri)?;
     let content = body::read(&head.headers, content).await?;
     let key = body::idempotency_key(&head.headers)?;
-    let names_customer = caller.customer().is_none();
-    let examine =
-        |body: &Value, faults: &mut Faults| Purchase::examine(body, faults, names_customer);
-    let Purchase { customer_id, items } = body::parse(&content, examine)?;
+    let Purchase { customer_id, items } = Purchase::read(&content, caller.customer())?;
     Ok(Received {
-        buyer: Buyer::of(&caller, customer_id, intake.has_tokens)?,
+        buyer: Buyer::of(caller, customer_id, intake.has_tokens)?,
         items,
         key,
         request_id,

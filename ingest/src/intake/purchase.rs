@@ -7,49 +7,93 @@ use hotrow_shared::order::{
 };
 use serde::Deserialize;
 
-use crate::http::json::{Faults, Place, Value};
+use crate::http::{
+    body,
+    json::{Faults, Place, Value},
+    problem::Problem,
+};
 
-/// Where a purchase says for whom it is.
-pub(super) const CUSTOMER_ID: Place<'_> = Place::Member(&Place::Body, "customer_id");
+const CUSTOMER_ID: Place<'_> = Place::Member(&Place::Body, "customer_id");
+const ITEMS: Place<'_> = Place::Member(&Place::Body, "items");
 
-/// What a customer asks for.
+/// What is bought, and for whom: the body of whoever has to name the customer.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Purchase {
-    /// Customers who prove who they are may leave it out.
-    pub(crate) customer_id: Option<CustomerId>,
+    pub(crate) customer_id: CustomerId,
     pub(crate) items: Items,
 }
 
+/// The body of a customer who proves who it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnPurchase {
+    /// What may be left out may be null, too.
+    customer_id: Option<CustomerId>,
+    items: Items,
+}
+
 impl Purchase {
-    /// Reads a purchase by hand, and notes everything that keeps it from being one. `names_customer` says whether it has
-    /// to say for whom it is.
-    pub(crate) fn examine(body: &Value, faults: &mut Faults, names_customer: bool) -> Option<Self> {
-        let place = Place::Body;
-        let names = ["customer_id", "items"];
-        let [customer_id, items] = faults.optional_members(&place, body, names)?;
-        let customer_id = match customer_id {
-            None if names_customer => {
-                faults.add(&CUSTOMER_ID, "is missing");
-                None
-            }
-            // What may be left out may be null, too.
-            None => None,
-            Some(Value::Null) if !names_customer => None,
-            Some(value) => name::<CustomerId>(&CUSTOMER_ID, value, faults),
+    /// Reads a purchase. `itself` is the customer who calls, if it is one: it may leave out for whom it buys.
+    ///
+    /// # Errors
+    /// `malformed` if it is not JSON, `invalid` with everything that keeps it from being a purchase.
+    pub(crate) fn read(content: &[u8], itself: Option<&CustomerId>) -> Result<Self, Problem> {
+        let Some(itself) = itself else {
+            return body::parse(content, Self::examine);
         };
-        if items.is_none() {
-            faults.add(&Place::Member(&place, "items"), "is missing");
-        }
-        let items = items.and_then(|value| {
-            let place = Place::Member(&place, "items");
-            examine_items(&place, value, faults)
-        });
+        let OwnPurchase { customer_id, items } = body::parse(content, OwnPurchase::examine)?;
+        Ok(Self {
+            customer_id: customer_id.unwrap_or_else(|| itself.clone()),
+            items,
+        })
+    }
+
+    /// Reads one by hand, and notes everything that keeps it from being one.
+    fn examine(body: &Value, faults: &mut Faults) -> Option<Self> {
+        let (customer_id, items) = examine(body, faults, |value, faults| {
+            if value.is_none() {
+                faults.add(&CUSTOMER_ID, "is missing");
+            }
+            name::<CustomerId>(&CUSTOMER_ID, value?, faults)
+        })?;
+        Some(Self {
+            customer_id: customer_id?,
+            items: items?,
+        })
+    }
+}
+
+impl OwnPurchase {
+    /// The same for a customer who may leave itself out.
+    fn examine(body: &Value, faults: &mut Faults) -> Option<Self> {
+        let (customer_id, items) = examine(body, faults, |value, faults| match value {
+            Some(Value::Null) | None => None,
+            Some(value) => name::<CustomerId>(&CUSTOMER_ID, value, faults),
+        })?;
         Some(Self {
             customer_id,
             items: items?,
         })
     }
+}
+
+type Examined = (Option<CustomerId>, Option<Items>);
+
+/// Notes everything that is wrong with a purchase. What is right of it is returned.
+fn examine(
+    body: &Value,
+    faults: &mut Faults,
+    examine_customer: impl FnOnce(Option<&Value>, &mut Faults) -> Option<CustomerId>,
+) -> Option<Examined> {
+    let names = ["customer_id", "items"];
+    let [customer_id, items] = faults.optional_members(&Place::Body, body, names)?;
+    let customer_id = examine_customer(customer_id, faults);
+    if items.is_none() {
+        faults.add(&ITEMS, "is missing");
+    }
+    let items = items.and_then(|value| examine_items(&ITEMS, value, faults));
+    Some((customer_id, items))
 }
 
 fn examine_items(place: &Place<'_>, value: &Value, faults: &mut Faults) -> Option<Items> {
@@ -112,20 +156,9 @@ fn name<'v, T: TryFrom<&'v str, Error = OutOfBounds>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{body, problem::Problem};
-
-    fn examine(body: &Value, faults: &mut Faults) -> Option<Purchase> {
-        Purchase::examine(body, faults, true)
-    }
 
     fn parse(text: impl AsRef<[u8]>) -> Result<Purchase, Problem> {
-        let text = text.as_ref();
-        let at_once = body::parse(text, examine)?;
-        // What serde lets pass, the rule of buyers does not.
-        match at_once.customer_id {
-            Some(_) => Ok(at_once),
-            None => body::parse_by_hand(text, examine),
-        }
+        Purchase::read(text.as_ref(), None)
     }
 
     #[track_caller]
@@ -155,7 +188,7 @@ mod tests {
             format!(" \n{}\t", order(ITEM)),
         ] {
             let at_once = parse(&body).expect("a purchase");
-            let by_hand = body::parse_by_hand(body.as_bytes(), examine);
+            let by_hand = body::parse_by_hand(body.as_bytes(), Purchase::examine);
             assert_eq!(by_hand.expect("a purchase"), at_once);
         }
     }
@@ -377,20 +410,26 @@ mod tests {
 
     #[test]
     fn a_customer_who_is_known_need_not_say_who_it_is() {
-        let read = |body: &str| {
-            body::parse_by_hand(body.as_bytes(), |body, faults| {
-                Purchase::examine(body, faults, false)
-            })
+        let itself = CustomerId::try_from("c-1").expect("a name");
+        let by_hand = |body: &str| {
+            let own = body::parse_by_hand(body.as_bytes(), OwnPurchase::examine);
+            own.map(|own| own.customer_id)
         };
+        let read = |body: &str| Purchase::read(body.as_bytes(), Some(&itself));
         for body in [
             format!(r#"{{"items":{ITEM}}}"#),
             format!(r#"{{"customer_id":null,"items":{ITEM}}}"#),
         ] {
-            assert_eq!(read(&body).expect("a purchase").customer_id, None);
+            assert_eq!(by_hand(&body).expect("a purchase"), None);
+            assert_eq!(read(&body).expect("a purchase").customer_id, itself);
+            refused(&body, "invalid", "customer_id");
         }
-        let named = read(&order(ITEM)).expect("a purchase").customer_id;
+        let named = by_hand(&order(ITEM)).expect("a purchase");
         assert_eq!(named.expect("a customer").as_str(), "c");
-        assert!(read(&format!(r#"{{"customer_id":"","items":{ITEM}}}"#)).is_err());
+        let named = read(&order(ITEM)).expect("a purchase").customer_id;
+        assert_eq!(named.as_str(), "c");
+        let nobody = format!(r#"{{"customer_id":"","items":{ITEM}}}"#);
+        assert!(read(&nobody).is_err() && by_hand(&nobody).is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@ const IP: [Policy; 2] = [
     Policy::new("ip_48", "purchases from this network"),
 ];
 const CUSTOMER: Policy = Policy::new("customer", "purchases by this customer");
+const CHANGES: Policy = Policy::new("changes", "changes by this customer");
 const GLOBAL: Policy = Policy::new("global", "purchases altogether");
 /// Reads from an address, and from a network of IPv6 addresses.
 const READS: [Policy; 2] = [
@@ -44,6 +45,7 @@ const LOGINS: [Policy; 2] = [
 pub(crate) struct Limits {
     ip: ByAddress,
     customer: Keyed,
+    changes: Keyed,
     global: Global,
     reads: ByAddress,
     logins: ByAddress,
@@ -56,6 +58,7 @@ impl Limits {
         Self {
             ip: ByAddress::new(IP, limits.ip),
             customer: Keyed::new(CUSTOMER, limits.customer),
+            changes: Keyed::new(CHANGES, limits.customer),
             global: Global::new(limits.global),
             reads: ByAddress::new(READS, limits.reads),
             logins: ByAddress::new(LOGINS, limits.logins),
@@ -77,6 +80,15 @@ impl Limits {
     /// The customer's limit is reached.
     pub(crate) fn count_customer(&self, customer: &CustomerId) -> Result<(), Exceeded> {
         self.customer.count(customer.as_str())
+    }
+
+    /// Counts a change that a customer asks for. Its purchases use up nothing of this allowance, nor it of theirs:
+    /// whoever has just bought as much as it may can still give it up.
+    ///
+    /// # Errors
+    /// The customer's limit is reached.
+    pub(crate) fn count_change(&self, customer: &CustomerId) -> Result<(), Exceeded> {
+        self.changes.count(customer.as_str())
     }
 
     /// Counts a token that was refused.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
     body::Body,
     extract::State,
     http::{HeaderName, HeaderValue, Uri, header},
@@ -39,7 +38,7 @@ const EACH_MAX: usize = 20;
 /// many listen already.
 pub(crate) async fn listen_to(
     State(desk): State<Arc<LiveDesk>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let [orders, skus] = query::read(&uri, ["orders", "skus"])?;

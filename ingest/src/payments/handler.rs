@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json,
+    Json,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, Uri},
@@ -64,7 +64,7 @@ pub(crate) async fn unmatched(
 /// 404 for an unknown payment, 422 for a note that cannot be, 503 without a database.
 pub(crate) async fn resolve(
     State(desk): State<Arc<PaymentsDesk>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
@@ -42,7 +41,7 @@ pub(crate) const DROPPED_ORDER: Problem = Problem::NotFound("this order is no lo
 /// another customer's or is no longer kept, 503 without a database.
 pub(crate) async fn one(
     State(desk): State<Arc<StatusDesk>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
@@ -124,7 +123,7 @@ fn no_revision() -> Problem {
 /// never issued or is another customer's, 503 without a database.
 pub(crate) async fn many(
     State(desk): State<Arc<StatusDesk>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -161,13 +160,9 @@ async fn find(
     let found = match wait {
         Wait::Not => desk.finder.find(ids).await?,
         Wait::Asked(wait) | Wait::Preferred(wait) => {
-            let may_outlast_settling = after.is_some() || ids.len() > 1;
-            if may_outlast_settling && caller.customer().is_some() {
-                // Otherwise the time that it takes would show that somebody else's order is there. Whether that is
-                // known now or later, it is refused in the end.
-                require_own(caller, &desk.finder.find(ids).await.unwrap_or_default())?;
-            }
-            desk.find_within(ids, wait, after).await?
+            // Otherwise the time that it takes would show that somebody else's order is there.
+            let is_refused = |found: &[Found]| require_own(caller, found).is_err();
+            desk.find_within(ids, wait, after, is_refused).await?
         }
     };
     require_own(caller, &found)?;

@@ -123,7 +123,7 @@ fn shown(read: Found, remembered: Option<Outcome>, asked_at: Instant) -> Found {
 
 impl StatusDesk {
     /// What became of orders, as soon as all of them are settled and at the latest when the wait is over. With
-    /// `after`, as soon as their revisions are higher.
+    /// `after`, as soon as their revisions are higher. What `is_refused` by then is not waited for.
     ///
     /// # Errors
     /// As [`Finder::find`], at the end of the wait.
@@ -132,6 +132,7 @@ impl StatusDesk {
         ids: &[OrderId],
         wait: Duration,
         after: Option<i32>,
+        is_refused: impl Fn(&[Found]) -> bool,
     ) -> Result<Vec<Found>, NoAnswer> {
         let end = Instant::now() + wait;
         loop {
@@ -142,6 +143,9 @@ impl StatusDesk {
                 // The database may hang while the news arrives.
                 () = all_news(&waiters), if !waiters.is_empty() => self.find_by(ids, end).await,
             };
+            if found.as_ref().is_ok_and(|found| is_refused(found)) {
+                return found;
+            }
             let undecided = undecided(ids, &found, after);
             waiters.retain(|waiter| undecided.contains(&waiter.id()));
             if waiters.is_empty() {

@@ -47,7 +47,47 @@ fn is_of(document: &[u8], customer: &CustomerId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use hotrow_shared::change::Role;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::{auth::Identity, status::outcomes::Outcome};
+
+    fn caller(role: Role, name: &str) -> Caller {
+        Caller::Known(Arc::new(Identity {
+            role,
+            subject: CustomerId::try_from(name).expect("a name"),
+        }))
+    }
+
+    fn order(document: &'static str) -> Found {
+        Found::Settled(Outcome {
+            revision: 1,
+            is_final: false,
+            known_at: Instant::now(),
+            document: Bytes::from_static(document.as_bytes()),
+        })
+    }
+
+    #[test]
+    fn an_order_is_hidden_from_other_customers_alone() {
+        let own = [order(r#"{"customer_id":"c-1"}"#)];
+        let unreadable = [order("{}")];
+        let is_hidden = |caller: &Caller, found: &[Found]| require_own(caller, found).is_err();
+        assert!(!is_hidden(&caller(Role::Customer, "c-1"), &own));
+        assert!(is_hidden(&caller(Role::Customer, "c-10"), &own));
+        assert!(is_hidden(&caller(Role::Customer, "c-1"), &unreadable));
+        for role in [Role::Support, Role::Shop, Role::Admin, Role::System] {
+            assert!(!is_hidden(&caller(role, "c-2"), &own), "{role:?}");
+        }
+        assert!(!is_hidden(&Caller::program("stripe"), &own));
+        let mixed = [Found::Queued, own[0].clone(), unreadable[0].clone()];
+        assert!(!is_hidden(&caller(Role::Customer, "c-10"), &mixed[..1]));
+        assert!(is_hidden(&caller(Role::Customer, "c-1"), &mixed));
+    }
 
     #[test]
     fn an_order_is_that_of_the_customer_whom_its_document_names() {

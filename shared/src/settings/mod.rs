@@ -18,6 +18,7 @@ pub use self::{
 };
 use crate::{
     addresses::{Brokers, DatabaseUrl},
+    database,
     id::IdMint,
     seal::SealKeys,
     sealed::SealingKeys,
@@ -37,7 +38,7 @@ const STREAM_BYTES_MIN: ByteSize = ByteSize::mib(10);
 
 /// Where PostgreSQL is.
 const DATABASE_URL: Secret = Secret {
-    name: "DATABASE_URL",
+    name: database::DATABASE_URL,
     help: "PostgreSQL, as `postgres://user:password@host:port/database`. Connect to the server itself and not \
            through a pooler in transaction mode: workers hold advisory locks. Required",
 };
@@ -178,20 +179,17 @@ impl Common {
         }
     }
 
-    /// Says so in the log where what is said to a server can be read on the way. `owner` is how the owner of the
-    /// tables comes to the database, where that is somebody else.
-    pub fn warn_of_plain_text(&self, owner: Option<&PgConnectOptions>) {
-        let databases = [
-            ("DATABASE_URL", Some(&self.database)),
-            ("OWNER_DATABASE_URL", owner),
-        ];
-        let mut plain: Vec<_> = databases
-            .into_iter()
-            .filter(|(_, database)| database.is_some_and(tls::is_plain))
+    /// Says so in the log where what is said to a server can be read on the way. `more` are settings of the process
+    /// itself that say how it comes to the database.
+    pub fn warn_of_plain_text(&self, more: &[(&str, &PgConnectOptions)]) {
+        let mut plain: Vec<_> = [(DATABASE_URL.name, &self.database)]
+            .iter()
+            .chain(more)
+            .filter(|(_, database)| tls::is_plain(database))
             .map(|(name, _)| format!("{name}: write sslmode=verify-full"))
             .collect();
         if let Some(node) = self.amqp.plain() {
-            plain.push(format!("AMQP_URL, {node}: write amqps://"));
+            plain.push(format!("{}, {node}: write amqps://", AMQP_URL.name));
         }
         if !plain.is_empty() {
             tracing::warn!(
@@ -218,8 +216,7 @@ impl CommonArgs {
         let has_events = self.has_events(problems);
         let stream_limits = self.stream_limits(problems);
         let source = problems.read::<Source>("EVENTS_SOURCE", &self.events_source);
-        let networks = self.webhook_allowed_networks.as_deref().map(str::trim);
-        let networks = networks.filter(|text| !text.is_empty());
+        let networks = given(self.webhook_allowed_networks.as_deref());
         let networks = problems.networks("WEBHOOK_ALLOWED_NETWORKS", networks);
         let connections = problems.count(
             "DATABASE_CONNECTIONS",
@@ -292,13 +289,14 @@ impl CommonArgs {
     /// What is derived from the secrets.
     fn keys(&self, secrets: &Secrets, problems: &mut Problems) -> Option<Keys> {
         let current: Option<String> = secrets.require(&ORDER_ID_SECRET, problems);
-        let previous = secrets.text(&ORDER_ID_SECRET_PREVIOUS, problems);
-        let previous = previous.unwrap_or_default();
+        let previous: Option<String> = secrets
+            .optional(&ORDER_ID_SECRET_PREVIOUS, problems)
+            .unwrap_or_default();
         let previous = previous.as_deref();
         if !self.is_development() {
             let secrets = [
-                ("ORDER_ID_SECRET", current.as_deref()),
-                ("ORDER_ID_SECRET_PREVIOUS", previous),
+                (ORDER_ID_SECRET.name, current.as_deref()),
+                (ORDER_ID_SECRET_PREVIOUS.name, previous),
             ];
             for (name, secret) in secrets {
                 if let Some(secret) = secret {
@@ -307,7 +305,10 @@ impl CommonArgs {
             }
         }
         if previous.is_some() && previous == current.as_deref() {
-            problems.add("ORDER_ID_SECRET_PREVIOUS: must differ from ORDER_ID_SECRET");
+            problems.add(format!(
+                "{}: must differ from {}",
+                ORDER_ID_SECRET_PREVIOUS.name, ORDER_ID_SECRET.name
+            ));
         }
         let current = current?;
         Some(Keys {

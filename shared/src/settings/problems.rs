@@ -119,9 +119,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Whether a variable is one of the secrets.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name)
+}
+
 fn is_known(name: &str) -> bool {
     let secret = name.strip_suffix(FILE).unwrap_or(name);
-    VARIABLES.contains(&name) || SECRETS.contains(&secret)
+    VARIABLES.contains(&name) || is_secret(secret)
 }
 
 impl Problems {

@@ -1,9 +1,6 @@
 //! Why a topology is not fit for work.
 
-use lapin::{
-    ErrorKind,
-    protocol::{AMQPErrorKind, AMQPSoftError},
-};
+use lapin::protocol::AMQPSoftError;
 
 use crate::broker::BrokerError;
 
@@ -57,18 +54,10 @@ impl From<lapin::Error> for TopologyError {
 impl TopologyError {
     /// Says which exchange or queue it is that the broker will not have declared so.
     pub(super) fn of(error: BrokerError, kind: &str, name: &str) -> Self {
-        match &error {
-            BrokerError::Failed(refused) => match refused.kind() {
-                ErrorKind::ProtocolError(refused)
-                    if *refused.kind()
-                        == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) =>
-                {
-                    Self::Foreign {
-                        what: format!("{kind} {name}"),
-                        told: refused.get_message().to_string(),
-                    }
-                }
-                _ => error.into(),
+        match error.refusal() {
+            Some((AMQPSoftError::PRECONDITIONFAILED, told)) => Self::Foreign {
+                what: format!("{kind} {name}"),
+                told: told.to_owned(),
             },
             _ => error.into(),
         }

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use lapin::{
-    ErrorKind,
     options::QueueDeclareOptions,
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::AMQPSoftError,
     types::{AMQPValue, FieldTable},
 };
 use sqlx::PgConnection;
@@ -81,16 +80,10 @@ struct Difference {
 }
 
 fn difference(error: &BrokerError) -> Option<Difference> {
-    let BrokerError::Failed(error) = error else {
-        return None;
-    };
-    let ErrorKind::ProtocolError(error) = error.kind() else {
-        return None;
-    };
-    let is_refusal = *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED);
-    is_refusal
-        .then(|| read_difference(error.get_message().as_str()))
-        .flatten()
+    match error.refusal()? {
+        (AMQPSoftError::PRECONDITIONFAILED, told) => read_difference(told),
+        _ => None,
+    }
 }
 
 /// Reads "inequivalent arg 'x-max-age' for queue … received … but current is the value '7D' of type 'longstr'", or

@@ -42,6 +42,16 @@ pub(crate) enum Figure {
     CpuBroker,
     /// The same of PostgreSQL.
     CpuDatabase,
+    /// Milliseconds from asking for a change of the stock until a page that listens has it.
+    ToldP50Ms,
+    /// See [`Figure::ToldP50Ms`].
+    ToldP99Ms,
+    /// Memory of the ingest processes for each page that listens, in KiB.
+    ListenerKib,
+    /// Purchases per second beside pages that listen, over those without any.
+    RateKept,
+    /// The p99 of their answers, over that without any.
+    P99Grown,
     /// Most memory that the ingest process had resident, in MB of 1,000,000 bytes.
     MemoryIngestMb,
     /// The same of the worker.
@@ -50,7 +60,7 @@ pub(crate) enum Figure {
 
 impl Figure {
     /// Every figure, as the table's columns stand.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::AcceptedPerSecond,
         Self::SettledPerSecond,
         Self::AnsweredPerSecond,
@@ -68,6 +78,11 @@ impl Figure {
         Self::CpuWorker,
         Self::CpuBroker,
         Self::CpuDatabase,
+        Self::ToldP50Ms,
+        Self::ToldP99Ms,
+        Self::ListenerKib,
+        Self::RateKept,
+        Self::P99Grown,
         Self::MemoryIngestMb,
         Self::MemoryWorkerMb,
     ];
@@ -92,6 +107,11 @@ impl Figure {
             Self::CpuWorker => "worker_cpu_seconds_per_1000",
             Self::CpuBroker => "broker_cpu_seconds_per_1000",
             Self::CpuDatabase => "database_cpu_seconds_per_1000",
+            Self::ToldP50Ms => "told_p50_ms",
+            Self::ToldP99Ms => "told_p99_ms",
+            Self::ListenerKib => "listener_kib",
+            Self::RateKept => "rate_kept",
+            Self::P99Grown => "p99_grown",
             Self::MemoryIngestMb => "ingest_peak_memory_mb",
             Self::MemoryWorkerMb => "worker_peak_memory_mb",
         }
@@ -105,7 +125,10 @@ impl Figure {
             | Self::P999Ms
             | Self::SettledP50Ms
             | Self::SettledP99Ms
-            | Self::SettledP999Ms => " ms",
+            | Self::SettledP999Ms
+            | Self::ToldP50Ms
+            | Self::ToldP99Ms => " ms",
+            Self::ListenerKib => " KiB",
             Self::BackSeconds => " s",
             Self::MemoryIngestMb | Self::MemoryWorkerMb => " MB",
             _ => "",

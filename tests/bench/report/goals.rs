@@ -11,8 +11,9 @@ use super::{
     Run,
     figures::{
         Figure::{
-            self, AnsweredPerSecond, BackSeconds, MemoryIngestMb, MemoryWorkerMb, P99Ms,
-            PaymentsRefused, SettledP99Ms, SettledP999Ms, SettledPerSecond,
+            self, AnsweredPerSecond, BackSeconds, ListenerKib, MemoryIngestMb, MemoryWorkerMb,
+            P99Grown, P99Ms, PaymentsRefused, RateKept, SettledP99Ms, SettledP999Ms,
+            SettledPerSecond, ToldP99Ms,
         },
         Id, Row, best,
     },
@@ -48,6 +49,7 @@ const SOLD_OUT: Id = ("sold-out", "refusals");
 const SOLD_OUT_KEYED: Id = ("sold-out", "keyed refusals");
 const LARGEST_CARTS: Id = ("largest-carts", "4,096 connections");
 const SLOW_CLIENTS: Id = ("slow-clients", "17,000 beside 256");
+const LISTEN: Id = ("listen", "18,500 pages");
 const RAW: Id = ("ceiling", "raw batches of 1,000");
 const EMPTY_POST: Id = ("ceiling", "empty handler, POST");
 const EMPTY_GET: Id = ("ceiling", "empty handler, GET");
@@ -186,6 +188,30 @@ const GOALS: &[Goal] = &[
         Median(MemoryIngestMb, SLOW_CLIENTS),
         AtMost(256.0),
     ),
+    goal(
+        "18,500 pages that listen: memory of ingest for each",
+        Median(ListenerKib, LISTEN),
+        AtMost(16.0),
+    )
+    .in_full(),
+    goal(
+        "18,500 pages that listen: p99 from a change to all of them",
+        Median(ToldP99Ms, LISTEN),
+        AtMost(500.0),
+    )
+    .in_full(),
+    goal(
+        "18,500 pages that listen: purchases per second beside them / without",
+        Median(RateKept, LISTEN),
+        AtLeast(0.9),
+    )
+    .in_full(),
+    goal(
+        "18,500 pages that listen: p99 of the 202 beside them / without",
+        Median(P99Grown, LISTEN),
+        AtMost(1.1),
+    )
+    .in_full(),
     goal(
         "one hot SKU, 1,024 connections: peak memory of ingest",
         Median(MemoryIngestMb, HOTROW),

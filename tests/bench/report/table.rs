@@ -98,6 +98,11 @@ fn head(figure: Figure) -> &'static str {
         Figure::CpuWorker => "cpu\nworker\nµs",
         Figure::CpuBroker => "cpu\nbroker\nµs",
         Figure::CpuDatabase => "cpu\ndatabase\nµs",
+        Figure::ToldP50Ms => "told\np50\nms",
+        Figure::ToldP99Ms => "told\np99\nms",
+        Figure::ListenerKib => "memory\nlistener\nKiB",
+        Figure::RateKept => "rate\nbeside\nof 1",
+        Figure::P99Grown => "p99\nbeside\nof 1",
         Figure::MemoryIngestMb => "peak\ningest\nMB",
         Figure::MemoryWorkerMb => "peak\nworker\nMB",
     }
@@ -112,6 +117,7 @@ fn begins(figure: Figure) -> bool {
             | Figure::SettledP50Ms
             | Figure::OrdersPerRowWrite
             | Figure::CpuIngest
+            | Figure::ToldP50Ms
             | Figure::MemoryIngestMb
     )
 }

@@ -6,6 +6,7 @@ mod expire;
 mod growth;
 mod largest_carts;
 mod life;
+mod listen;
 mod pay;
 mod poll;
 mod reserved;
@@ -35,6 +36,8 @@ pub(crate) struct Conditions {
     pub(crate) largest_carts: u64,
     /// Holds that are over at the same moment.
     pub(crate) holds: u64,
+    /// Pages that listen to the stock.
+    pub(crate) listeners: usize,
     /// Orders that are stored before [`growth`].
     pub(crate) stored: u32,
 }
@@ -71,7 +74,7 @@ const fn entry(name: &'static str, variant: &'static str, measure: Measure) -> E
 
 /// Every row, in the sequence of the report. A pass goes through all of them once, and what is compared lies
 /// side by side in it, so that it sees the same machine.
-pub(crate) const PLAN: [Entry; 36] = [
+pub(crate) const PLAN: [Entry; 37] = [
     entry("row-lock", "64 connections", |bench| {
         rival::round(bench, Rival::RowLock, Distance::Near, 64).boxed_local()
     }),
@@ -178,5 +181,8 @@ pub(crate) const PLAN: [Entry; 36] = [
     }),
     entry("slow-clients", "17,000 beside 256", |bench| {
         slow_clients::round(bench).boxed_local()
+    }),
+    entry("listen", "18,500 pages", |bench| {
+        listen::round(bench).boxed_local()
     }),
 ];

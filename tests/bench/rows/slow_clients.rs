@@ -106,7 +106,10 @@ impl Slow {
     }
 }
 
-async fn connections(target: SocketAddr, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+pub(super) async fn connections(
+    target: SocketAddr,
+    count: usize,
+) -> anyhow::Result<Vec<TcpStream>> {
     stream::iter((0..count).map(|number| connect(target, number)))
         .buffer_unordered(CONNECTING)
         .try_collect()

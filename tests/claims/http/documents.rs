@@ -14,6 +14,12 @@ const LOG_FILTER: (&str, &str) = ("RUST_LOG", "info");
 /// In the example for the tests' sake, under a headline that says so.
 const OF_THE_TESTS: &str = "RABBITMQ_MANAGEMENT_URL";
 
+/// What the compose file leaves to the programs, and why.
+const NOT_IN_COMPOSE: [(&str, &str); 1] = [(
+    "DEVELOPMENT",
+    "its secrets are made for each machine, so nothing has to be accepted",
+)];
+
 /// The settings of one program: the variable and its default, empty without one.
 type Defaults = BTreeMap<String, String>;
 
@@ -87,6 +93,68 @@ fn the_compose_file_gives_hotrow_no_secret_that_others_know_and_opens_its_own_po
     }
     assert_eq!(opened, 2, "the two ingest processes");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_compose_file_hands_every_setting_on_to_the_program_that_knows_it() -> anyhow::Result<()>
+{
+    let place = Place::new().await?;
+    let compose = document("deploy/compose.yaml")?;
+    for (settings, sections) in [
+        (Settings::ingest(&place), &["x-environment", "x-ingest"][..]),
+        (
+            Settings::worker(&place),
+            &["x-environment", "x-worker-environment", "x-worker"],
+        ),
+    ] {
+        // A secret stands in one of two variables.
+        let is_file_of = |name: &str, all: &Defaults| {
+            let secret = name.strip_suffix("_FILE");
+            secret.is_some_and(|secret| all.contains_key(secret))
+        };
+        let helped = helped(&settings).await?;
+        let known: BTreeSet<_> = helped
+            .keys()
+            .filter(|name| !is_file_of(name, &helped))
+            .map(String::as_str)
+            .collect();
+        let given = variables(&compose, sections)?;
+        let given: BTreeSet<_> = given
+            .iter()
+            .map(|name| match name.strip_suffix("_FILE") {
+                Some(secret) if known.contains(secret) => secret,
+                _ => name,
+            })
+            .collect();
+        let left_out: BTreeSet<_> = NOT_IN_COMPOSE.iter().map(|(name, _)| *name).collect();
+        let twice: Vec<_> = given.intersection(&left_out).collect();
+        assert!(twice.is_empty(), "{twice:?} is an exception and is there");
+        let expected: BTreeSet<_> = known.difference(&left_out).copied().collect();
+        assert_eq!(
+            given, expected,
+            "deploy/compose.yaml, {sections:?}, and --help"
+        );
+    }
+    Ok(())
+}
+
+/// The variables of environments in these sections of the compose file.
+fn variables(compose: &str, sections: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let mut variables = BTreeSet::new();
+    for section in sections {
+        let (_, text) = compose
+            .split_once(&format!("\n{section}:"))
+            .with_context(|| format!("there is no section {section}"))?;
+        let lines = text.lines().skip(1);
+        let lines = lines.take_while(|line| line.is_empty() || line.starts_with(' '));
+        let names = lines.filter_map(|line| line.trim().split_once(':'));
+        let names = names.map(|(name, _)| name);
+        let is_name = |name: &&str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+        };
+        variables.extend(names.filter(is_name).map(str::to_owned));
+    }
+    Ok(variables)
 }
 
 /// What `--help` says.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hotrow_tests::{Place, Process, Settings, client::Answer, wait};
+use hotrow_tests::{self as servers, Place, Process, Proxy, Settings, client::Answer, wait};
 use reqwest::Method;
 
 use super::{
@@ -114,7 +114,8 @@ async fn while_the_server_is_away_slow_or_confused_what_was_verifiable_stays_so(
     ];
     for (trouble, mode) in troubles {
         let server = KeyServer::of(key_set(&[&known])).await?;
-        let ingest = reading_from(&place, &server).start().await?;
+        let ingest = counting_refusals(reading_from(&place, &server));
+        let ingest = ingest.start().await?;
         let remembered = token(&known);
         assert_eq!(status(&ingest, &remembered).await?, 200);
         server.become_now(mode);
@@ -122,7 +123,8 @@ async fn while_the_server_is_away_slow_or_confused_what_was_verifiable_stays_so(
         assert_eq!(server.requests(), 2, "{trouble}");
     }
     let server = KeyServer::of(key_set(&[&known])).await?;
-    let ingest = reading_from(&place, &server).start().await?;
+    let ingest = counting_refusals(reading_from(&place, &server));
+    let ingest = ingest.start().await?;
     let remembered = token(&known);
     assert_eq!(status(&ingest, &remembered).await?, 200);
     server.stop();
@@ -135,7 +137,13 @@ async fn while_the_server_is_away_slow_or_confused_what_was_verifiable_stays_so(
     wait::until("the keys to be older than new", SOON, age).await
 }
 
-/// An unknown key is refused soon, and neither it nor the server keeps tokens of known keys waiting.
+/// With one refused token an hour, and no more.
+fn counting_refusals(settings: Settings) -> Settings {
+    settings.set("RATE_LIMIT_LOGINS", "1/h burst 1")
+}
+
+/// Of an unknown key nothing is known. That is said soon and does not count as a refused token, and neither it nor the
+/// server keeps tokens of known keys waiting.
 async fn check_without_keys(
     ingest: &Process,
     known: &Issuer,
@@ -156,9 +164,21 @@ async fn check_without_keys(
     let (unknown, known) = tokio::join!(unknown, known);
     known?;
     for answer in unknown? {
-        assert_refused(&answer, 401, "unauthorized");
+        assert_refused(&answer, 503, "unavailable");
     }
     assert_eq!(status(ingest, remembered).await?, 200, "{trouble}");
+    let metrics = ingest.metrics().await?;
+    let refused = |why| metrics.count("hotrow_tokens_refused_total", &[("reason", why)]);
+    assert_eq!(
+        ["no_keys", "unknown_key"].map(refused),
+        [10, 0],
+        "{trouble}"
+    );
+    // What is wrong by any keys is refused all the same, and is the first that counts.
+    for expected in [(401, "unauthorized"), (429, "rate_limited")] {
+        let answer = ask(ingest, "no-token").await?;
+        assert_refused(&answer, expected.0, expected.1);
+    }
     Ok(())
 }
 
@@ -189,6 +209,42 @@ async fn a_process_that_starts_without_keys_says_that_it_has_none_until_it_has()
 }
 
 #[tokio::test]
+async fn a_key_that_the_keys_do_not_have_once_they_are_read_is_refused() -> anyhow::Result<()> {
+    let place = place().await?;
+    let (known, stranger) = (Issuer::ec("1"), Issuer::ec("2"));
+    let server = KeyServer::of(key_set(&[&known])).await?;
+    let ingest = counting_refusals(reading_from(&place, &server));
+    let ingest = ingest.start().await?;
+    let unknown = token(&stranger);
+    // Read because of this token, and not there.
+    let answer = ask(&ingest, &unknown).await?;
+    let body = assert_refused(&answer, 401, "unauthorized");
+    assert!(body["detail"].to_string().contains("its key is not known"));
+    // What was read a moment ago says the same, and counts.
+    assert_refused(&ask(&ingest, &unknown).await?, 429, "rate_limited");
+    assert_eq!(server.requests(), 2);
+    assert_eq!(status(&ingest, &token(&known)).await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_file_of_keys_ends_a_start_even_while_the_database_hangs() -> anyhow::Result<()> {
+    let place = place().await?;
+    let database = Proxy::in_front_of(&place.database_url).await?;
+    database.set(servers::Mode::Stall).await?;
+    let output = ingest(&place)
+        .set("DATABASE_URL", database.url(&place.database_url)?)
+        .set("AUTH_JWKS", "/no/such/file.json")
+        .run(&[])
+        .await?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{message}");
+    let told = "AUTH_JWKS: the file cannot be read";
+    assert!(message.contains(told), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_file_is_read_again_like_a_server() -> anyhow::Result<()> {
     let place = place().await?;
     let (first, second) = (Issuer::ec("1"), Issuer::ec("2"));
@@ -206,5 +262,30 @@ async fn a_file_is_read_again_like_a_server() -> anyhow::Result<()> {
     assert_eq!(status(&ingest, &old).await?, 401);
     std::fs::remove_file(&file)?;
     assert_eq!(status(&ingest, &token(&second)).await?, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_tells_of_keys_beyond_the_most_that_are_used() -> anyhow::Result<()> {
+    /// The most that are used.
+    const KEYS_MAX: usize = 32;
+    let warning = "AUTH_JWKS has more keys than are used";
+    let place = place().await?;
+    let issuers: Vec<_> = (0..=KEYS_MAX)
+        .map(|number| Issuer::ec(number.to_string().leak()))
+        .collect();
+    let issuers: Vec<_> = issuers.iter().collect();
+    let folder = tempfile::tempdir()?;
+    for (count, is_told, last) in [(KEYS_MAX, false, 200), (KEYS_MAX + 1, true, 401)] {
+        let file = folder.path().join(format!("{count}.json"));
+        std::fs::write(&file, key_set(&issuers[..count]))?;
+        let ingest = ingest(&place)
+            .set("AUTH_JWKS", file.display().to_string())
+            .start()
+            .await?;
+        assert_eq!(ingest.has_logged(warning), is_told, "{count} keys");
+        assert_eq!(status(&ingest, &token(issuers[0])).await?, 200);
+        assert_eq!(status(&ingest, &token(issuers[count - 1])).await?, last);
+    }
     Ok(())
 }

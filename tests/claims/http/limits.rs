@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hotrow_tests::{Process, client, client::Answer};
 use reqwest::Method;
+use serde_json::Value;
 
 use super::{
     CHAIR, assert_accepted, assert_refused, envelopes, ingest, one, place, post, put_up, send,
@@ -189,8 +190,8 @@ async fn a_network_of_ipv6_has_sixteen_times_the_limit_of_an_address() -> anyhow
 /// Checks a 429, with the headers of draft-ietf-httpapi-ratelimit-headers: the policy's `q` pieces in
 /// a window of `w` seconds, of which nothing remains for `t` seconds.
 #[track_caller]
-fn assert_limited(answer: &Answer, policy: &str, burst: u32, window: u32) {
-    assert_refused(answer, 429, "rate_limited");
+pub(crate) fn assert_limited(answer: &Answer, policy: &str, burst: u32, window: u32) -> Value {
+    let body = assert_refused(answer, 429, "rate_limited");
     let wait: u32 = answer
         .header("retry-after")
         .unwrap_or_default()
@@ -204,6 +205,7 @@ fn assert_limited(answer: &Answer, policy: &str, burst: u32, window: u32) {
     assert_eq!(answer.header("ratelimit-policy"), Some(&*expected));
     let expected = format!("\"{policy}\";r=0;t={wait}");
     assert_eq!(answer.header("ratelimit"), Some(&*expected));
+    body
 }
 
 /// An order from a loopback address, forwarded for another.

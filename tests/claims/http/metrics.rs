@@ -143,6 +143,7 @@ async fn every_series_exists_at_zero_from_the_start() -> anyhow::Result<()> {
         "ip",
         "ip_48",
         "customer",
+        "changes",
         "global",
         "reads",
         "reads_48",

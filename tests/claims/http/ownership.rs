@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hotrow_shared::id::OrderId;
-use hotrow_tests::{Client, Place, Process, client::Answer};
+use hotrow_tests::{Client, Mode, Place, Process, Proxy, client::Answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     CHAIR, assert_accepted, assert_refused, changes, envelopes, hold_chairs, ingest,
     issuer::{Issuer, SECRET},
+    limits::assert_limited,
     place, put_up, settled, worker,
 };
 
@@ -297,6 +298,114 @@ async fn the_limit_of_customers_counts_those_who_prove_who_they_are() -> anyhow:
     assert_refused(&refused, 429, "rate_limited");
     assert_accepted(&buy(&shop.customer("c-2")?, None, a_chair()).await?);
     assert_accepted(&program.order("c-1", &[(CHAIR, 1)]).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_customers_cancel_has_a_limit_of_its_own_and_the_shop_has_none() -> anyhow::Result<()>
+{
+    let place = place().await?;
+    let ingest = ingest(&place)
+        .set("AUTH_SECRET", SECRET)
+        .set("RATE_LIMIT_CUSTOMER", "1/h burst 2")
+        .start()
+        .await?;
+    put_up(&ingest, CHAIR, 100).await?;
+    let shop = Shop {
+        place,
+        ingest,
+        issuer: Issuer::secret(SECRET.as_bytes()),
+    };
+    let mut database = shop.database().await?;
+    // Of c-1.
+    let order = changes::settle(&mut database, "reserved", None)
+        .await?
+        .uuid();
+    let customer = shop.customer("c-1")?;
+    // What it buys uses up nothing of what it may cancel, nor the other way round.
+    for _ in 0..2 {
+        assert_accepted(&buy(&customer, None, a_chair()).await?);
+    }
+    let before = envelopes(&shop.place).await?;
+    customer
+        .ask(order, "cancel", 0, json!({}))
+        .await?
+        .expect(202)?;
+    let never = Uuid::nil();
+    let path = format!("/v1/orders/{never}/cancel");
+    let cancel = async |client: &Client| client.send(Method::POST, &path, &[], None).await;
+    assert_refused(&cancel(&customer).await?, 404, "not_found");
+    let refused = customer.ask(order, "cancel", 0, json!({})).await?;
+    let body = assert_limited(&refused, "changes", 2, 7_200);
+    let detail = body["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("changes by this customer"), "{detail}");
+    // It is not looked up, nor is its body read.
+    assert_limited(&cancel(&customer).await?, "changes", 2, 7_200);
+    let nonsense = customer.ask(order, "cancel", 0, json!({ "no": 1 })).await?;
+    assert_limited(&nonsense, "changes", 2, 7_200);
+    assert_eq!(envelopes(&shop.place).await?, before + 1);
+
+    // Others go on, and so does the shop with the orders of this customer.
+    let other = shop.customer("c-2")?;
+    for _ in 0..2 {
+        assert_refused(&cancel(&other).await?, 404, "not_found");
+        assert_accepted(&buy(&other, None, a_chair()).await?);
+    }
+    let before = envelopes(&shop.place).await?;
+    for role in ["support", "shop", "admin"] {
+        let client = shop.client("c-1", role)?;
+        for _ in 0..5 {
+            client
+                .ask(order, "cancel", 0, json!({}))
+                .await?
+                .expect(202)?;
+        }
+    }
+    let fixed = shop.ingest.client()?;
+    for _ in 0..5 {
+        let payment = json!({ "payment_reference": "pi_1" });
+        fixed.ask(order, "confirm", 0, payment).await?.expect(202)?;
+    }
+    assert_eq!(envelopes(&shop.place).await?, before + 20);
+    let metrics = shop.ingest.metrics().await?;
+    let limited = |limit| metrics.count("hotrow_rate_limited_total", &[("limit", limit)]);
+    assert_eq!(["changes", "customer"].map(limited), [3, 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_customer_who_waits_is_answered_in_time_while_the_database_hangs() -> anyhow::Result<()> {
+    /// The wait that is asked for, in seconds.
+    const WAIT: u64 = 1;
+    /// A second more, and another half for a busy machine. A look of its own before the wait would take longer.
+    const ANSWERED: Duration = Duration::from_millis(WAIT * 1_000 + 1_500);
+    let place = place().await?;
+    let database = Proxy::in_front_of(&place.database_url).await?;
+    let ingest = ingest(&place)
+        .set("AUTH_SECRET", SECRET)
+        .set("DATABASE_URL", database.url(&place.database_url)?)
+        .start()
+        .await?;
+    put_up(&ingest, CHAIR, 100).await?;
+    let shop = Shop {
+        place,
+        ingest,
+        issuer: Issuer::secret(SECRET.as_bytes()),
+    };
+    let customer = shop.customer("c-1")?;
+    let id = assert_accepted(&buy(&customer, None, a_chair()).await?);
+    database.set(Mode::Stall).await?;
+    for path in [
+        format!("/v1/orders/{id}?wait={WAIT}"),
+        format!("/v1/orders/{id}?wait={WAIT}&after_revision=1"),
+        format!("/v1/orders?ids={id},{id}&wait={WAIT}"),
+    ] {
+        let began = Instant::now();
+        let answer = customer.get(&path).await?;
+        let took = began.elapsed();
+        assert_refused(&answer, 503, "unavailable");
+        assert!(took < ANSWERED, "{path}: {took:?}");
+    }
     Ok(())
 }
 

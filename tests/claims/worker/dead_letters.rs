@@ -5,6 +5,7 @@ use std::process::Output;
 use anyhow::ensure;
 use futures_util::StreamExt;
 use hotrow_shared::{
+    envelope::Order,
     id::Day,
     request_id::RequestId,
     topology::{self, DEAD_QUEUE},
@@ -26,7 +27,7 @@ use super::{
 };
 
 /// The database refuses the orders of one customer.
-const CURSE: &str = "
+pub const CURSE: &str = "
     create function refuse() returns trigger language plpgsql as
         $$ begin raise exception 'orders of % are refused', new.customer_id; end $$;
     create trigger cursed before insert on orders for each row
@@ -458,6 +459,135 @@ async fn the_id_of_a_request_leads_from_the_worker_to_the_dead_letter() -> anyho
 }
 
 #[tokio::test]
+async fn what_a_person_does_with_a_letter_is_on_record_with_its_request_or_not_done()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    shop.sql(CURSE).await?;
+    let mut orders = ["one", "two"].map(|request| {
+        let request = RequestId::try_from(request.to_owned().into_boxed_str());
+        let mut order = shop.order("cursed", &[("chair", 1)]);
+        order.request_id = request.ok();
+        order
+    });
+    orders.sort_by_key(|order| order.id.uuid());
+    shop.publish(&orders).await?;
+    let (worker, ingest) = (shop.worker(), shop.ingest());
+    let (worker, ingest) = tokio::try_join!(worker.start(), ingest.start())?;
+    shop.settled(&orders, A_WHILE).await?;
+    let client = ingest.client()?;
+    let record = async || -> anyhow::Result<Vec<Value>> {
+        let mut rows = Vec::new();
+        for order in &orders {
+            let path = format!("/v1/audit?subject={}", order.id);
+            let mut page = client.get(&path).await?.expect(200)?.json()?;
+            rows.extend(page["audit"].take().as_array().cloned().unwrap_or_default());
+        }
+        Ok(rows)
+    };
+    let reasons = async || -> anyhow::Result<Vec<Option<String>>> {
+        let reasons = sqlx::query_scalar("select reason from orders order by order_id");
+        Ok(reasons.fetch_all(&shop.database).await?)
+    };
+    let failed = vec![Some("dead_lettered".to_owned()); 2];
+    assert_eq!(reasons().await?, failed);
+
+    // What cannot be recorded is not done.
+    shop.sql(
+        "create function refuse_record() returns trigger language plpgsql as
+             $$ begin raise exception 'no record'; end $$;
+         create trigger unrecorded before insert on audit_log for each row execute function refuse_record();
+         update orders set reason = 'replayed'",
+    )
+    .await?;
+    let replayed = [Some("replayed".to_owned()), Some("replayed".to_owned())];
+    let discarded = command(&shop, &["discard", "--all"]).await?;
+    assert!(!discarded.status.success());
+    assert_eq!(reasons().await?, replayed);
+    shop.sql("update orders set reason = 'dead_lettered'")
+        .await?;
+    all_back(&shop, 2).await?;
+    let refused = command(&shop, &["replay", "--all"]).await?;
+    assert!(!refused.status.success());
+    assert_eq!(reasons().await?, failed);
+    all_back(&shop, 2).await?;
+    assert_eq!(record().await?, Vec::<Value>::new());
+
+    shop.sql("drop trigger unrecorded on audit_log; update orders set reason = 'replayed'")
+        .await?;
+    let [first, second] = orders.each_ref().map(|order| order.id.to_string());
+    let discarded = command(&shop, &["discard", "--order-id", &first]).await?;
+    assert_eq!(out(&discarded), "discarded: 1\n");
+    assert_eq!(reasons().await?, [failed[0].clone(), replayed[1].clone()]);
+    all_back(&shop, 1).await?;
+    let again = command(&shop, &["replay", "--order-id", &second]).await?;
+    assert_eq!(out(&again), "replayed: 1\n");
+    let rows = record().await?;
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["action"], &row["subject"], &row["request_id"]))
+        .collect();
+    let request = |order: &Order| json!(order.request_id.as_ref().map(RequestId::as_str));
+    assert_eq!(
+        shown,
+        [
+            (
+                &json!("dead_letter.discard"),
+                &json!(first),
+                &request(&orders[0])
+            ),
+            (
+                &json!("dead_letter.replay"),
+                &json!(second),
+                &request(&orders[1])
+            ),
+        ]
+    );
+    for row in &rows {
+        assert_eq!(row["role"], "admin");
+        assert!(row["actor"].is_string(), "{row}");
+        assert_eq!(row["before"]["reason"], "refused");
+    }
+    drop(worker);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_written_down_as_it_is_still_reads_failed_for_its_customer()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    // The database takes neither the items of one customer nor the name of another.
+    shop.sql(
+        "create function refuse() returns trigger language plpgsql as
+             $$ begin raise exception 'refused'; end $$;
+         create trigger items before insert on orders for each row
+             when (new.customer_id = 'items' and new.items::text <> '[]') execute function refuse();
+         create trigger named before insert on orders for each row
+             when (new.customer_id = 'name') execute function refuse()",
+    )
+    .await?;
+    let orders = ["items", "name"].map(|customer| shop.order(customer, &[("chair", 1)]));
+    shop.publish(&orders).await?;
+    let _worker = shop.worker().start().await?;
+    shop.settled(&orders, A_WHILE).await?;
+    for (order, customer) in orders.iter().zip(["items", ""]) {
+        let row = shop.row(order).await?;
+        assert_eq!(row.outcome(), "dead_lettered");
+        assert_eq!(
+            (row.customer_id.as_str(), row.items.to_string().as_str()),
+            (customer, "[]")
+        );
+    }
+    // The same once more, in the transaction of a person's word.
+    shop.sql("update orders set reason = 'replayed'").await?;
+    let discarded = command(&shop, &["discard", "--all"]).await?;
+    assert_eq!(out(&discarded), "discarded: 2\n");
+    assert_eq!(shop.outcomes(&orders).await?, ["dead_lettered"; 2]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
@@ -489,6 +619,17 @@ async fn a_filter_that_matches_nothing_or_nothing_known_says_so() -> anyhow::Res
 pub async fn command(shop: &Shop, arguments: &[&str]) -> anyhow::Result<Output> {
     let arguments = [&["dead-letters"], arguments].concat();
     shop.worker().run(&arguments).await
+}
+
+/// Waits until there are so many dead letters and no command has one in hand: the broker takes them back some time after
+/// the command is gone.
+pub async fn all_back(shop: &Shop, letters: u32) -> anyhow::Result<()> {
+    let what = format!("{letters} dead letters in the queue");
+    wait::until(&what, A_WHILE, async || {
+        let depth = shop.depth(DEAD_QUEUE).await.ok()?;
+        (depth == (letters, 0)).then_some(())
+    })
+    .await
 }
 
 /// The dead letters, as the command shows them.

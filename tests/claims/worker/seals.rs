@@ -8,10 +8,10 @@ use hotrow_shared::{
 };
 use hotrow_tests::{Process, processes::ORDER_ID_SECRET, wait};
 use lapin::types::{AMQPValue, FieldTable};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    dead_letters::{command, list, out},
+    dead_letters::{CURSE, all_back, command, list, out},
     shop::{A_WHILE, Shop, counts, envelope_of, ids_of},
 };
 
@@ -162,34 +162,29 @@ async fn the_previous_secret_still_seals() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_name() -> anyhow::Result<()>
-{
+async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_its_reason_and_not_by_an_id()
+-> anyhow::Result<()> {
     let shop = Shop::open(1).await?;
     shop.stock("chair", 10).await?;
-    shop.sql(
-        "create function refuse() returns trigger language plpgsql as
-             $$ begin raise exception 'refused'; end $$;
-         create trigger cursed before insert on orders for each row
-             when (new.customer_id = 'cursed' and new.status <> 'failed') execute function refuse()",
-    )
-    .await?;
+    shop.sql(CURSE).await?;
     let strict = shop.worker().set("REQUIRE_SEALED", "true");
     let worker = strict.start().await?;
     let run = async |arguments: &[&str]| {
         let arguments = [&["dead-letters"], arguments].concat();
         strict.run(&arguments).await
     };
-    let orders =
-        ["cursed", "changed", "planted"].map(|customer| shop.order(customer, &[("chair", 1)]));
-    let [cursed, changed, planted] = &orders;
+    let orders = ["cursed", "changed", "planted", "forged"]
+        .map(|customer| shop.order(customer, &[("chair", 1)]));
+    let [cursed, changed, planted, _] = &orders;
     shop.publish(std::slice::from_ref(cursed)).await?;
     let body = envelope_of(std::slice::from_ref(changed));
     let seal = headers_of(&shop.seals, b"another body");
     shop.publish_with(0, &body, seal).await?;
     buried(&worker, "refused", 1).await?;
     buried(&worker, "wrong_seal", 1).await?;
-    // Somebody put it there without a worker, and says that one refused it.
-    let body = envelope_of(std::slice::from_ref(planted));
+    // Somebody put it there without a worker, and says that one refused it. It names an order that a person may ask
+    // for, and has one of its own beside it.
+    let body = envelope_of(&orders[2..]);
     let channel = shop.channel().await?;
     channel
         .confirm_select(lapin::options::ConfirmSelectOptions::default())
@@ -205,6 +200,7 @@ async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_name() 
     let detail = listed["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("It says of itself: refused"), "{detail}");
 
+    all_back(&shop, 3).await?;
     let replayed = run(&["replay", "--all"]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
     assert!(!replayed.status.success(), "not all of it was replayed");
@@ -214,15 +210,91 @@ async fn a_replay_seals_what_was_sealed_and_what_a_person_vouches_for_by_name() 
     assert_eq!(shop.outcomes(&orders[..1]).await?, ["confirmed"]);
     assert_eq!(rows(&shop, &orders[1..]).await?, 0);
 
-    let id = changed.id.to_string();
-    let replayed = run(&["replay", "--order-id", &id]).await?;
+    // An id is read from the letter, and so is what it says of itself: neither shows who wrote it.
+    let (id, planted_id) = (changed.id.to_string(), planted.id.to_string());
+    for id in [&id, &planted_id] {
+        all_back(&shop, 2).await?;
+        let replayed = run(&["replay", "--order-id", id]).await?;
+        assert_eq!(out(&replayed), "replayed: 0\n");
+        assert!(!replayed.status.success());
+        let said = String::from_utf8_lossy(&replayed.stderr);
+        for part in ["1 left", "--reason wrong_seal", "--reason unsealed"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+    all_back(&shop, 2).await?;
+    let replayed = run(&["replay", "--order-id", &planted_id, "--reason", "refused"]).await?;
+    assert_eq!(out(&replayed), "replayed: 0\n");
+    assert!(!replayed.status.success());
+    assert_eq!(rows(&shop, &orders[1..]).await?, 0);
+    all_back(&shop, 2).await?;
+
+    let replayed = run(&["replay", "--reason", "wrong_seal", "--order-id", &id]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
+    all_back(&shop, 1).await?;
     let replayed = run(&["replay", "--reason", "unsealed"]).await?;
     assert_eq!(out(&replayed), "replayed: 1\n");
     shop.settled(&orders, A_WHILE).await?;
-    assert_eq!(shop.outcomes(&orders).await?, ["confirmed"; 3]);
+    assert_eq!(shop.outcomes(&orders).await?, ["confirmed"; 4]);
     assert_eq!(shop.depth(topology::DEAD_QUEUE).await?, (0, 0));
     shop.books(&orders).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_letter_of_an_envelope_without_a_seal_has_none_however_often_it_was_replayed_before_seals_were_required()
+-> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    shop.stock("chair", 10).await?;
+    shop.sql(CURSE).await?;
+    let [foreign, own] = ["cursed", "cursed"].map(|name| [shop.order(name, &[("chair", 1)])]);
+    let body = String::from_utf8(envelope_of(&foreign))?;
+    let with_a_broken_piece = body.replacen("[{\"place\"", "[{\"paint\":{}},{\"place\"", 1);
+    shop.publish_bytes(0, with_a_broken_piece.as_bytes())
+        .await?;
+    shop.publish(&own).await?;
+    let mut lenient = shop.worker().start().await?;
+    buried(&lenient, "refused", 2).await?;
+    buried(&lenient, "malformed", 1).await?;
+    let seals = async || -> anyhow::Result<Vec<(Value, Value)>> {
+        all_back(&shop, 3).await?;
+        let listed = list(&shop, &[]).await?;
+        all_back(&shop, 3).await?;
+        let mut seals: Vec<_> = listed
+            .into_iter()
+            .map(|mut letter| (letter["reason"].take(), letter["seal"].take()))
+            .collect();
+        seals.sort_by_key(|it| (it.0.to_string(), it.1.to_string()));
+        Ok(seals)
+    };
+    let expected = [
+        (json!("malformed"), json!("missing")),
+        (json!("refused"), json!("current")),
+        (json!("refused"), json!("missing")),
+    ];
+    assert_eq!(seals().await?, expected);
+    // Whoever replays it now believes it as a worker would, and does not vouch for it.
+    let replayed = command(&shop, &["replay", "--all"]).await?;
+    assert_eq!(out(&replayed), "replayed: 3\n");
+    buried(&lenient, "refused", 4).await?;
+    buried(&lenient, "malformed", 2).await?;
+    assert_eq!(seals().await?, expected);
+    lenient.terminate()?;
+    lenient.ended(A_WHILE).await?;
+
+    shop.sql("drop trigger cursed on orders").await?;
+    let strict = shop.worker().set("REQUIRE_SEALED", "true");
+    let _worker = strict.start().await?;
+    let replayed = strict.run(&["dead-letters", "replay", "--all"]).await?;
+    assert_eq!(out(&replayed), "replayed: 1\n");
+    let said = String::from_utf8_lossy(&replayed.stderr);
+    assert!(said.contains("2 left"), "{said}");
+    wait::until("the sealed one to be settled", A_WHILE, async || {
+        (shop.outcomes(&own).await.ok()? == ["confirmed"]).then_some(())
+    })
+    .await?;
+    assert_eq!(shop.outcomes(&foreign).await?, ["dead_lettered"]);
+    assert_eq!(shop.left("chair").await?, 9);
     Ok(())
 }
 

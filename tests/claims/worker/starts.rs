@@ -8,6 +8,7 @@ use hotrow_tests::{
     processes::{self, ORDER_ID_SECRET},
 };
 use sqlx::{PgConnection, migrate::Migrator};
+use tokio::{net::TcpListener, time::timeout};
 
 use super::shop::{A_WHILE, Shop};
 
@@ -98,6 +99,33 @@ async fn everything_that_is_wrong_with_the_settings_is_named_at_once() -> anyhow
     let refused = failure(&wrong, &[]).await?;
     assert!(refused.contains("ORDER_ID_SECRET_PREVIOUS"), "{refused}");
     assert!(refused.contains("BATCH_WAIT"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_a_server_ends_well_when_it_is_asked_to() -> anyhow::Result<()> {
+    let shop = Shop::open(1).await?;
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let address = silent.local_addr()?;
+    let database = format!("postgres://nobody:nothing@{address}/nowhere");
+    let broker = format!("amqp://nobody:nothing@{address}/nowhere");
+    for (name, url) in [("DATABASE_URL", &database), ("AMQP_URL", &broker)] {
+        for settings in [
+            shop.worker(),
+            Settings::webhooks(&shop.place).set("PARTITIONS", "1"),
+            shop.ingest(),
+        ] {
+            // Shorter than the start waits for an answer.
+            let settings = settings.set(name, url).set("SHUTDOWN_GRACE", "1s");
+            let mut process = settings.spawn().await?;
+            let connected = timeout(A_WHILE, silent.accept()).await??;
+            process.terminate()?;
+            let ended = process.ended(A_WHILE).await?;
+            assert!(ended.success(), "{name}: {}", process.log_tail());
+            drop(connected);
+        }
+    }
     Ok(())
 }
 

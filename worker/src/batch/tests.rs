@@ -4,6 +4,7 @@ use hotrow_shared::{
     envelope::{Command, Order},
     id::IdMint,
     order::{CustomerId, Items},
+    seal::Seal,
 };
 use tokio::sync::mpsc;
 
@@ -28,11 +29,12 @@ fn delivery(tag: u64, orders: usize) -> Delivery {
             request_id: None,
         }),
         redelivered: false,
+        seal: Seal::Current,
     };
     Delivery {
         tag,
         commands: (0..orders as u64).map(arrived).collect(),
-        unreadable: Vec::new(),
+        faulty: Vec::new(),
         size_bytes: orders * 100,
         room: Room::default(),
         since: Instant::now(),

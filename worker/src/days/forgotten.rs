@@ -22,7 +22,7 @@ impl Forgotten {
         while is_full(&self.inventory_changes(connection).await?) {}
         while is_full(&self.keys(connection).await?) {}
         while is_full(&self.audit_log(connection).await?) {}
-        while is_full(&ended_limits(connection).await?) {}
+        while is_full(&idle_counts(connection).await?) {}
         Ok(())
     }
 
@@ -73,16 +73,16 @@ impl Forgotten {
     }
 }
 
-/// What customers had of SKUs whose limit is gone or began anew. Rows that a settlement writes are left alone: this must
-/// not wait for one that waits for this.
-async fn ended_limits(connection: &mut PgConnection) -> Result<PgQueryResult, sqlx::Error> {
+/// What customers had of SKUs whose limit is gone or began anew, and those who have nothing: who is not there has nothing.
+/// Rows that a settlement writes are left alone: this must not wait for one that waits for this.
+async fn idle_counts(connection: &mut PgConnection) -> Result<PgQueryResult, sqlx::Error> {
     sqlx::query!(
         r#"
         delete from customer_goods
         where ctid = any(array(
             select goods.ctid
             from customer_goods as goods
-            where not exists (
+            where goods.quantity = 0 or not exists (
                 select from inventory
                 where inventory.sku = goods.sku and inventory.limited_since = goods.since
             )

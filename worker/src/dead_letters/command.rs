@@ -9,12 +9,13 @@ use hotrow_shared::{
     envelope::{Command, Opened},
     id::OrderId,
     publish,
-    topology::{self, DEAD_QUEUE},
+    seal::Seal,
+    topology::{self, DEAD_QUEUE, ORDERS_EXCHANGE},
 };
-use lapin::{Channel, options::BasicAckOptions};
+use lapin::{Channel, options::BasicAckOptions, types::FieldTable};
 use nix::unistd::{Uid, User};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -80,9 +81,13 @@ impl Meant {
         id_fits && reason.is_none_or(|reason| *reason == letter.reason)
     }
 
-    /// Whether the person named letters, and so vouches for what they say.
+    /// Whether the person vouches for what letters say whose seal is wrong or missing: nothing else that they say of
+    /// themselves, such as the ids of orders, shows who wrote them.
     fn vouches(&self) -> bool {
-        self.order.is_some() || self.reason.is_some()
+        let reason = self.reason.as_deref();
+        DeadReason::DOUBTED
+            .into_iter()
+            .any(|doubted| reason == Some(doubted.as_str()))
     }
 }
 
@@ -121,23 +126,24 @@ pub async fn run(action: &DeadLetterAction, settings: &Settings) -> anyhow::Resu
         DeadLetterAction::List(_) => desk.list(meant).await,
         DeadLetterAction::Replay(_) => {
             let replay = async |letter: &Letter| {
-                if letter.is_believed || meant.vouches() {
-                    desk.replay(letter).await?;
-                    Ok(Dealt::Done)
+                let seal = if meant.vouches() {
+                    Seal::Current
+                } else if letter.is_believed {
+                    letter.seal
                 } else {
-                    Ok(Dealt::Doubted)
-                }
+                    return Ok(Dealt::Doubted);
+                };
+                desk.replay(letter, seal).await?;
+                Ok(Dealt::Done)
             };
-            desk.each(meant, "replayed", "dead_letter.replay", replay)
-                .await
+            desk.each(meant, "replayed", replay).await
         }
         DeadLetterAction::Discard(_) => {
             let discard = async |letter: &Letter| {
                 desk.discard(letter).await?;
                 Ok(Dealt::Done)
             };
-            desk.each(meant, "discarded", "dead_letter.discard", discard)
-                .await
+            desk.each(meant, "discarded", discard).await
         }
     }
 }
@@ -174,7 +180,6 @@ impl Desk {
         &self,
         meant: &Meant,
         done: &str,
-        action: &str,
         deal: impl AsyncFn(&Letter) -> anyhow::Result<Dealt>,
     ) -> anyhow::Result<()> {
         let mut pile = Pile::on(self.broker.channel().await?, &self.seals);
@@ -187,7 +192,6 @@ impl Desk {
                 doubted += 1;
                 continue;
             }
-            self.record(action, &letter).await?;
             let acked = letter.delivery.acker.ack(BasicAckOptions::default());
             acked.await?;
             count += 1;
@@ -199,7 +203,7 @@ impl Desk {
         ensure!(
             doubted == 0,
             "{doubted} left where they are: their seal is wrong or missing. Look at them with `list`; if you know who \
-             wrote them, replay them by --order-id or --reason"
+             wrote them, and that all they say is true, replay them by --reason wrong_seal or --reason unsealed"
         );
         say_if_none(count);
         // A script that names an order must not take silence for success.
@@ -210,8 +214,12 @@ impl Desk {
         Ok(())
     }
 
-    /// Records what is done with a letter, before it leaves the queue.
-    async fn record(&self, action: &str, letter: &Letter) -> anyhow::Result<()> {
+    /// Records what is done with a letter, in the transaction of the change, before it leaves the queue.
+    async fn record(
+        transaction: &mut PgConnection,
+        action: &str,
+        letter: &Letter,
+    ) -> Result<(), sqlx::Error> {
         let first = letter.order_ids.first().map(ToString::to_string);
         let subject = first.unwrap_or_else(|| DEAD_QUEUE.to_owned());
         let before = json!({
@@ -219,34 +227,54 @@ impl Desk {
             "detail": letter.detail,
             "order_ids": letter.order_ids,
         });
-        audit_log::record(&self.pool, &operator(), action, &subject, &before).await?;
-        Ok(())
+        let request_id = letter.request_ids.first();
+        audit_log::record(
+            transaction,
+            &operator(),
+            action,
+            &subject,
+            &before,
+            request_id,
+        )
+        .await
     }
 
     /// Publishes a letter again, as if its orders came in now. They read `queued` from here on.
     ///
     /// Each order goes to the queue that its items have today. What is not an order goes to where it
-    /// came from: a newer worker may be able to read it. All of it is sealed anew.
-    async fn replay(&self, letter: &Letter) -> anyhow::Result<()> {
+    /// came from: a newer worker may be able to read it. All of it is sealed anew, as `seal` says: where seals are not
+    /// required, a letter without one goes out without one, or it would be believed where they are.
+    ///
+    /// The record comes first: a crash or a broker that goes away behind the commit leaves the letter in the queue, and
+    /// the next replay is recorded again. So the record may say more than was done, and never less.
+    async fn replay(&self, letter: &Letter, seal: Seal) -> anyhow::Result<()> {
         let Opened {
             commands,
             unreadable,
         } = &letter.opened;
-        let channel = publish::confirming_channel(&self.broker).await?;
-        for command in commands {
-            if let Command::Place(order) = command {
-                orders::mark_replayed(&self.pool, order.id.uuid()).await?;
-            }
-            let partition = command.partition(self.partitions);
-            self.send(&channel, partition, &command.alone()).await?;
-        }
-        let partition = letter
+        let came_from = letter
             .partition
             .filter(|partition| *partition < self.partitions);
+        let mut messages = Vec::with_capacity(commands.len() + unreadable.len());
+        for command in commands {
+            messages.push((command.partition(self.partitions), command.alone()));
+        }
         for piece in unreadable {
-            let partition = partition
+            let partition = came_from
                 .context("a dead letter does not say which partition it came from: discard it")?;
-            self.send(&channel, partition, &piece.body).await?;
+            messages.push((partition, piece.body.clone()));
+        }
+        let channel = publish::confirming_channel(&self.broker).await?;
+        let mut transaction = self.pool.begin().await?;
+        for command in commands {
+            if let Command::Place(order) = command {
+                orders::mark_replayed(&mut *transaction, order.id.uuid()).await?;
+            }
+        }
+        Self::record(&mut transaction, "dead_letter.replay", letter).await?;
+        transaction.commit().await?;
+        for (partition, body) in messages {
+            self.send(&channel, partition, &body, seal).await?;
         }
         channel.close(200, "replayed".into()).await?;
         Ok(())
@@ -257,23 +285,29 @@ impl Desk {
         channel: &Channel,
         partition: u16,
         body: &[u8],
+        seal: Seal,
     ) -> Result<(), publish::PublishError> {
         let key = topology::routing_key(partition);
-        publish::envelope(channel, &key, body, &self.seals.keys).await
+        let mut headers = FieldTable::default();
+        self.seals.keys.pass_on(seal, body, &mut headers);
+        publish::confirmed(channel, ORDERS_EXCHANGE, &key, body, headers).await
     }
 
     /// Makes sure that the orders of a letter read `failed`. Those that the broker dead-lettered do not yet.
     ///
     /// A letter that is not believed may name orders of others, and touches none.
     async fn discard(&self, letter: &Letter) -> anyhow::Result<()> {
-        if !letter.is_believed {
-            return Ok(());
-        }
-        for command in &letter.opened.commands {
+        let commands = if letter.is_believed {
+            &letter.opened.commands[..]
+        } else {
+            &[]
+        };
+        let mut transaction = self.pool.begin().await?;
+        for command in commands {
             let Command::Place(order) = command else {
                 continue;
             };
-            let marked = failed::mark(&self.pool, order, self.source.as_deref());
+            let marked = failed::mark(&mut transaction, order, self.source.as_deref());
             match marked.await {
                 Err(StoreError::Refused(error) | StoreError::MissingDay(error)) => {
                     tracing::warn!(order_id = %order.id, %error, "cannot be marked as failed");
@@ -281,6 +315,8 @@ impl Desk {
                 marked => marked?,
             }
         }
+        Self::record(&mut transaction, "dead_letter.discard", letter).await?;
+        transaction.commit().await?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use hotrow_shared::{
     outcome::{OrderDocument, Reason, Status},
 };
 use serde_json::value::RawValue;
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
     document::{accepted_at, unpriced},
@@ -17,27 +17,33 @@ use crate::{
 /// Notes that an order is in the dead-letter queue, unless it is settled. `source` is the name of the installation in
 /// its events, if there are any.
 ///
-/// What is refused may be in the order itself; then its row has neither customer nor items.
+/// What is refused may be in the order itself; then its row has no items, and without a customer only if that is what
+/// is refused: nobody but the customer may read the order.
+///
+/// In a transaction of its own, or in the one that the connection is in, which goes on whatever is refused.
 pub(super) async fn mark(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     order: &Order,
     source: Option<&str>,
 ) -> Result<(), StoreError> {
-    let items = unpriced(&order.items);
-    match write(pool, order, order.customer_id.as_str(), &items, source).await {
-        Err(StoreError::Refused(_)) => write(pool, order, "", "[]", source).await,
-        marked => marked,
+    let (customer, items) = (order.customer_id.as_str(), unpriced(&order.items));
+    let mut marked = write(connection, order, customer, &items, source).await;
+    for customer in [customer, ""] {
+        if let Err(StoreError::Refused(_)) = marked {
+            marked = write(connection, order, customer, "[]", source).await;
+        }
     }
+    marked
 }
 
 async fn write(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     order: &Order,
     customer: &str,
     items: &str,
     source: Option<&str>,
 ) -> Result<(), StoreError> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     let accepted_at = accepted_at(order);
     let id = order.id.uuid();
     let failed = orders::write_failed(&mut *transaction, id, customer, items, accepted_at).await?;

@@ -1,7 +1,7 @@
 //! Letters: what lies in the dead-letter queue, as the command reads it.
 
 use hotrow_shared::{
-    envelope::{self, Command, Fault, Opened},
+    envelope::{self, Command, Opened},
     id::OrderId,
     request_id::RequestId,
     seal::Seal,
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{DETAIL_HEADER, DeadReason, PARTITION_HEADER, REASON_HEADER};
-use crate::seals::Seals;
+use crate::seals::{Fault, Seals};
 
 /// The reason of a letter that does not say one.
 pub(super) const UNKNOWN: &str = "unknown";

@@ -1,8 +1,8 @@
 //! Dead letters: what cannot be settled, kept in the broker with its reason until a person decides.
 //!
 //! A dead letter of an order is an envelope with that one order, so that replaying it is publishing
-//! it again. It is sealed, as envelopes are, unless its own envelope was not believed. The broker adds
-//! letters of its own: envelopes that came back too often.
+//! it again. It is sealed if its own envelope was, and not otherwise, so that it is believed no more than
+//! that. The broker adds letters of its own: envelopes that came back too often.
 
 pub mod command;
 mod failed;
@@ -13,21 +13,26 @@ use std::sync::Arc;
 use backon::Retryable;
 use hotrow_shared::{
     broker::Broker,
-    envelope::{Command, Fault, Unreadable},
+    envelope::Command,
     id::OrderId,
     metrics as list,
     outcome::{Reason, Status},
     publish::{self, PublishError},
     request_id::RequestId,
     retry,
-    seal::SealKeys,
+    seal::{Seal, SealKeys},
     topology::DEAD_EXCHANGE,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use metrics::Counter;
 use sqlx::PgPool;
 
-use crate::{metrics::Labelled, store::RetryCause};
+use crate::{
+    metrics::Labelled,
+    seals::{Fault, Faulty},
+    settle::Refused,
+    store::RetryCause,
+};
 
 /// Header: why the letter is dead.
 pub(crate) const REASON_HEADER: &str = "x-hotrow-reason";
@@ -66,6 +71,9 @@ impl DeadReason {
         Self::WrongSeal,
     ];
 
+    /// Those of letters that are not believed.
+    const DOUBTED: [Self; 2] = [Self::Unsealed, Self::WrongSeal];
+
     pub(crate) const fn of(fault: Fault) -> Self {
         match fault {
             Fault::Malformed => Self::Malformed,
@@ -84,27 +92,6 @@ impl DeadReason {
     }
 }
 
-/// How a letter is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LetterSeal {
-    /// It comes from an envelope that was believed, and has a seal of its own.
-    Own,
-    /// Its envelope had none.
-    Missing,
-    /// The seal of its envelope was wrong, and so is its own, whether seals are required or not.
-    Wrong,
-}
-
-impl LetterSeal {
-    fn of(fault: Fault) -> Self {
-        match fault {
-            Fault::Malformed => Self::Own,
-            Fault::Unsealed => Self::Missing,
-            Fault::WrongSeal => Self::Wrong,
-        }
-    }
-}
-
 /// Something that cannot be settled.
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
@@ -114,12 +101,13 @@ pub(crate) struct DeadLetter {
     order_id: Option<String>,
     request_id: Option<RequestId>,
     body: Vec<u8>,
-    seal: LetterSeal,
+    /// That of the envelope that it comes from.
+    seal: Seal,
 }
 
 impl DeadLetter {
     /// A piece of an envelope that is no order, or a message that is no envelope or not believed.
-    pub(crate) fn unreadable(partition: u16, piece: &Unreadable) -> Self {
+    pub(crate) fn faulty(partition: u16, piece: &Faulty) -> Self {
         Self {
             partition,
             reason: DeadReason::of(piece.fault),
@@ -127,20 +115,21 @@ impl DeadLetter {
             order_id: None,
             request_id: None,
             body: piece.body.clone(),
-            seal: LetterSeal::of(piece.fault),
+            seal: piece.seal,
         }
     }
 
     /// A command that the database does not take, with what it said.
-    pub(crate) fn refused(partition: u16, command: &Command, detail: &str) -> Self {
+    fn refused(partition: u16, refused: &Refused) -> Self {
+        let command = &refused.command;
         Self {
             partition,
             reason: DeadReason::Refused,
-            detail: cut(detail).to_owned(),
+            detail: cut(&refused.detail).to_owned(),
             order_id: Some(command.order_id().to_string()),
             request_id: command.request_id().cloned(),
             body: command.alone(),
-            seal: LetterSeal::Own,
+            seal: refused.seal,
         }
     }
 
@@ -159,11 +148,7 @@ impl DeadLetter {
             PARTITION_HEADER.into(),
             AMQPValue::LongInt(i32::from(self.partition)),
         );
-        match self.seal {
-            LetterSeal::Own => seals.add(&self.body, &mut headers),
-            LetterSeal::Missing => {}
-            LetterSeal::Wrong => SealKeys::deny(&mut headers),
-        }
+        seals.pass_on(self.seal, &self.body, &mut headers);
         headers
     }
 }
@@ -208,18 +193,15 @@ impl DeadLetters {
     ///
     /// In this sequence: a crash in between leaves a second dead letter, which changes nothing when it
     /// is replayed, instead of a failed order that nobody can replay.
-    pub(crate) async fn bury_command(
-        &self,
-        partition: u16,
-        command: &Command,
-        detail: &str,
-    ) -> Option<OrderId> {
-        self.bury(&DeadLetter::refused(partition, command, detail))
-            .await;
-        let Command::Place(order) = command else {
+    pub(crate) async fn bury_refused(&self, partition: u16, refused: &Refused) -> Option<OrderId> {
+        self.bury(&DeadLetter::refused(partition, refused)).await;
+        let Command::Place(order) = &refused.command else {
             return None;
         };
-        let mark = || failed::mark(&self.pool, order, self.source.as_deref());
+        let mark = async || {
+            let mut connection = self.pool.acquire().await?;
+            failed::mark(&mut connection, order, self.source.as_deref()).await
+        };
         let marked = mark
             .retry(retry::for_ever())
             // The table of a day that is no longer kept is not made again.
@@ -285,12 +267,13 @@ mod tests {
         assert_eq!(cut("short"), "short");
         let long = "x".to_owned() + &"ü".repeat(100_000);
         assert_eq!(cut(&long).len(), DETAIL_BYTES_MAX - 1);
-        let piece = Unreadable {
+        let piece = Faulty {
             fault: Fault::Malformed,
+            seal: Seal::Current,
             body: Vec::new(),
             detail: long,
         };
-        let letter = DeadLetter::unreadable(7, &piece);
+        let letter = DeadLetter::faulty(7, &piece);
         assert!(letter.detail.len() <= DETAIL_BYTES_MAX);
     }
 }

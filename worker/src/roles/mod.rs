@@ -88,8 +88,8 @@ pub enum RolesError {
     Database(#[from] sqlx::Error),
 }
 
-/// Makes the roles where they are missing, and gives them the rights of this release and no other. The same again
-/// changes nothing. Returns a warning if others may still change the schema.
+/// Makes the roles where they are missing, and gives them the rights of this release and no other to what the owner of
+/// the tables has in their schema. The same again changes nothing. Returns a warning if others may still change the schema.
 ///
 /// # Errors
 /// See [`RolesError`].
@@ -115,15 +115,17 @@ pub async fn grant(connection: &mut PgConnection) -> Result<Option<String>, Role
             source.into()
         }
     })?;
-    let may_create: bool =
-        sqlx::query_scalar("select has_schema_privilege($1, current_schema(), 'create')")
-            .bind(WORKER)
-            .fetch_one(&mut *connection)
-            .await?;
-    Ok(may_create.then(|| {
+    let may_create: Vec<String> = sqlx::query_scalar(
+        "select name from unnest($1::name[]) as name where has_schema_privilege(name, current_schema(), 'create')",
+    )
+    .bind(["public", INGEST, WORKER])
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok((!may_create.is_empty()).then(|| {
+        let names = may_create.join(", ");
         format!(
-            "everybody may still create tables in the schema {schema}, as up to PostgreSQL 14: let its owner run \
-             `revoke create on schema {schema} from public`"
+            "others than its owner may still create tables in the schema {schema}, as everybody may up to \
+             PostgreSQL 14: let its owner run `revoke create on schema {schema} from {names}`"
         )
     }))
 }
@@ -144,6 +146,28 @@ async fn make(connection: &mut PgConnection, role: &str) -> Result<(), sqlx::Err
     execute(connection, statement).await
 }
 
+/// Everything in the schema that belongs to this user and that the roles have a right to, as a
+/// `revoke` names it. Tables of earlier releases are among them. A right to a column goes with its table.
+async fn granted(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "
+        select case relkind when 'S' then 'sequence ' else 'table ' end || oid::regclass::text
+        from pg_class
+        where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+          and pg_has_role(current_user, relowner, 'usage')
+          and exists (
+              select from aclexplode(relacl) as given where given.grantee = any($1::regrole[])
+              union all
+              select from pg_attribute, aclexplode(attacl) as given
+              where attrelid = pg_class.oid and given.grantee = any($1::regrole[])
+          )
+        ",
+    )
+    .bind([INGEST, WORKER])
+    .fetch_all(connection)
+    .await
+}
+
 /// In one transaction, so that no process of an earlier run is without its rights in between.
 async fn grant_all(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
@@ -156,10 +180,12 @@ async fn grant_all(connection: &mut PgConnection, schema: &str) -> Result<(), sq
         format!("grant usage on schema {schema} to {INGEST}, {WORKER}"),
     )
     .await?;
+    for granted in granted(&mut transaction).await? {
+        let revoke = format!("revoke all on {granted} from {INGEST}, {WORKER}");
+        execute(&mut transaction, revoke).await?;
+    }
     for right in RIGHTS {
         let table = right.table;
-        let revoke = format!("revoke all on {table} from {INGEST}, {WORKER}");
-        execute(&mut transaction, revoke).await?;
         for (role, rights) in [(INGEST, right.ingest), (WORKER, right.worker)] {
             if !rights.is_empty() {
                 let grant = format!("grant {rights} on {table} to {role}");
@@ -172,7 +198,7 @@ async fn grant_all(connection: &mut PgConnection, schema: &str) -> Result<(), sq
         execute(&mut transaction, grant).await?;
     }
     // Without the right to do so, this warns and changes nothing.
-    let revoke = format!("revoke create on schema {schema} from public");
+    let revoke = format!("revoke create on schema {schema} from public, {INGEST}, {WORKER}");
     execute(&mut transaction, revoke).await?;
     transaction.commit().await
 }

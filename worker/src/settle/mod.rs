@@ -21,6 +21,7 @@ use hotrow_shared::{
     order::Sku,
     request_id::RequestId,
     retry::Pauses,
+    seal::Seal,
 };
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
@@ -99,6 +100,8 @@ pub(crate) struct Decided {
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) command: Command,
+    /// That of its envelope.
+    pub(crate) seal: Seal,
     /// What the database said.
     pub(crate) detail: String,
 }
@@ -173,8 +176,9 @@ impl Settler {
                     .settlements
                     .push(Settlement::of(commands.drain(..part), committed)),
                 Err(Unsettled::Refused(refusal)) if part == 1 => {
-                    let refused = |Arrived { command, .. }| Refused {
+                    let refused = |Arrived { command, seal, .. }| Refused {
                         command,
+                        seal,
                         detail: refusal.to_string(),
                     };
                     settled.refused.extend(commands.pop_front().map(refused));

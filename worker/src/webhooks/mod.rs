@@ -19,10 +19,12 @@ use anyhow::{Context, bail};
 use hotrow_shared::{
     broker::Broker,
     clock_offset, database, descriptors, secret,
+    settings::Common,
     telemetry::Readiness,
     topology::{self, Repairs},
     webhook::{ENDPOINTS_MAX, REQUESTS_MAX},
 };
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -54,26 +56,66 @@ pub async fn run(
     if common.plan.events.is_none() {
         bail!("EVENTS is off: there is nothing to deliver");
     }
-    database::require_schema(&common.database).await?;
-    secret::require_secret(&common.database, &common.mint).await?;
-    // A crash of the database may undo what was committed last, and then some events are copied or sent again. Nobody
-    // waits for its disk here, least of all those who settle orders.
-    let connect = common
-        .database
-        .clone()
-        .options([("synchronous_commit", "off")]);
-    let pool = database::pool(
-        &connect,
-        common.database_connections,
-        "hotrow-worker webhooks",
-        database::ACQUIRE_MAX,
-    );
-    let broker = Arc::new(Broker::new(&common.amqp, "hotrow-worker webhooks"));
-    topology::ensure(&broker, &pool, &common.plan).await?;
-    let repairs = Repairs::start(&broker, &pool, common.plan, &shutdown);
     let client = Client::new(common.webhook_networks.clone())
         .context("the certificates of this system cannot be read")?;
+    let reached = Box::pin(Servers::reach(common, &shutdown));
+    let Some(servers) = shutdown.run_until_cancelled(reached).await else {
+        return Ok(());
+    };
+    Box::pin(work(common, servers?, client, readiness, shutdown)).await;
+    Ok(())
+}
 
+/// What the process works with.
+struct Servers {
+    connect: PgConnectOptions,
+    pool: PgPool,
+    broker: Arc<Broker>,
+    repairs: Repairs,
+}
+
+impl Servers {
+    /// Makes sure that database and broker are those of this release and of this installation.
+    async fn reach(common: &Common, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        database::require_schema(&common.database).await?;
+        secret::require_secret(&common.database, &common.mint).await?;
+        // A crash of the database may undo what was committed last, and then some events are copied or sent again. Nobody
+        // waits for its disk here, least of all those who settle orders.
+        let connect = common
+            .database
+            .clone()
+            .options([("synchronous_commit", "off")]);
+        let pool = database::pool(
+            &connect,
+            common.database_connections,
+            "hotrow-worker webhooks",
+            database::ACQUIRE_MAX,
+        );
+        let broker = Arc::new(Broker::new(&common.amqp, "hotrow-worker webhooks"));
+        topology::ensure(&broker, &pool, &common.plan).await?;
+        let repairs = Repairs::start(&broker, &pool, common.plan, shutdown);
+        Ok(Self {
+            connect,
+            pool,
+            broker,
+            repairs,
+        })
+    }
+}
+
+async fn work(
+    common: &Common,
+    servers: Servers,
+    client: Client,
+    readiness: &Arc<Readiness>,
+    shutdown: CancellationToken,
+) {
+    let Servers {
+        connect,
+        pool,
+        broker,
+        repairs,
+    } = servers;
     let copier = Copier::new(
         Alone::under(COPY_LOCK, &connect, "hotrow-worker webhooks copy"),
         Arc::clone(&broker),
@@ -100,7 +142,6 @@ pub async fn run(
     let _ = tokio::time::timeout(GOOD_BYE_MAX, copying).await;
     broker.close().await;
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
-    Ok(())
 }
 
 /// Most requests to one endpoint at a time, by the file descriptors that this process may have: however few they are,

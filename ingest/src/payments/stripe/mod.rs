@@ -10,11 +10,7 @@ mod signature;
 
 use std::{sync::Arc, time::Duration};
 
-use hotrow_shared::{
-    change::{Actor, Ask, Role},
-    request_id::RequestId,
-    settings::Rotating,
-};
+use hotrow_shared::{change::Ask, request_id::RequestId, settings::Rotating};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::outcome::StripeMetrics;
@@ -25,7 +21,7 @@ use self::{
 };
 use super::store;
 use crate::{
-    changes::ChangesDesk, http::problem::Problem, outbox::Outbox, page::done_in_time,
+    auth::Caller, changes::ChangesDesk, http::problem::Problem, outbox::Outbox, page::done_in_time,
     settings::StripeSettings,
 };
 
@@ -43,6 +39,8 @@ pub(crate) struct StripeDesk {
     /// Whether live events count, and not those of test mode.
     is_live: bool,
     changes: Arc<ChangesDesk>,
+    /// As whom it asks for changes. Its signature proves that it may.
+    caller: Caller,
     outbox: Outbox,
     /// Places for large events.
     room: Semaphore,
@@ -104,6 +102,7 @@ impl StripeDesk {
             secret: settings.webhook_secret.clone(),
             is_live: settings.is_live,
             changes,
+            caller: Caller::program("stripe"),
             outbox,
             room: Semaphore::new(LARGE_EVENTS_MAX),
             metrics,
@@ -147,13 +146,9 @@ impl StripeDesk {
         let Some(id) = self.changes.mint.recognise(&order) else {
             return self.leave_unmatched(&order, &ask).await;
         };
-        let by = Actor {
-            role: Role::Shop,
-            name: Some("stripe".to_owned()),
-        };
         let taken = self
             .changes
-            .take(id, ask.clone(), by, request_id, Duration::ZERO)
+            .take(id, ask.clone(), &self.caller, request_id, Duration::ZERO)
             .await;
         match (taken, &ask) {
             (Ok(_), Ask::Confirm(_)) => Ok(Outcome::Confirm),

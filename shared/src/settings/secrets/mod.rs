@@ -16,7 +16,7 @@ use std::{
 
 use self::rotating::{Group, Reread};
 pub use self::rotating::{Noted, Rotating, SecretFiles};
-use crate::settings::problems::{FILE, Problems};
+use crate::settings::problems::{FILE, Problems, is_secret};
 
 /// A secret setting, as it is declared.
 pub struct Secret {
@@ -67,12 +67,29 @@ impl Secrets {
     where
         T::Err: fmt::Display,
     {
-        let name = secret.name;
-        let Some(text) = self.text(secret, problems).ok()? else {
+        let value = self.optional(secret, problems).ok()?;
+        if value.is_none() {
+            let name = secret.name;
             problems.add(format!("{name} is required, or {name}{FILE}"));
-            return None;
-        };
-        problems.read(name, &text)
+        }
+        value
+    }
+
+    /// Reads one that may be missing.
+    ///
+    /// # Errors
+    /// It is given and cannot be read.
+    pub fn optional<T: FromStr>(
+        &self,
+        secret: &Secret,
+        problems: &mut Problems,
+    ) -> Result<Option<T>, Noted>
+    where
+        T::Err: fmt::Display,
+    {
+        let text = self.text(secret, problems)?;
+        text.map(|text| problems.read(secret.name, &text).ok_or(Noted))
+            .transpose()
     }
 
     /// Reads the text of one that may be missing.
@@ -128,6 +145,7 @@ impl Secrets {
 
     fn place(&self, secret: &Secret, problems: &mut Problems) -> Result<Place, Noted> {
         let name = secret.name;
+        debug_assert!(is_secret(name), "{name} is not in the list of secrets");
         let value = self.variable(name);
         let file = self.variable(&format!("{name}{FILE}"));
         let mut note = |problem: String| {
