@@ -392,7 +392,8 @@ async fn ctrl_c_ends_the_shop_window_with_0_and_leaves_no_process() -> anyhow::R
         let window = Client::new(address.parse()?)?;
         window.get("/").await?.expect(200)?;
         said.until_then.await.context("it ended too early")?;
-        window.get("/demo/shop").await?.expect(200)?;
+        let shop = window.get("/demo/shop").await?.expect(200)?.json()?;
+        ensure!(shop["api"].is_string(), "{shop}");
         anyhow::Ok(children(&demo)?)
     };
     let result = result.await;
