@@ -28,6 +28,8 @@ pub struct Client {
     http: reqwest::Client,
     address: SocketAddr,
     admin_token: Option<String>,
+    /// Whether the answers are those of an ingest process.
+    is_of_ingest: bool,
 }
 
 /// What came back.
@@ -81,7 +83,15 @@ impl Client {
             http,
             address,
             admin_token: None,
+            is_of_ingest: true,
         })
+    }
+
+    /// The same client for a server that is no ingest process: nothing describes what it answers.
+    #[must_use]
+    pub fn of_another_server(mut self) -> Self {
+        self.is_of_ingest = false;
+        self
     }
 
     /// The same client with the right to use the admin routes.
@@ -272,7 +282,11 @@ impl Client {
             .send()
             .await
             .with_context(|| format!("ask {path} of {}", self.address))?;
-        Answer::read_whole(&method, path, answer).await
+        if self.is_of_ingest {
+            Answer::read_whole(&method, path, answer).await
+        } else {
+            Answer::of_anybody(answer).await
+        }
     }
 
     /// Posts these very bytes as a JSON order.
@@ -319,15 +333,19 @@ impl Answer {
         path: &str,
         answer: reqwest::Response,
     ) -> anyhow::Result<Self> {
-        let answer = Self {
-            status: answer.status(),
-            headers: answer.headers().clone(),
-            body: answer.bytes().await?,
-        };
+        let answer = Self::of_anybody(answer).await?;
         if cfg!(debug_assertions) {
             described::require(method, path, &answer);
         }
         Ok(answer)
+    }
+
+    async fn of_anybody(answer: reqwest::Response) -> anyhow::Result<Self> {
+        Ok(Self {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            body: answer.bytes().await?,
+        })
     }
 
     /// The body, as JSON of any shape.

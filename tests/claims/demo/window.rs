@@ -389,7 +389,7 @@ async fn ctrl_c_ends_the_shop_window_with_0_and_leaves_no_process() -> anyhow::R
             .and_then(|rest| rest.strip_suffix('/'))
             .context(first.clone())?;
         // The page is there before anything else is.
-        let window = Client::new(address.parse()?)?;
+        let window = Client::new(address.parse()?)?.of_another_server();
         window.get("/").await?.expect(200)?;
         said.until_then.await.context("it ended too early")?;
         let shop = window.get("/demo/shop").await?.expect(200)?.json()?;
@@ -407,7 +407,7 @@ async fn ctrl_c_ends_the_shop_window_with_0_and_leaves_no_process() -> anyhow::R
 fn client(window: &Window) -> anyhow::Result<Client> {
     let origin = window.origin();
     let address = origin.strip_prefix("http://").context("no http")?;
-    Client::new(address.parse()?)
+    Ok(Client::new(address.parse()?)?.of_another_server())
 }
 
 /// A window with something to sell.
