@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The client of Hotrow for front ends: one Buy is one order, through reloads, lost connections, overload and hidden
- * tabs. README.md says how to use it. types.d.ts says what each function does, so that this file stays small.
+ * The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does, so that this
+ * file stays small.
  */
 
 /** @import * as T from './types.js' */
@@ -15,6 +15,7 @@ export class HotrowError extends Error {
   constructor(problem, retry_at = null) {
     super(`${problem.title}: ${problem.detail}`);
     this.name = 'HotrowError';
+    /** @type {T.Problem} */
     this.problem = problem;
     this.code = problem.code;
     this.retry_at = retry_at;
@@ -29,12 +30,12 @@ export const why = ({ order, problem }) => {
 
 /** Any other may still change, also one that is not known here. */
 const FINAL = ['confirmed', 'expired', 'cancelled', 'rejected', 'failed'];
-/** 0 is a lost connection, and so is what a gateway means by 502 and 504. */
+/** 0 is a lost connection, which a gateway calls 502 or 504. */
 const REPEATED = [0, 408, 429, 502, 503, 504];
-/** Wrong in themselves: such a request never becomes an order. */
+/** Never to become an order. */
 const FAULTY = [400, 413, 415, 422];
 
-// README.md says why these numbers ("Numbers").
+// Why these: README.md, Numbers.
 const HOUR_MS = 3_600_000;
 const KEY_MS = 23 * HOUR_MS;
 const RESUMED_MS = HOUR_MS;
@@ -53,7 +54,6 @@ const POLL_MS = 2_000;
 const WAIT_S = 25;
 const THINGS_MAX = 20;
 const SEEN_MAX = 200;
-const LINE_MAX = 2 ** 20;
 
 /** @type {(ms: number) => string} */
 const fromNow = (ms) => new Date(Date.now() + ms).toISOString();
@@ -123,7 +123,7 @@ const pause = ({ ms, floor }, signal, channel = {}) =>
   waitFor(signal, (resolve) => {
     const [date, time] = [Date.now(), performance.now()];
     let timer = setTimeout(resolve, ms);
-    // Timers never jump, but they may stand still while the machine sleeps: who wakes up asks the calendar, too.
+    // Timers never jump, but may stand still while the machine sleeps: who wakes up asks the calendar, too.
     const hurry = () => {
       if (isHidden()) return;
       clearTimeout(timer);
@@ -245,7 +245,7 @@ function purchases(storage, name) {
   const update = (change) =>
     (turn = turn.then(async () => {
       const text = load();
-      // No await between reading and writing, if the storage needs none: two pages never make two keys.
+      // No await between reading and writing, if none is needed: two pages never make two keys.
       const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
       try {
         memory = JSON.stringify(list);
@@ -283,9 +283,9 @@ const eventParser = (on) => {
     // A carriage return at the end may be half an end of line.
     const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? '';
-    if (rest.length > LINE_MAX) throw new Error('too long');
+    if (rest.length > 2 ** 20) throw new Error('too long');
     for (const line of lines) {
-      const [, field, value] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
+      const [, field, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
       if (field === 'event') event = value;
       if (field === 'data') data += value + '\n';
       if (field === 'retry') on(field, value);
@@ -362,21 +362,22 @@ function watching(call) {
     return rest;
   };
 
-  const open = () => {
+  /** @type {T.OpenChannel} */
+  const open = (go) => {
     const life = scope();
     /** @type {T.Channel} */
-    const channel = { life, turn: scope(), query: '', failures: 0 };
-    run(channel).catch((error) => life.signal.aborted || fail(channel, error));
+    const channel = { life, turn: scope(), things: [], failures: 0 };
+    go(channel, life.signal).catch((error) => life.signal.aborted || fail(channel, error));
     return channel;
   };
 
   /** @type {T.Join} */
-  const join = (watcher, isAlone) => {
+  const join = (watcher) => {
     const isFull = wishes([watcher, ...watchersOf(shared)]).things.length > THINGS_MAX;
-    const channel = isAlone || isFull ? open() : (shared ??= open());
+    const channel = isFull ? open(run) : (shared ??= open(run));
     watcher.channel = channel;
     watchers.add(watcher);
-    if (wishes(watchersOf(channel)).query === channel.query) {
+    if (watcher.things.every((it) => channel.things.includes(it))) {
       for (const thing of watcher.things) if (seen.has(thing)) tell(watcher, thing);
     } else {
       channel.turn.end();
@@ -397,15 +398,24 @@ function watching(call) {
   const fail = (channel, error) => {
     const all = watchersOf(channel);
     all.forEach(leave);
-    // It was about one of the things: each watcher asks for its own now.
-    if (all.length > 1) return all.forEach((watcher) => join(watcher, true));
-    all[0].error = error;
-    all[0].ring();
+    if (all.length === 1) {
+      all[0].error = error;
+      all[0].ring();
+      return;
+    }
+    // It was about one of the things: each watcher asks for its own, and joins the others again.
+    for (const watcher of all) {
+      watchers.add(watcher);
+      watcher.channel = open(async (channel, signal) => {
+        await pause(await poll(channel, signal, wishes([watcher]), 0), signal);
+        leave(watcher);
+        join(watcher);
+      });
+    }
   };
 
   /** @type {T.Run} */
-  const run = async (channel) => {
-    const { signal } = channel.life;
+  const run = async (channel, signal) => {
     for (;;) {
       await waitFor(signal, (shown) => (isHidden() ? onPage(() => isHidden() || shown()) : shown()));
       const turn = (channel.turn = scope(signal));
@@ -413,7 +423,7 @@ function watching(call) {
       let rest = { ms: 0, floor: 0 };
       try {
         const all = wishes(watchersOf(channel));
-        channel.query = all.query;
+        channel.things = all.things;
         rest = await (performance.now() < distrustedUntil ? poll : listen)(channel, turn.signal, all);
       } catch (error) {
         // The page was hidden, or somebody wants to know more.
@@ -427,7 +437,7 @@ function watching(call) {
   };
 
   /** @type {T.Listen} */
-  const listen = async (channel, signal) => {
+  const listen = async (channel, signal, all) => {
     const asked = performance.now();
     let began = 0;
     let retry = 1_000;
@@ -450,22 +460,25 @@ function watching(call) {
       }
     };
     const options = { headers: { accept: 'text/event-stream' }, ms: FIRST_BYTE_MS, reader };
-    const answer = await call(signal, 'GET', '/v1/live?' + channel.query, options);
+    const answer = await call(signal, 'GET', '/v1/live?' + all.query, options);
     const lived = began && performance.now() - began;
-    const isOffline = !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
+    const isOffline = !began && !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
+    let rest = { ms: retry * (1 + Math.random()), floor: 0 };
+    if (isOffline || answer.status === 429) rest = complain(channel, answer);
+    // What a poll is refused, too, it throws: streams are not to blame.
+    else if (!began) rest = await poll(channel, signal, all);
     strikes = lived < YOUNG_MS ? strikes + (began || isOffline ? 1 : 2) : 0;
     const distrust = DISTRUST_MS * Math.min(2 ** strikes, 128) * (1 + Math.random());
     if (strikes > 1) distrustedUntil = performance.now() + answer.floor + distrust;
-    if (began) return { ms: retry * (1 + Math.random()), floor: 0 };
-    return isOffline || answer.status === 429 ? complain(channel, answer) : { ms: 0, floor: 0 };
+    return rest;
   };
 
   /** @type {T.Poll} */
-  const poll = async (channel, signal, { orders, skus }) => {
+  const poll = async (channel, signal, { orders, skus }, seconds = skus.length ? 2 : WAIT_S) => {
     const began = performance.now();
     const [id] = orders;
     const known = seen.get('orders=' + id);
-    const wait = known ? `?wait=${skus.length ? 2 : WAIT_S}&after_revision=${known.revision ?? 0}` : '';
+    const wait = known ? `?wait=${seconds}&after_revision=${known.revision ?? 0}` : '';
     const paths = skus.map(stockPath);
     if (orders.length > 1) paths.push('/v1/orders?ids=' + orders.map(encodeURIComponent));
     else if (id) paths.push(orderPath(id) + wait);
@@ -488,7 +501,7 @@ function watching(call) {
     async *watch(things, signal) {
       /** @type {T.Watcher} */
       const watcher = { things, told: new Map(), inbox: new Map(), ring() {} };
-      join(watcher, false);
+      join(watcher);
       try {
         for (;;) {
           await waitFor(signal, (resolve) => {
@@ -546,7 +559,7 @@ export function hotrow({ url, token, storage, onState }) {
     const answer = yield* insist(signal, () => call(signal, 'GET', path));
     const isGone = answer.status === 404;
     const order = isGone ? null : show(bodyOf(answer));
-    // What came to nothing, or is somebody else's by now, does not keep the buyer from buying.
+    // What came to nothing, or is somebody else's, does not keep the buyer from buying.
     const isVain = isGone || (order.status !== 'confirmed' && FINAL.includes(order.status));
     if (isGone || (isVain && !isResumed)) await stored.close(mine);
     if (isResumed) bodyOf(answer);

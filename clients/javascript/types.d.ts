@@ -292,8 +292,8 @@ export interface Channel {
   life: Scope;
   /** One stream or poll; when it ends, the next one begins. */
   turn: Scope;
-  /** What the present turn asks for. */
-  query: string;
+  /** What the present turn asks for, which may be more than is still wanted. */
+  things: Thing[];
   failures: number;
   hurry?: () => void;
 }
@@ -317,20 +317,26 @@ export type Show = (doc: any) => any;
 /** Says why nothing is heard. */
 export type Complain = (channel: Channel, answer: Answer) => Rest;
 
-export type Join = (watcher: Watcher, isAlone: boolean) => void;
+/** Opens a channel, on which something goes on until it ends. What that throws concerns all its watchers. */
+export type OpenChannel = (go: (channel: Channel, signal: AbortSignal) => Promise<void>) => Channel;
+
+export type Join = (watcher: Watcher) => void;
 export type Leave = (watcher: Watcher) => void;
 
-/** Hands a defect on. A refusal of many things is about one of them, so each watcher then asks for its own. */
+/**
+ * Hands a defect on. A refusal of many things is about one of them, so each watcher then asks for its own, and those
+ * that are not refused join again.
+ */
 export type Fail = (channel: Channel, error: unknown) => void;
 
 /** One turn after the other, while there are watchers and the page is looked at. */
-export type Run = (channel: Channel) => Promise<void>;
+export type Run = (channel: Channel, signal: AbortSignal) => Promise<void>;
 
 /** One stream, from its beginning to its end. It also decides whether streams can be trusted. */
 export type Listen = (channel: Channel, signal: AbortSignal, all: Wanted) => Promise<Rest>;
 
 /** Asks for everything once; for one order with a wait, so that its next state comes as soon as by a stream. */
-export type Poll = (channel: Channel, signal: AbortSignal, all: Wanted) => Promise<Rest>;
+export type Poll = (channel: Channel, signal: AbortSignal, all: Wanted, seconds?: number) => Promise<Rest>;
 
 /** Watches orders and stock by a stream, and by polls where streams die young. */
 export type MakeWatching = (call: Call) => {

@@ -21,10 +21,22 @@ export const LOSSES = {
 export const problem = (status, code, headers = {}, members = {}) => ({
   status,
   headers: { 'content-type': 'application/problem+json', ...headers },
-  text: JSON.stringify({ type: `urn:hotrow:problem:${code}`, title: code, status, detail: `it is ${code}`, code, request_id: 'r-1', ...members }),
+  text: JSON.stringify({
+    type: `urn:hotrow:problem:${code}`,
+    title: code,
+    status,
+    detail: `it is ${code}`,
+    code,
+    request_id: 'r-1',
+    ...members,
+  }),
 });
 
-const json = (body, status = 200) => ({ status, headers: { 'content-type': 'application/json' }, text: JSON.stringify(body) });
+const json = (body, status = 200) => ({
+  status,
+  headers: { 'content-type': 'application/json' },
+  text: JSON.stringify(body),
+});
 
 const notFound = () => problem(404, 'not_found');
 

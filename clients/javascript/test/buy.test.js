@@ -34,7 +34,10 @@ test('nothing is sent before the iteration begins', limit, async (t) => {
 test('key and cart are stored before the first byte leaves, and the id as soon as it is known', limit, async (t) => {
   const { api, open, storage } = await stage(t);
   let stored;
-  api.scripts.POST.push((request) => void (stored = { text: storage.text, key: request.headers['idempotency-key'] }), undefined);
+  api.scripts.POST.push(
+    (request) => void (stored = { text: storage.text, key: request.headers['idempotency-key'] }),
+    undefined,
+  );
   const purchase = reading(open().buy(CART));
   await until(() => stored);
   const [entry] = JSON.parse(stored.text);
@@ -74,12 +77,24 @@ test('a repeat never comes before Retry-After', limit, async (t) => {
     () => problem(503, 'overloaded', { 'retry-after': '1' }),
     () => problem(429, 'rate_limited', { 'retry-after': '1' }),
     () => problem(408, 'request_timeout'),
-    () => problem(503, 'paused', { 'retry-after': new Date(Date.now() + 3500).toUTCString() }, { until: '2030-01-01T00:00:00.000Z' }),
+    () =>
+      problem(
+        503,
+        'paused',
+        { 'retry-after': new Date(Date.now() + 3500).toUTCString() },
+        { until: '2030-01-01T00:00:00.000Z' },
+      ),
   );
   const states = await reading(open().buy(CART)).end;
   const problems = states.filter((it) => it.problem);
-  assert.deepEqual(problems.map((it) => it.problem.code), ['overloaded', 'rate_limited', 'request_timeout', 'paused']);
-  assert.deepEqual(problems.map((it) => it.status), Array(4).fill('sending'));
+  assert.deepEqual(
+    problems.map((it) => it.problem.code),
+    ['overloaded', 'rate_limited', 'request_timeout', 'paused'],
+  );
+  assert.deepEqual(
+    problems.map((it) => it.status),
+    Array(4).fill('sending'),
+  );
   const posts = api.requests.filter((it) => it.route === 'POST');
   const gaps = posts.slice(1).map((it, i) => it.at - posts[i].at);
   assert.ok(gaps[0] >= 999 && gaps[1] >= 999, `${gaps}`);
@@ -90,9 +105,13 @@ test('a repeat never comes before Retry-After', limit, async (t) => {
 test('what a gateway answers for a Hotrow that it cannot reach counts as a lost connection', limit, async (t) => {
   const { api, open } = await stage(t);
   api.settlesAs = 'confirmed';
-  for (const status of [502, 504]) api.scripts.POST.push(() => ({ status, headers: { 'content-type': 'text/html' }, text: '<h1>Bad</h1>' }));
+  for (const status of [502, 504])
+    api.scripts.POST.push(() => ({ status, headers: { 'content-type': 'text/html' }, text: '<h1>Bad</h1>' }));
   const states = await reading(open().buy(CART)).end;
-  assert.deepEqual(states.filter((it) => it.problem).map((it) => it.problem.code), ['http_502', 'http_504']);
+  assert.deepEqual(
+    states.filter((it) => it.problem).map((it) => it.problem.code),
+    ['http_502', 'http_504'],
+  );
   assert.equal(api.orders.size, 1);
 });
 
@@ -100,7 +119,9 @@ test('after outcome_unknown the same key is sent again', limit, async (t) => {
   const { api, open } = await stage(t);
   api.settlesAs = 'confirmed';
   // The id of such an answer reads queued for ever, if the order never reached the broker.
-  api.scripts.POST.push(() => problem(503, 'outcome_unknown', {}, { order_id: 'order-x', status_url: '/v1/orders/order-x' }));
+  api.scripts.POST.push(() =>
+    problem(503, 'outcome_unknown', {}, { order_id: 'order-x', status_url: '/v1/orders/order-x' }),
+  );
   const states = await reading(open().buy(CART)).end;
   assert.equal(states.at(-1).order.order_id, 'order-1');
   assert.equal(new Set(api.requests.filter((it) => it.route === 'POST').map((it) => it.key)).size, 1);
@@ -146,30 +167,50 @@ test('what settling rejects is a state with its order and reason', limit, async 
   assert.equal(last.problem, null);
 });
 
-test('statuses, reasons and members of the future are passed on, and such an order is followed further', limit, async (t) => {
-  const { api, open } = await stage(t);
-  const purchase = reading(open().buy(CART));
-  await until(() => api.streams.size);
-  api.change(undefined, { status: 'being_wrapped', reason: 'a_bow', ribbon: { colour: 'red' } });
-  await until(() => purchase.statuses().includes('being_wrapped'));
-  assert.deepEqual(purchase.states.at(-1).order.ribbon, { colour: 'red' });
-  assert.equal(why(purchase.states.at(-1)), 'a_bow');
-  api.change(undefined, { status: 'confirmed' });
-  assert.deepEqual(steps(await purchase.end), ['sending', 'queued', 'being_wrapped', 'confirmed']);
-});
+test(
+  'statuses, reasons and members of the future are passed on, and such an order is followed further',
+  limit,
+  async (t) => {
+    const { api, open } = await stage(t);
+    const purchase = reading(open().buy(CART));
+    await until(() => api.streams.size);
+    api.change(undefined, { status: 'being_wrapped', reason: 'a_bow', ribbon: { colour: 'red' } });
+    await until(() => purchase.statuses().includes('being_wrapped'));
+    assert.deepEqual(purchase.states.at(-1).order.ribbon, { colour: 'red' });
+    assert.equal(why(purchase.states.at(-1)), 'a_bow');
+    api.change(undefined, { status: 'confirmed' });
+    assert.deepEqual(steps(await purchase.end), ['sending', 'queued', 'being_wrapped', 'confirmed']);
+  },
+);
 
 test('defects are thrown with what Hotrow said, at once', limit, async (t) => {
   const { api, open } = await stage(t);
-  for (const [status, code] of [[400, 'malformed'], [401, 'unauthorized'], [403, 'forbidden'], [404, 'not_found'], [413, 'too_large'], [422, 'invalid'], [422, 'idempotency_mismatch'], [418, 'of_the_future'], [500, 'oops']]) {
+  for (const [status, code] of [
+    [400, 'malformed'],
+    [401, 'unauthorized'],
+    [403, 'forbidden'],
+    [404, 'not_found'],
+    [413, 'too_large'],
+    [422, 'invalid'],
+    [422, 'idempotency_mismatch'],
+    [418, 'of_the_future'],
+    [500, 'oops'],
+  ]) {
     api.scripts.POST.push(() => problem(status, code));
-    await assert.rejects(reading(open().buy(CART)).end, (error) => error instanceof HotrowError && error.code === code && error.problem.status === status);
+    await assert.rejects(
+      reading(open().buy(CART)).end,
+      (error) => error instanceof HotrowError && error.code === code && error.problem.status === status,
+    );
   }
   assert.equal(api.requests.length, 9);
 });
 
 test('a key outlives a missing token, and is dropped with a request that is wrong in itself', limit, async (t) => {
   const { api, open, storage } = await stage(t);
-  api.scripts.POST.push(() => problem(401, 'unauthorized'), () => problem(422, 'invalid'));
+  api.scripts.POST.push(
+    () => problem(401, 'unauthorized'),
+    () => problem(422, 'invalid'),
+  );
   await assert.rejects(reading(open().buy(CART)).end);
   assert.notEqual(storage.text, '');
   await assert.rejects(reading(open().buy(CART)).end);
@@ -179,7 +220,11 @@ test('a key outlives a missing token, and is dropped with a request that is wron
 
 test('a page that answers for Hotrow is a defect, and not repeated', limit, async (t) => {
   const { api, open } = await stage(t);
-  api.scripts.POST.push(() => ({ status: 200, headers: { 'content-type': 'text/html' }, text: '<h1>Log in to our wireless network</h1>' }));
+  api.scripts.POST.push(() => ({
+    status: 200,
+    headers: { 'content-type': 'text/html' },
+    text: '<h1>Log in to our wireless network</h1>',
+  }));
   await assert.rejects(reading(open().buy(CART)).end, { code: 'not_hotrow' });
 });
 
@@ -188,8 +233,15 @@ test('the token is asked for before every request, and what it throws is thrown'
   api.settlesAs = 'confirmed';
   let asked = 0;
   await reading(open({ token: async () => `token-${++asked}` }).buy(CART)).end;
-  assert.deepEqual(api.requests.map((it) => it.authorization), ['Bearer token-1', 'Bearer token-2']);
-  const failing = open({ token: async () => { throw new Error('log in first'); } });
+  assert.deepEqual(
+    api.requests.map((it) => it.authorization),
+    ['Bearer token-1', 'Bearer token-2'],
+  );
+  const failing = open({
+    token: async () => {
+      throw new Error('log in first');
+    },
+  });
   await assert.rejects(reading(failing.buy(CART)).end, { message: 'log in first' });
   const broken = open({ token: 'line\nbreak' });
   await assert.rejects(reading(broken.buy(CART)).end, TypeError);
@@ -201,8 +253,12 @@ test('onState hears of every state of every purchase', limit, async (t) => {
   const { api, open } = await stage(t);
   api.settlesAs = 'confirmed';
   const heard = [];
-  const states = await reading(open({ onState: (state, purchase) => heard.push([state, purchase.items]) }).buy(CART)).end;
-  assert.deepEqual(heard.map(([state]) => state), states);
+  const states = await reading(open({ onState: (state, purchase) => heard.push([state, purchase.items]) }).buy(CART))
+    .end;
+  assert.deepEqual(
+    heard.map(([state]) => state),
+    states,
+  );
   assert.deepEqual(heard[0][1], CART.items);
 });
 
@@ -235,7 +291,10 @@ test('an order and a product can be asked for; a promise does not wait for ever'
   api.place('k', CART);
   assert.equal((await shop.order('order-1')).status, 'queued');
   api.scripts.GET.push(() => problem(503, 'unavailable', { 'retry-after': '3600' }));
-  await assert.rejects(shop.order('order-1'), (error) => error.code === 'unavailable' && Date.parse(error.retry_at) > Date.now());
+  await assert.rejects(
+    shop.order('order-1'),
+    (error) => error.code === 'unavailable' && Date.parse(error.retry_at) > Date.now(),
+  );
   const abort = new AbortController();
   api.scripts.GET.push(() => void abort.abort(new Error('enough')));
   await assert.rejects(shop.order('order-1', { signal: abort.signal }), { message: 'enough' });
@@ -245,8 +304,20 @@ test('a storage that throws loses no purchase', limit, async (t) => {
   const { api, open } = await stage(t);
   api.settlesAs = 'confirmed';
   const full = new MemoryStorage();
-  full.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };
-  const forbidden = { getItem() { throw new Error('no'); }, setItem() { throw new Error('no'); }, removeItem() { throw new Error('no'); } };
+  full.setItem = () => {
+    throw new DOMException('full', 'QuotaExceededError');
+  };
+  const forbidden = {
+    getItem() {
+      throw new Error('no');
+    },
+    setItem() {
+      throw new Error('no');
+    },
+    removeItem() {
+      throw new Error('no');
+    },
+  };
   const foreign = new MemoryStorage();
   foreign.setItem(`hotrow ${api.url}`, '{"not":"ours"}');
   for (const storage of [full, forbidden, foreign, undefined]) {
@@ -263,7 +334,9 @@ test('a storage that throws loses no purchase', limit, async (t) => {
 test('an asynchronous storage works, too', limit, async (t) => {
   const { api, open, storage } = await stage(t);
   api.settlesAs = 'confirmed';
-  const later = Object.fromEntries(['getItem', 'setItem', 'removeItem'].map((name) => [name, async (...all) => storage[name](...all)]));
+  const later = Object.fromEntries(
+    ['getItem', 'setItem', 'removeItem'].map((name) => [name, async (...all) => storage[name](...all)]),
+  );
   const shop = open({ storage: later });
   const both = [reading(shop.buy(CART)), reading(shop.buy(CART))];
   await Promise.all(both.map((it) => it.end));

@@ -7,39 +7,45 @@ import { CART, fakePage, reading, stage, steps, until } from './tools.js';
 
 const limit = { timeout: 15_000 };
 
-test('a hidden page has no connection, and is right within a second of being shown, without a second POST', limit, async (t) => {
-  const { api, open } = await stage(t);
-  const page = fakePage(t);
-  api.setStock('chair-123', { available: 10 });
-  const shop = open();
-  const watch = reading(shop.live({ skus: ['chair-123'] }));
-  const purchase = reading(shop.buy(CART));
-  await until(() => [...api.streams].some((it) => it.orders.length) && watch.states.length);
-  page.hide();
-  await until(() => !api.open.size);
-  const asked = api.requests.length;
-  api.change(undefined, { status: 'reserved' });
-  api.change(undefined, { status: 'confirmed' });
-  api.setStock('chair-123', { available: 1 });
-  // The turn of the event loop in which a page that does not sleep would ask.
-  await sleep(100);
-  assert.equal(api.requests.length, asked);
-  assert.ok(!purchase.statuses().includes('confirmed'));
-  const began = performance.now();
-  page.show();
-  await purchase.end;
-  await until(() => watch.states.at(-1).stock.available === 1);
-  assert.ok(performance.now() - began < 1000);
-  assert.equal(api.count('POST'), 1);
-  page.hide();
-});
+test(
+  'a hidden page has no connection, and is right within a second of being shown, without a second POST',
+  limit,
+  async (t) => {
+    const { api, open } = await stage(t);
+    const page = fakePage(t);
+    api.setStock('chair-123', { available: 10 });
+    const shop = open();
+    const watch = reading(shop.live({ skus: ['chair-123'] }));
+    const purchase = reading(shop.buy(CART));
+    await until(() => [...api.streams].some((it) => it.orders.length) && watch.states.length);
+    page.hide();
+    await until(() => !api.open.size);
+    const asked = api.requests.length;
+    api.change(undefined, { status: 'reserved' });
+    api.change(undefined, { status: 'confirmed' });
+    api.setStock('chair-123', { available: 1 });
+    // The turn of the event loop in which a page that does not sleep would ask.
+    await sleep(100);
+    assert.equal(api.requests.length, asked);
+    assert.ok(!purchase.statuses().includes('confirmed'));
+    const began = performance.now();
+    page.show();
+    await purchase.end;
+    await until(() => watch.states.at(-1).stock.available === 1);
+    assert.ok(performance.now() - began < 1000);
+    assert.equal(api.count('POST'), 1);
+    page.hide();
+  },
+);
 
 test('a purchase that is not sent yet goes on in a hidden page', limit, async (t) => {
   const { api, open } = await stage(t);
   const page = fakePage(t);
   page.hide();
   api.settlesAs = 'confirmed';
-  api.scripts.POST.push(LOSSES['after the request was taken'], () => problem(503, 'overloaded', { 'retry-after': '1' }));
+  api.scripts.POST.push(LOSSES['after the request was taken'], () =>
+    problem(503, 'overloaded', { 'retry-after': '1' }),
+  );
   const purchase = reading(open().buy(CART));
   await until(() => purchase.statuses().includes('queued'));
   assert.equal(api.orders.size, 1);
@@ -53,7 +59,11 @@ test('a page that comes back, or is online again, does not sit out its back-off'
   t.mock.method(Math, 'random', () => 0.99);
   api.habits.POST = LOSSES['before the request is taken'];
   const purchase = reading(open().buy(CART));
-  for (const [failures, wake] of [[3, () => page.window.dispatchEvent(new Event('online'))], [4, () => page.window.dispatchEvent(new Event('pageshow'))], [5, page.show]]) {
+  for (const [failures, wake] of [
+    [3, () => page.window.dispatchEvent(new Event('online'))],
+    [4, () => page.window.dispatchEvent(new Event('pageshow'))],
+    [5, page.show],
+  ]) {
     await until(() => purchase.states.filter((it) => it.problem).length >= failures);
     const began = performance.now();
     const asked = api.count('POST');
@@ -71,7 +81,10 @@ test('Retry-After counts for a page that comes back, too, but not the time that 
   const { api, open } = await stage(t);
   const page = fakePage(t);
   api.settlesAs = 'confirmed';
-  api.scripts.POST.push(() => problem(503, 'overloaded', { 'retry-after': '1' }), () => problem(503, 'paused', { 'retry-after': '3600' }));
+  api.scripts.POST.push(
+    () => problem(503, 'overloaded', { 'retry-after': '1' }),
+    () => problem(503, 'paused', { 'retry-after': '3600' }),
+  );
   const purchase = reading(open().buy(CART));
   await until(() => purchase.states.some((it) => it.problem));
   page.hide();
@@ -108,8 +121,14 @@ const MOMENTS = {
     POST: (_request, response) => void response.writeHead(202, { 'content-type': 'application/json' }).write('{"order'),
     when: ({ api }) => api.count('POST'),
   },
-  'while it waits for Retry-After': { POST: () => problem(429, 'rate_limited', { 'retry-after': '60' }), when: ({ states }) => states.some((it) => it.problem) },
-  'while it backs off': { POST: LOSSES['before the request is taken'], when: ({ states }) => states.some((it) => it.problem) },
+  'while it waits for Retry-After': {
+    POST: () => problem(429, 'rate_limited', { 'retry-after': '60' }),
+    when: ({ states }) => states.some((it) => it.problem),
+  },
+  'while it backs off': {
+    POST: LOSSES['before the request is taken'],
+    when: ({ states }) => states.some((it) => it.problem),
+  },
   'while the stream is opened': { live: () => {}, when: ({ api }) => api.count('live') },
   'while the stream is open': { when: ({ api }) => api.streams.size },
   'during a long poll': { live: () => problem(404, 'not_found'), when: ({ api }) => api.waiting.size },
@@ -150,6 +169,35 @@ test('leaving the loop ends everything, too', limit, async (t) => {
   await until(() => !api.open.size);
   assert.equal(listeners(), 0);
   await until(() => timers() <= before);
+});
+
+test('a purchase that is over leaves nothing either', limit, async (t) => {
+  const { api, open } = await stage(t);
+  fakePage(t);
+  api.settlesAs = 'confirmed';
+  const listeners = countListeners(t);
+  const before = timers();
+  const shop = open();
+  await reading(shop.buy(CART)).end;
+  await shop.order('order-1');
+  assert.equal(listeners(), 0);
+  assert.ok(timers() <= before, 'timers');
+  assert.equal(api.open.size, 0);
+});
+
+test('what was answered leaves no timer while a purchase goes on', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.habits.live = () => problem(404, 'not_found');
+  const purchase = reading(open().buy(CART));
+  await until(() => api.waiting.size);
+  const before = timers();
+  for (let revision = 1; revision <= 20; revision++) {
+    api.change(undefined, { status: 'reserved', revision });
+    await until(() => purchase.states.at(-1).order.revision === revision && api.waiting.size);
+  }
+  assert.ok(timers() <= before + 1, `${timers()} timers, and ${before} before`);
+  api.change(undefined, { status: 'confirmed' });
+  await purchase.end;
 });
 
 test('an abort of one watcher leaves the others alone', limit, async (t) => {

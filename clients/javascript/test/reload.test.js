@@ -77,8 +77,17 @@ test('two tabs that buy the same cart at the same moment have one order', limit,
 
 test('a cart is the same in any order of its items, and another one is another purchase', limit, async (t) => {
   const { api, open } = await stage(t);
-  const items = [{ sku: 'a', quantity: 1 }, { sku: 'b', quantity: 2, unit_price_minor: 100 }];
-  const carts = [{ items }, { items: [...items].reverse() }, { items: [items[0]] }, { items, customer_id: 'c-1' }, { items: [items[0], { ...items[1], unit_price_minor: 90 }] }];
+  const items = [
+    { sku: 'a', quantity: 1 },
+    { sku: 'b', quantity: 2, unit_price_minor: 100 },
+  ];
+  const carts = [
+    { items },
+    { items: [...items].reverse() },
+    { items: [items[0]] },
+    { items, customer_id: 'c-1' },
+    { items: [items[0], { ...items[1], unit_price_minor: 90 }] },
+  ];
   for (const cart of carts) {
     const page = load((options) => open().buy(cart, options));
     await until(() => page.statuses().includes('queued'));
@@ -86,7 +95,10 @@ test('a cart is the same in any order of its items, and another one is another p
   }
   assert.equal(api.orders.size, 4);
   const pending = await open().pending();
-  assert.deepEqual(pending.map((it) => it.order_id), ['order-4', 'order-3', 'order-2', 'order-1']);
+  assert.deepEqual(
+    pending.map((it) => it.order_id),
+    ['order-4', 'order-3', 'order-2', 'order-1'],
+  );
 });
 
 test('an outcome that nobody saw is shown after a reload, and the next purchase is a new one', limit, async (t) => {
@@ -105,7 +117,10 @@ test('an outcome that nobody saw is shown after a reload, and the next purchase 
   assert.equal(api.orders.size, 2);
   await other.return();
   // And one that resumes sees it.
-  storage.setItem(`hotrow ${api.url}`, JSON.stringify([{ ...CART, key: 'k', at: Date.now(), order_id: 'order-1', is_over: true }]));
+  storage.setItem(
+    `hotrow ${api.url}`,
+    JSON.stringify([{ ...CART, key: 'k', at: Date.now(), order_id: 'order-1', is_over: true }]),
+  );
   const states = await reading(open().resume()).end;
   assert.deepEqual(steps(states), ['sending', 'confirmed']);
   assert.equal(storage.text, '');
@@ -157,7 +172,10 @@ test('an old purchase is not sent by itself, and its key is not used once Hotrow
   const { api, open, storage } = await stage(t);
   api.settlesAs = 'confirmed';
   const store = (age, order_id = null) =>
-    storage.setItem(`hotrow ${api.url}`, JSON.stringify([{ ...CART, key: `of ${age}`, at: Date.now() - age * HOUR, order_id, is_over: false }]));
+    storage.setItem(
+      `hotrow ${api.url}`,
+      JSON.stringify([{ ...CART, key: `of ${age}`, at: Date.now() - age * HOUR, order_id, is_over: false }]),
+    );
   store(2);
   assert.deepEqual(await reading(open().resume()).end, []);
   assert.equal(api.requests.length, 0);

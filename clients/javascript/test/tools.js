@@ -45,6 +45,16 @@ export function reading(iteration) {
   return { states, end, statuses: () => states.map((it) => it.status) };
 }
 
+/** What was heard of one kind of thing. */
+export const heard = (watch, kind) => watch.states.map((it) => it[kind]).filter(Boolean);
+
+/** Watches in the background until the test is over. */
+export function watching(t, shop, things) {
+  const abort = new AbortController();
+  t.after(() => abort.abort());
+  return { abort, ...reading(shop.live(things, { signal: abort.signal })) };
+}
+
 /** Each status once, in the order in which they came. */
 export const steps = (states) => states.map((it) => it.status).filter((it, i, all) => it !== all[i - 1]);
 
