@@ -2,6 +2,7 @@
 //! faults, and the conservation law read from the database.
 
 pub mod alias;
+pub mod browser;
 pub mod client;
 pub mod issuer;
 pub mod lag;
@@ -17,6 +18,7 @@ pub mod stream;
 pub mod users;
 pub mod wait;
 
+pub use browser::Browser;
 pub use client::Client;
 pub use issuer::Issuer;
 pub use load::Load;
