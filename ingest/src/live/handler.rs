@@ -91,8 +91,9 @@ async fn listen_to_products(
     skus: Vec<Sku>,
     listening: &mut Listening,
 ) -> Result<(), Problem> {
+    let wave = desk.stock.wave();
     for sku in skus {
-        let topic = in_time("a product", desk.stock.listen(sku)).await?;
+        let topic = in_time("a product", wave.listen(sku)).await?;
         listen(listening, topic.ok_or(UNKNOWN_SKU)?, |_| true);
     }
     Ok(())

@@ -2,8 +2,18 @@
 //!
 //! A look at the board tells more than its news would: a sale opens by the clock, and all are stopped by the switch.
 //! It bounds how often a hot product is told, and the board's own refresh finds what news has missed.
+//!
+//! Thousands who were told in the same moment would keep the process busy while somebody buys. So they are told in
+//! waves: each stream is in one of them, and each wave has its turn in every round.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use hotrow_shared::order::Sku;
 use metrics::Counter;
@@ -26,6 +36,10 @@ use crate::{
 
 /// How often a product is told: with the first state of a stream, never more than four times in a second.
 const TELL_INTERVAL: Duration = Duration::from_millis(350);
+/// Among so many waves all streams are shared out.
+const WAVES: u32 = 16;
+/// Products whose last state is kept as it was encoded, at some 300 bytes each.
+const ENCODED_MAX: usize = 20_000;
 
 /// A product at a moment, as it is told.
 #[derive(Debug, Clone)]
@@ -82,7 +96,10 @@ impl AsRef<Frame> for StockTold {
 
 /// The products that somebody listens to.
 pub(super) struct LiveStock {
-    topics: Topics<Sku, StockTold>,
+    waves: Vec<Topics<Sku, StockTold>>,
+    next_wave: AtomicUsize,
+    /// Each wave is told the same state.
+    encoded: Mutex<HashMap<Sku, StockTold>>,
     inventory: Arc<InventoryDesk>,
     told: Counter,
 }
@@ -90,48 +107,57 @@ pub(super) struct LiveStock {
 impl LiveStock {
     pub(super) fn new(inventory: Arc<InventoryDesk>, told: Counter) -> Self {
         Self {
-            topics: Topics::default(),
+            waves: (0..WAVES).map(|_| Topics::default()).collect(),
+            next_wave: AtomicUsize::new(0),
+            encoded: Mutex::default(),
             inventory,
             told,
         }
     }
 
-    /// Listens to a product, beginning with its state now. None if there is no such product.
-    ///
-    /// # Errors
-    /// Neither the board knows it nor does the database answer.
-    pub(super) async fn listen(
-        &self,
-        sku: Sku,
-    ) -> Result<Option<watch::Receiver<Option<StockTold>>>, Arc<sqlx::Error>> {
-        // First, so that nothing is missed between the look and the wait.
-        let topic = self.topics.subscribe(sku.clone());
-        Ok(self.look_up(&sku).await?.then_some(topic))
-    }
-
-    /// Looks a product up and tells what it is. Returns whether there is such a product.
-    async fn look_up(&self, sku: &Sku) -> Result<bool, Arc<sqlx::Error>> {
-        let row = self.inventory.show(sku).await?;
-        let Some(row) = row else { return Ok(false) };
-        let state = self.inventory.state(&row);
-        let told = StockTold::new(sku, row.stock(), state);
-        self.topics.offer(sku, told);
-        Ok(true)
-    }
-
-    /// Tells what changes, until `shutdown`.
-    pub(super) async fn tell_forever(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut ticks = interval(TELL_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.tell_changes();
+    /// The wave of the next stream.
+    pub(super) fn wave(&self) -> Wave<'_> {
+        let number = self.next_wave.fetch_add(1, Ordering::Relaxed) % self.waves.len();
+        Wave {
+            of: self,
+            topics: &self.waves[number],
         }
     }
 
-    fn tell_changes(&self) {
-        let moment = self.inventory.moment();
-        self.topics
-            .review(|sku, topic| self.review(sku, topic, moment));
+    /// A state, encoded if it is new.
+    fn encoded(&self, sku: &Sku, stock: Stock, state: State) -> StockTold {
+        let mut encoded = self.encoded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = encoded.get(sku)
+            && (told.stock, told.state) == (stock, state)
+        {
+            return told.clone();
+        }
+        if encoded.len() >= ENCODED_MAX {
+            encoded.clear();
+        }
+        self.told.increment(1);
+        let told = StockTold::new(sku, stock, state);
+        encoded.insert(sku.clone(), told.clone());
+        told
+    }
+
+    /// Looks a product up. None if there is no such product.
+    async fn look_up(&self, sku: &Sku) -> Result<Option<StockTold>, Arc<sqlx::Error>> {
+        let row = self.inventory.show(sku).await?;
+        Ok(row.map(|row| self.encoded(sku, row.stock(), self.inventory.state(&row))))
+    }
+
+    /// Tells what changes, wave after wave, until `shutdown`.
+    pub(super) async fn tell_forever(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut ticks = interval(TELL_INTERVAL / WAVES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for wave in self.waves.iter().cycle() {
+            if shutdown.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
+            let moment = self.inventory.moment();
+            wave.review(|sku, topic| self.review(sku, topic, moment));
+        }
     }
 
     fn review(&self, sku: &Sku, topic: &watch::Sender<Option<StockTold>>, moment: Moment) -> Fate {
@@ -147,8 +173,7 @@ impl LiveStock {
             // so another stream begins with the truth.
             Some((last, _)) if stock.version < last.version => Fate::Ends,
             Some(_) => {
-                tell(topic, StockTold::new(sku, stock, state));
-                self.told.increment(1);
+                tell(topic, self.encoded(sku, stock, state));
                 Fate::GoesOn
             }
         }
@@ -160,9 +185,17 @@ impl LiveStock {
             loop {
                 sleep(LOOK_INTERVAL).await;
                 for sku in self.unknown() {
-                    if let Err(error) = self.look_up(&sku).await {
-                        tracing::debug!(%error, "a product cannot be looked up");
-                        break;
+                    match self.look_up(&sku).await {
+                        Ok(None) => {}
+                        Ok(Some(told)) => {
+                            for wave in &self.waves {
+                                wave.offer(&sku, told.clone());
+                            }
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "a product cannot be looked up");
+                            break;
+                        }
                     }
                 }
             }
@@ -170,16 +203,44 @@ impl LiveStock {
         shutdown.run_until_cancelled(forever).await;
     }
 
-    fn unknown(&self) -> Vec<Sku> {
+    fn unknown(&self) -> HashSet<Sku> {
         let moment = self.inventory.moment();
-        let mut unknown = Vec::new();
-        self.topics.review(|sku, _| {
-            if self.inventory.watch(sku, moment).is_none() {
-                unknown.push(sku.clone());
-            }
-            Fate::GoesOn
-        });
+        let mut unknown = HashSet::new();
+        for wave in &self.waves {
+            wave.review(|sku, _| {
+                if self.inventory.watch(sku, moment).is_none() {
+                    unknown.insert(sku.clone());
+                }
+                Fate::GoesOn
+            });
+        }
         unknown
+    }
+}
+
+/// The streams that are told in the same moment. All products of a stream are in one wave, so that what changes of
+/// them is one write.
+pub(super) struct Wave<'a> {
+    of: &'a LiveStock,
+    topics: &'a Topics<Sku, StockTold>,
+}
+
+impl Wave<'_> {
+    /// Listens to a product, beginning with its state now. None if there is no such product.
+    ///
+    /// # Errors
+    /// Neither the board knows it nor does the database answer.
+    pub(super) async fn listen(
+        &self,
+        sku: Sku,
+    ) -> Result<Option<watch::Receiver<Option<StockTold>>>, Arc<sqlx::Error>> {
+        // First, so that nothing is missed between the look and the wait.
+        let topic = self.topics.subscribe(sku.clone());
+        let told = self.of.look_up(&sku).await?;
+        Ok(told.map(|told| {
+            self.topics.offer(&sku, told);
+            topic
+        }))
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
     time::interval,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Bench, Conditions, sale::Sale, slow_clients::connections};
 use crate::{
@@ -56,14 +57,14 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     let listeners = listen(doors, conditions.listeners, &heard).await?;
     let kib = kib_each(memory, self::memory(doors)?, conditions.listeners);
 
-    let beside = {
-        let client = here.client()?;
-        let changes = change_forever(&client, &heard);
-        tokio::select! {
-            beside = buy(conditions, &here) => beside?,
-            failed = changes => return Err(failed.context("change the stock")),
-        }
+    let client = here.client()?;
+    let over = CancellationToken::new();
+    let purchases = async {
+        let _over = over.clone().drop_guard();
+        buy(conditions, &here).await
     };
+    let changes = change_until(&over, &client, &heard);
+    let (beside, ()) = tokio::try_join!(purchases, changes)?;
     heard.by_all(conditions.listeners).await?;
     drop(listeners);
     settled(&worker, alone.accepted.len() + beside.accepted.len()).await?;
@@ -184,22 +185,25 @@ impl Heard {
     }
 }
 
-/// Changes one product after the other. Ends only if it cannot.
-async fn change_forever(client: &Client, heard: &Heard) -> anyhow::Error {
+/// Changes one product after the other. A change that was asked for is made before it ends.
+async fn change_until(
+    over: &CancellationToken,
+    client: &Client,
+    heard: &Heard,
+) -> anyhow::Result<()> {
     let mut ticks = interval(CHANGE_EVERY);
     for change in 1..CHANGES_MAX {
         for (product, sku) in LISTENED_TO.iter().enumerate() {
-            ticks.tick().await;
+            if over.run_until_cancelled(ticks.tick()).await.is_none() {
+                return Ok(());
+            }
             heard.up_to_date[product].store(0, Ordering::Relaxed);
             heard.newest[product].store(change, Ordering::Relaxed);
             let _ = heard.asked[product][change].set(Instant::now());
-            let restocked = client.restock(sku, 1, None).await;
-            if let Err(error) = restocked.and_then(|answer| answer.expect(200)) {
-                return error;
-            }
+            client.restock(sku, 1, None).await?.expect(200)?;
         }
     }
-    anyhow::anyhow!("there were more changes than there is room for")
+    anyhow::bail!("there were more changes than there is room for")
 }
 
 /// Opens the streams, half of them at each process, and waits until each has begun.
