@@ -89,6 +89,12 @@ impl Client {
         self
     }
 
+    /// Where it asks.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Orders `items`, pairs of SKU and quantity.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod servers;
 pub mod stream;
 pub mod users;
 pub mod wait;
+pub mod window;
 
 pub use browser::Browser;
 pub use client::Client;
@@ -27,3 +28,4 @@ pub use processes::{Process, Settings};
 pub use proxy::{Mode, Proxy};
 pub use stream::Stream;
 pub use users::Users;
+pub use window::Window;

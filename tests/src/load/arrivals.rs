@@ -20,6 +20,17 @@ pub(super) fn draw(per_second: f64, length: Duration) -> Vec<Duration> {
     gaps.take_while(|due| *due < length).collect()
 }
 
+/// The same orders, but the earlier a moment, the more of them are due: twice as many as in the mean at the start, and
+/// none at the end.
+pub(super) fn hurry(arrivals: Vec<Duration>, length: Duration) -> Vec<Duration> {
+    let sooner = |due: Duration| {
+        // The inverse of the share that is due by then, 1 - (1 - x)^2.
+        let share = due.as_secs_f64() / length.as_secs_f64();
+        length.mul_f64(1.0 - (1.0 - share).max(0.0).sqrt())
+    };
+    arrivals.into_iter().map(sooner).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +50,15 @@ mod tests {
         let long = arrivals.windows(2).filter(is_long).count();
         assert!((3_400..4_000).contains(&long), "{long}");
         assert_eq!(arrivals, draw(1_000.0, length));
+    }
+
+    #[test]
+    fn in_a_hurry_three_quarters_come_in_the_first_half() {
+        let length = Duration::from_secs(10);
+        let arrivals = hurry(draw(1_000.0, length), length);
+        assert!(arrivals.is_sorted());
+        let early = arrivals.iter().filter(|due| **due < length / 2).count();
+        let share = early * 1_000 / arrivals.len();
+        assert!((720..780).contains(&share), "{share}");
     }
 }

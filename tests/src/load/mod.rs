@@ -51,6 +51,7 @@ pub struct Load {
     pay_token: Option<String>,
     span: Option<Span>,
     per_second: Option<f64>,
+    are_most_early: bool,
 }
 
 /// What the buyers are there for.
@@ -92,6 +93,7 @@ impl Load {
             pay_token: None,
             span: None,
             per_second: None,
+            are_most_early: false,
         }
     }
 
@@ -149,6 +151,14 @@ impl Load {
     #[must_use]
     pub fn per_second(mut self, orders: f64) -> Self {
         self.per_second = Some(orders);
+        self
+    }
+
+    /// Most orders of an open loop are due early, and ever fewer towards its end, as when a sale begins: twice as many
+    /// as in the mean at first.
+    #[must_use]
+    pub fn most_early(mut self) -> Self {
+        self.are_most_early = true;
         self
     }
 

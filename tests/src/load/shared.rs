@@ -31,10 +31,14 @@ pub(super) struct Turn {
 
 impl Shared {
     pub(super) fn new(load: Load) -> Self {
-        let arrivals = load
-            .per_second
-            .zip(load.length())
-            .map(|(rate, length)| arrivals::draw(rate, length));
+        let arrivals = load.per_second.zip(load.length()).map(|(rate, length)| {
+            let due = arrivals::draw(rate, length);
+            if load.are_most_early {
+                arrivals::hurry(due, length)
+            } else {
+                due
+            }
+        });
         Self {
             arrivals,
             started: Instant::now(),

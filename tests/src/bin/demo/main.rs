@@ -9,18 +9,26 @@ mod stage;
 mod stampede;
 mod suggestions;
 mod webhooks;
+mod window;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use hotrow_tests::alias;
+use hotrow_tests::{Settings, alias};
 use serde::Serialize;
+use serde_json::json;
 use tokio::signal::ctrl_c;
 
-use self::{figures::Figures, stage::Stage, webhooks::Receiver};
+use self::{
+    figures::Figures,
+    goods::{HOLD, LAMP, LAMPS, SKU},
+    stage::Stage,
+    webhooks::Receiver,
+};
 
 /// Starts the servers and Hotrow, lets a stampede of buyers in, then sells a second product with holds of a few
-/// seconds, and a third by the clock, two pieces per customer, while bots try for more, and says what happened.
+/// seconds, and a third by the clock, two pieces per customer, while bots try for more, and says what happened. Or, with
+/// --stay, opens a shop window in which a person buys, and watches a stampede.
 ///
 /// Uses the servers at `DATABASE_URL` and `AMQP_URL` where these are set, else its own.
 #[derive(Debug, Clone, Copy, Parser)]
@@ -38,8 +46,8 @@ struct Arguments {
     /// Print the result as one JSON object on standard output
     #[arg(long)]
     json: bool,
-    /// Leave everything running, and print what to try, until Ctrl-C
-    #[arg(long)]
+    /// Instead of all that, serve the shop window, and print its address and commands to try, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["orders", "stock", "connections", "json"])]
     stay: bool,
 }
 
@@ -55,23 +63,36 @@ async fn main() -> ExitCode {
         _ = ctrl_c() => return ExitCode::from(INTERRUPTED),
     };
     match shown {
-        Ok((stage, is_right)) => {
-            if arguments.stay {
-                // An error here is that Ctrl-C cannot be waited for: then nothing can stay.
-                let _ = ctrl_c().await;
-            }
-            drop(stage);
-            if is_right {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
+        Ok(Shown::Played { is_right: true }) => ExitCode::SUCCESS,
+        Ok(Shown::Played { is_right: false }) => ExitCode::FAILURE,
+        Ok(Shown::Opened(shop)) => {
+            // An error here is that Ctrl-C cannot be waited for: then nothing can stay.
+            let _ = ctrl_c().await;
+            drop(shop);
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there was to see.
+enum Shown {
+    /// All acts, to their end.
+    Played { is_right: bool },
+    /// The shop window, which stays open.
+    Opened(Box<window::Shop>),
+}
+
+async fn show(arguments: Arguments) -> anyhow::Result<Shown> {
+    if arguments.stay {
+        let shop = window::open().await?;
+        return Ok(Shown::Opened(Box::new(shop)));
+    }
+    let is_right = play(arguments).await?;
+    Ok(Shown::Played { is_right })
 }
 
 /// Everything in one, for a program.
@@ -84,9 +105,16 @@ struct Outcome<'a> {
     rules: &'a rules::Figures,
 }
 
-/// Plays it through. Returns what is still running, and whether all was right.
-async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
-    let stage = Stage::set(arguments.stock).await?;
+/// Plays all acts. Returns whether all was right.
+async fn play(arguments: Arguments) -> anyhow::Result<bool> {
+    // Pages of any origin may call, as from a front end that somebody tries out here.
+    let doors = |ingest: Settings| ingest.unlimited().set("CORS_ORIGINS", "*");
+    let stage = Stage::set(doors).await?;
+    let hold = json!({ "hold_seconds": HOLD.as_secs() });
+    stage
+        .put_up(SKU, "Chair", arguments.stock.into(), None)
+        .await?;
+    stage.put_up(LAMP, "Lamp", LAMPS, Some(hold)).await?;
     let report = stampede::run(&stage, arguments).await?;
     let stampede = Figures::read(&stage, arguments, &report).await?;
     if !arguments.json {
@@ -118,9 +146,5 @@ async fn show(arguments: Arguments) -> anyhow::Result<(Stage, bool)> {
     } else {
         println!("{rules}");
     }
-    if arguments.stay {
-        eprintln!("{}", stage.what_to_try()?);
-    }
-    let is_right = stampede.is_right() && holds.is_right() && rules.is_right();
-    Ok((stage, is_right))
+    Ok(stampede.is_right() && holds.is_right() && rules.is_right())
 }

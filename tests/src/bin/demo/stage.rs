@@ -1,20 +1,18 @@
 //! Everything that the demo runs: two servers, two ingest processes, two workers, a sender of webhooks, a few products.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use hotrow_tests::{
-    Client, Place, Process, Settings, Users, client::Product, metrics::Metrics, processes,
+    Client, Place, Process, Settings, Users,
+    client::Product,
+    metrics::Metrics,
+    processes::{self, ADMIN_TOKEN},
+    window::Shop,
 };
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use crate::{
-    goods::{GRACE, HOLD, LAMP, LAMPS, SKU, SPARE, SPARE_HOLD, SPARES},
-    suggestions,
-};
+use crate::{goods::GRACE, suggestions};
 
 /// Where the demo's own receiver of webhooks is, and whoever stands in front of its doors.
 pub(crate) const LOOPBACK: &str = "127.0.0.0/8";
@@ -30,8 +28,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything and puts `stock` units up for sale, and what else there is.
-    pub(crate) async fn set(stock: u32) -> anyhow::Result<Self> {
+    /// Starts everything; ingest processes with settings that `doors` adds. Nothing is for sale yet.
+    pub(crate) async fn set(doors: impl Fn(Settings) -> Settings) -> anyhow::Result<Self> {
         let started = Instant::now();
         let say = |what: &str| eprintln!("{:>6.1} s  {what}", started.elapsed().as_secs_f64());
         say("starting PostgreSQL and RabbitMQ, and building Hotrow");
@@ -40,12 +38,10 @@ impl Stage {
         let users = users(&place).await?;
         say("starting 2 ingest processes, 2 workers and a process that sends webhooks");
 
-        // Pages of any origin may call, as from a front end that somebody tries out here.
         let ingest = users
             .ingest(Settings::ingest(&place))
-            .unlimited()
-            .set("CORS_ORIGINS", "*")
             .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
+        let ingest = doors(ingest);
         let webhooks = users
             .worker(Settings::webhooks(&place))
             .set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK);
@@ -67,12 +63,7 @@ impl Stage {
             users,
             place,
         };
-        let held_for = |hold: Duration| Some(json!({ "hold_seconds": hold.as_secs() }));
-        stage.put_up(SKU, "Chair", stock.into(), None).await?;
-        stage.put_up(LAMP, "Lamp", LAMPS, held_for(HOLD)).await?;
-        let hold = held_for(SPARE_HOLD);
-        stage.put_up(SPARE, "Table", SPARES, hold).await?;
-        say("the sale is open");
+        say("everything runs");
         Ok(stage)
     }
 
@@ -124,13 +115,30 @@ impl Stage {
         Ok(first.and(second))
     }
 
+    /// What the shop window needs to sell `sku`, whose doors know tokens by this secret.
+    pub(crate) fn shop(&self, sku: &str, auth_secret: &str) -> anyhow::Result<Shop> {
+        let metrics = |processes: &[Process]| {
+            let urls = processes.iter().map(Process::metrics_url);
+            urls.collect::<anyhow::Result<Vec<_>>>()
+        };
+        Ok(Shop {
+            doors: self.addresses()?,
+            door_metrics: metrics(&self.ingests)?,
+            worker_metrics: metrics(&self.workers)?,
+            database_url: self.place.database_url.clone(),
+            admin_token: ADMIN_TOKEN.to_owned(),
+            auth_secret: auth_secret.to_owned(),
+            sku: sku.to_owned(),
+        })
+    }
+
     /// A connection to the database.
     pub(crate) async fn database(&self) -> anyhow::Result<PgConnection> {
         self.place.database().await
     }
 
     /// Addresses and commands for a person who wants to look around.
-    pub(crate) fn what_to_try(&self) -> anyhow::Result<String> {
+    pub(crate) fn what_to_try(&self, window: &str) -> anyhow::Result<String> {
         let [one, two] = [self.ingests[0].address()?, self.ingests[1].address()?];
         let metrics: Vec<_> = self
             .ingests
@@ -143,6 +151,7 @@ impl Stage {
             "
 Everything keeps running until Ctrl-C.
 
+  window    {window}/
   orders    http://{one}  http://{two}
   metrics   {metrics}
   database  psql {database}

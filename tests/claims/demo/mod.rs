@@ -1,10 +1,13 @@
 //! Claims about the demo: what it counts adds up, what it suggests to a person who looks around works, and it can be
-//! interrupted.
+//! interrupted. Its shop window has claims of its own.
+
+mod window;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -28,29 +31,39 @@ const A_WHILE: Duration = Duration::from_secs(30);
 const SHORT: [&str; 6] = ["--orders", "500", "--stock", "100", "--connections", "8"];
 /// Where the suggestions are.
 const BEFORE_THE_FIRST: &str = "To try";
+/// What is in the one suggestion that is refused.
+const REFUSED: &str = "another-payment";
 /// What the last suggestion asks for.
 const THE_LAST: &str = "/restock";
 
 #[tokio::test]
-async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyhow::Result<()> {
-    let mut demo = demo(&["--json", "--stay"]).spawn()?;
-    let mut output = BufReader::new(demo.stdout.take().context("no standard output")?);
-    let said = Said::by(&mut demo, |line| line.contains(THE_LAST))?;
-    let result = async {
-        let said = said.until_then.await.context("it ended too early")?;
-        let mut result = String::new();
-        output.read_line(&mut result)?;
-        let answers = try_out(&commands(&said)).await?;
-        anyhow::Ok((said, result, answers))
-    };
-    let result = result.await;
-    let status = interrupt(&mut demo)?;
-    let (said, counted, answers) = result?;
-    assert_eq!(status, Some(0), "{said:#?}\n{counted}");
+async fn the_demo_counts_all_acts_and_everything_adds_up() -> anyhow::Result<()> {
+    let mut demo = demo(&SHORT).arg("--json").spawn()?;
+    let said = Said::by(&mut demo, |_| false)?;
+    let output = tokio::task::spawn_blocking(move || demo.wait_with_output()).await??;
+    drop(said);
+    let counted = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(0), "{counted}");
+    assert_eq!(counted.lines().count(), 1, "one JSON object: {counted}");
     let counted: Value = serde_json::from_str(&counted)?;
     adds_up(&counted);
     rules_are_kept(&counted["rules"]);
-    assert_eq!(output.read_to_end(&mut Vec::new())?, 0, "one JSON object");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_life_of_an_order_that_is_suggested_beside_the_window_works() -> anyhow::Result<()> {
+    let mut demo = demo(&["--stay"]).spawn()?;
+    let said = Said::by(&mut demo, |line| line.contains(THE_LAST))?;
+    let result = async {
+        let said = said.until_then.await.context("it ended too early")?;
+        let answers = try_out(&commands(&said)).await?;
+        anyhow::Ok((said, answers))
+    };
+    let result = result.await;
+    let status = interrupt(&mut demo)?;
+    let (said, answers) = result?;
+    assert_eq!(status, Some(0), "{said:#?}");
 
     let [
         first,
@@ -60,8 +73,9 @@ async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyho
         cancelled,
         changes,
         tables,
+        late,
         unmatched,
-        chairs,
+        restocked,
     ] = answers.as_slice()
     else {
         panic!("other suggestions than expected: {answers:?}");
@@ -71,6 +85,7 @@ async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyho
         (reserved, "reserved"),
         (paid, "confirmed"),
         (cancelled, "cancelled"),
+        (&late["order"], "cancelled"),
     ] {
         assert_eq!(order["status"], status, "{order}");
     }
@@ -88,8 +103,9 @@ async fn the_demo_counts_all_acts_and_the_life_that_it_suggests_works() -> anyho
         (&tables["available"], &tables["held"]),
         (&json!(100), &json!(0))
     );
-    assert_eq!(unmatched["payments"][0]["why"], "expired");
-    assert_eq!(chairs["available"], 100);
+    assert_eq!(late["unmatched"], true, "{late}");
+    assert_eq!(unmatched["payments"][0]["why"], "cancelled");
+    assert_eq!(restocked["available"], 200);
     Ok(())
 }
 
@@ -166,7 +182,7 @@ async fn an_interrupt_while_goods_are_held_leaves_nothing_behind() -> anyhow::Re
     let parent = TempDir::new()?;
     // As root, PostgreSQL runs as another user, who has to reach its folder in there.
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755))?;
-    let mut demo = demo(&[])
+    let mut demo = demo(&SHORT)
         .env("TMPDIR", parent.path())
         .env_remove("DATABASE_URL")
         .env_remove("AMQP_URL")
@@ -174,22 +190,32 @@ async fn an_interrupt_while_goods_are_held_leaves_nothing_behind() -> anyhow::Re
     // A line each second says how many are held.
     let said = Said::by(&mut demo, |line| line.starts_with("held "))?;
     let is_held = said.until_then.await;
-    let id = i32::try_from(demo.id())?;
-    let children: Vec<_> = all_processes()?
-        .filter_map(|process| process.ok()?.stat().ok())
-        .filter(|stat| stat.ppid == id)
-        .map(|stat| (stat.pid, stat.starttime))
-        .collect();
+    let children = children(&demo)?;
     let status = interrupt(&mut demo)?;
     is_held?;
     assert_eq!(status, Some(130));
     ensure!(children.len() >= 6, "two servers and four processes");
+    nothing_is_left(parent.path(), &children).await
+}
+
+/// The processes that a demo has started, each by its id and when it began.
+fn children(demo: &Child) -> anyhow::Result<Vec<(i32, u64)>> {
+    let id = i32::try_from(demo.id())?;
+    let children = all_processes()?
+        .filter_map(|process| process.ok()?.stat().ok())
+        .filter(|stat| stat.ppid == id)
+        .map(|stat| (stat.pid, stat.starttime));
+    Ok(children.collect())
+}
+
+/// Waits until the folder for temporary files is empty and none of these processes is there.
+async fn nothing_is_left(folder: &Path, children: &[(i32, u64)]) -> anyhow::Result<()> {
     let is_there = |(id, began): &(i32, u64)| {
         let stat = Process::new(*id).and_then(|process| process.stat());
         stat.is_ok_and(|stat| stat.starttime == *began)
     };
     wait::until("everything to be gone", A_WHILE, async || {
-        let is_empty = fs::read_dir(parent.path()).is_ok_and(|mut left| left.next().is_none());
+        let is_empty = fs::read_dir(folder).is_ok_and(|mut left| left.next().is_none());
         (is_empty && !children.iter().any(is_there)).then_some(())
     })
     .await
@@ -197,8 +223,7 @@ async fn an_interrupt_while_goods_are_held_leaves_nothing_behind() -> anyhow::Re
 
 fn demo(arguments: &[&str]) -> Command {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
-    demo.args(SHORT)
-        .args(arguments)
+    demo.args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     demo
@@ -280,7 +305,7 @@ async fn try_out(commands: &[String]) -> anyhow::Result<Vec<Value>> {
     Ok(answers)
 }
 
-/// Does what a `curl` does with these arguments, and expects a success.
+/// Does what a `curl` does with these arguments, and expects a success, or the one refusal.
 async fn curl_as_told(http: &Client, command: &str, order: Option<&str>) -> anyhow::Result<String> {
     let words = words(command);
     let follows = |flag: &'static str| {
@@ -304,7 +329,10 @@ async fn curl_as_told(http: &Client, command: &str, order: Option<&str>) -> anyh
     let answer = request.send().await?;
     let status = answer.status();
     let text = answer.text().await?;
-    ensure!(status.is_success(), "{status}: {text}");
+    ensure!(
+        status.is_success() != command.contains(REFUSED),
+        "{status}: {text}"
+    );
     Ok(text)
 }
 
