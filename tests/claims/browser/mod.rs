@@ -6,10 +6,12 @@ mod site;
 mod ends;
 mod following;
 mod hidden;
+mod looks;
 mod once;
 mod origins;
 mod refusals;
 mod tabs;
+mod window;
 
 use std::{
     fs,

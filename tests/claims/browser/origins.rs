@@ -77,7 +77,7 @@ async fn what_a_page_may_not_do_is_a_clear_defect() -> anyhow::Result<()> {
         let arguments = json!([shop.gateway.url(), right, forged, CHAIR, order]);
         let codes = browser.run(CODES, arguments).await?;
         let expected: Value = json!({
-            "21 products": "TypeError: watch 1 to 20 skus or orders",
+            "21 products": "RangeError: watch 1 to 20 skus or orders",
             "a made-up order": "not_found",
             "no such product": "not_found",
             "an order of somebody else": "not_found",
