@@ -231,15 +231,10 @@ async fn answer_all(connection: TcpStream, desk: Arc<Desk>) {
     }
 }
 
-/// The headers that are not about the connection itself.
+/// The headers that are not about the connection itself. A length stays with its body, also if that is cut.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
-    for name in [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::TRANSFER_ENCODING,
-    ] {
+    for name in [header::CONNECTION, header::HOST, header::TRANSFER_ENCODING] {
         headers.remove(name);
     }
     headers
