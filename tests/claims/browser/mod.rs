@@ -175,7 +175,7 @@ async fn in_browser(
     let closed = browser.close().await;
     match claimed {
         Ok(claimed) => {
-            claimed.with_context(|| format!("{name} took more than {CLAIM_MAX:?}"))??
+            claimed.with_context(|| format!("{name} took more than {CLAIM_MAX:?}"))??;
         }
         Err(panic) => resume_unwind(panic),
     }

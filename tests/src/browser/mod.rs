@@ -256,7 +256,7 @@ impl Browser {
         self.session.post("/window/rect", size).await.map(drop)
     }
 
-    /// Sends a command of the Chrome DevTools Protocol to the current tab.
+    /// Sends a command of the Chrome `DevTools` Protocol to the current tab.
     ///
     /// # Errors
     /// When the browser refuses.

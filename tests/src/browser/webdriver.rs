@@ -1,4 +1,4 @@
-//! One session of WebDriver (W3C, <https://www.w3.org/TR/webdriver2/>) as the driver speaks it: JSON over HTTP.
+//! One session of `WebDriver` (W3C, <https://www.w3.org/TR/webdriver2/>) as the driver speaks it: JSON over HTTP.
 //!
 //! By hand, because of the two crates for it, one is built on a package under the MPL, and the other has
 //! `serde_json` keep the sequence of members everywhere, also in the programs that the tests are about.

@@ -14,7 +14,7 @@ pub(super) fn whole(bytes: Bytes) -> Body {
 }
 
 /// The first half, and then a lost connection.
-pub(super) fn half(bytes: Bytes) -> Body {
+pub(super) fn half(bytes: &Bytes) -> Body {
     let half = bytes.slice(..bytes.len() / 2);
     Body::from_stream(stream::iter([Ok(half), Err(lost())]))
 }

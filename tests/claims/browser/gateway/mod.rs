@@ -184,7 +184,7 @@ impl Desk {
                         answer.bytes().await?;
                         bail!("the answer is lost");
                     }
-                    Some(Mishap::CutAnswer) => body::half(answer.bytes().await?),
+                    Some(Mishap::CutAnswer) => body::half(&answer.bytes().await?),
                     Some(Mishap::Buffer) => body::whole(answer.bytes().await?),
                     Some(Mishap::CutAfter(time)) => body::cut_after(answer, time, under_way),
                     _ => body::stream(answer, under_way),

@@ -78,8 +78,8 @@ async fn in_the_window_what_is_left_and_allowed_is_told_by_product_and_order() -
         operate(browser, "empty").await?;
         // What others hold may come back.
         product(browser, "all_held").await?;
-        let hold = "select order_id from orders_now where status = 'reserved'";
-        let held: Vec<uuid::Uuid> = sqlx::query_scalar(hold)
+        let others = "select order_id from orders_now where status = 'reserved'";
+        let held: Vec<uuid::Uuid> = sqlx::query_scalar(others)
             .fetch_all(&front.shop.books.database)
             .await?;
         for held in held {
