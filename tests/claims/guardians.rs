@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::Context;
 use hotrow_tests::{
-    Place,
-    servers::{Postgres, RabbitMq},
+    Browser, Place,
+    servers::{Chromedriver, Postgres, RabbitMq},
     wait,
 };
 use lapin::{
@@ -64,6 +64,27 @@ async fn servers_and_their_data_are_gone_after_their_owner_was_killed() -> anyho
             TcpStream::connect(server).is_err(),
             "a server still listens at {server}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_browser_is_gone_when_its_driver_is_dropped_or_killed() -> anyhow::Result<()> {
+    for is_killed in [false, true] {
+        let driver = Chromedriver::start().await?;
+        let browser = Browser::start_by(&driver).await?;
+        let process = format!("/proc/{}", browser.process_id()?);
+        assert!(fs::exists(&process)?);
+        if is_killed {
+            driver.kill().await?;
+        }
+        drop(driver);
+        wait::until("the browser to go", A_WHILE, async || {
+            // A process that has ended stays until its parent has noticed.
+            let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
+            (status.is_empty() || status.contains("State:\tZ")).then_some(())
+        })
+        .await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The claims: one binary, one module per topic, each test's name a sentence that has to hold.
 
 mod aliases;
+mod browser;
 mod builds;
 mod demo;
 mod events;

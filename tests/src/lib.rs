@@ -2,6 +2,7 @@
 //! faults, and the conservation law read from the database.
 
 pub mod alias;
+pub mod browser;
 pub mod client;
 pub mod described;
 pub mod issuer;
@@ -19,6 +20,7 @@ pub mod users;
 pub mod wait;
 pub mod window;
 
+pub use browser::Browser;
 pub use client::Client;
 pub use issuer::Issuer;
 pub use load::Load;

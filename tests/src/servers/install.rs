@@ -80,6 +80,25 @@ pub(super) const PIKA: Package = Package {
     is_installed: || Path::new("/usr/lib/python3/dist-packages/pika").exists(),
 };
 
+/// The browser in which claims about pages are checked.
+pub(super) const CHROMIUM: Package = Package {
+    name: "chromium",
+    is_installed: || programs::chromium().is_some(),
+};
+/// What drives it.
+pub(super) const CHROMEDRIVER: Package = Package {
+    name: "chromium-driver",
+    is_installed: || programs::chromedriver().is_some(),
+};
+/// Without any font, pages have no letters.
+pub(super) const FONTS: Package = Package {
+    name: "fonts-liberation",
+    is_installed: || Path::new("/usr/share/fonts").exists(),
+};
+
+/// What there is another way to have.
+const IN_CONTAINERS: [&str; 2] = [POSTGRES.name, RABBITMQ.name];
+
 fn missing(wanted: &[Package]) -> Vec<Package> {
     wanted
         .iter()
@@ -90,16 +109,19 @@ fn missing(wanted: &[Package]) -> Vec<Package> {
 
 fn advice(wanted: &[Package]) -> String {
     let names: Vec<_> = missing(wanted).iter().map(|package| package.name).collect();
-    format!(
+    let mut advice = format!(
         "not found: {}. Install the programs:\n    \
-             sudo apt-get install {}\n\
-         or use the containers:\n    \
-             docker compose -f deploy/compose.yaml up --detach postgres rabbitmq\n    \
-             export DATABASE_URL=postgres://hotrow:hotrow@127.0.0.1:5432/hotrow\n    \
-             export AMQP_URL=amqp://hotrow:hotrow@127.0.0.1:5672/%2f",
+             sudo apt-get install {}",
         names.join(", "),
         names.join(" "),
-    )
+    );
+    if names.iter().all(|name| IN_CONTAINERS.contains(name)) {
+        advice += "\nor use the containers:\n    \
+             docker compose -f deploy/compose.yaml up --detach postgres rabbitmq\n    \
+             export DATABASE_URL=postgres://hotrow:hotrow@127.0.0.1:5432/hotrow\n    \
+             export AMQP_URL=amqp://hotrow:hotrow@127.0.0.1:5672/%2f";
+    }
+    advice
 }
 
 fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {

@@ -1,9 +1,11 @@
-//! PostgreSQL and RabbitMQ for tests, the demo and measurements: found, started or installed.
+//! PostgreSQL and RabbitMQ for tests, the demo and measurements, and the driver of a browser for claims about pages:
+//! found, started or installed.
 //!
 //! `DATABASE_URL` and `AMQP_URL` are used where they are set, each for itself. Otherwise the
 //! installed programs are started privately, beside whatever else the machine runs, and end with
 //! this process, however it ends. As root on Debian or Ubuntu, missing programs are installed.
 
+mod chromedriver;
 mod guardian;
 mod identity;
 mod install;
@@ -16,7 +18,10 @@ use std::env;
 
 use tokio::sync::OnceCell;
 
-pub use self::{identity::Identity, ports::free_port, postgres::Postgres, rabbitmq::RabbitMq};
+pub use self::{
+    chromedriver::Chromedriver, identity::Identity, ports::free_port, postgres::Postgres,
+    rabbitmq::RabbitMq,
+};
 
 /// The two servers that a pipeline needs.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Where the servers' programs are: on the PATH, or in Debian's directories, which are not on it.
+//! Where the servers' programs and the browser are: on the PATH, or in Debian's directories, which are not on it.
 
 use std::{
     env, fs,
@@ -34,6 +34,25 @@ pub fn epmd() -> Option<PathBuf> {
         let erl = fs::canonicalize(which::which("erl").ok()?).ok()?;
         Some(erl.with_file_name("epmd")).filter(|epmd| epmd.is_file())
     })
+}
+
+/// A Chromium, or what is one under another name.
+#[must_use]
+pub fn chromium() -> Option<PathBuf> {
+    [
+        "chromium",
+        "chromium-browser",
+        "google-chrome-stable",
+        "google-chrome",
+    ]
+    .iter()
+    .find_map(|name| which::which(name).ok())
+}
+
+/// The program that drives a Chromium.
+#[must_use]
+pub fn chromedriver() -> Option<PathBuf> {
+    which::which("chromedriver").ok()
 }
 
 fn path_directories() -> Vec<PathBuf> {
