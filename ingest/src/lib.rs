@@ -157,6 +157,7 @@ async fn work(
     let (polled, read_for_polls) = Reader::new(pools.orders.clone(), Expected::Orders);
     let (earlier, read_for_the_door) = Reader::new(pools.orders.clone(), Expected::Nothing);
     let (settled, read_for_changes) = Reader::new(pools.orders.clone(), Expected::Orders);
+    let (listened_to, read_for_streams) = Reader::new(pools.orders.clone(), Expected::Orders);
     let tickets = Arc::new(Tickets::default());
     let live = Live::new();
     let orders_max = settings.envelope_orders_max;
@@ -181,6 +182,7 @@ async fn work(
     tokio::spawn(read_for_polls);
     tokio::spawn(read_for_the_door);
     tokio::spawn(read_for_changes);
+    tokio::spawn(read_for_streams);
     tokio::spawn(listeners.run(Arc::clone(&listening), shutdown.clone()));
     let fill = board::refresh::fill(&board, &pools.orders);
     if shutdown.run_until_cancelled(fill).await.is_none() {
@@ -262,7 +264,7 @@ async fn work(
     );
     let inventory = Arc::new(inventory);
     let live = live.start(
-        Arc::clone(&status),
+        (Arc::clone(&status), listened_to),
         Arc::clone(&inventory),
         settings.live_streams_max,
         auth.is_open(),

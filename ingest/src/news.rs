@@ -120,6 +120,7 @@ impl Listeners {
         self.lately.hear(outcomes, &news.found);
         let outcomes = news.settled.iter().map(|it| (it.order_id, || outcome(it)));
         self.live.hear(outcomes);
+        self.live.hear_found(&news.found);
         self.tickets.hear(&news.answers);
         if let Some(queue) = news.queue {
             self.backlog.taken(queue);

@@ -7,6 +7,9 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::time::timeout;
 
+/// Longer than any answer may take to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// One stream.
 pub struct Stream {
     response: reqwest::Response,
@@ -42,7 +45,8 @@ impl Stream {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let response = request.send().await?;
+        let sent = timeout(PATIENCE, request.send()).await;
+        let response = sent.context("no head of an answer came")??;
         let status = response.status();
         if status != 200 {
             bail!("{status}: {}", response.text().await?);

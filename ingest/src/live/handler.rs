@@ -72,6 +72,13 @@ pub(crate) async fn listen_to(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let [orders, skus] = query::read(&uri, ["orders", "skus"])?;
+    let names_orders = orders.as_deref().is_some_and(|text| !text.is_empty());
+    // Products are for everybody, and every role may read orders. Asked first, so that nobody learns here which ids
+    // there are.
+    let is_unknown = matches!(caller, Caller::Unknown);
+    if names_orders && is_unknown && !Who::READERS.admits_unknown(desk.is_open_shop) {
+        return Err(Problem::Unauthorized);
+    }
     let ids = list("orders", orders.as_deref(), |id| {
         recognise(&desk.status, id)
     })?;
@@ -83,11 +90,6 @@ pub(crate) async fn listen_to(
         return Err(Problem::Invalid(
             "orders, skus: at least one of them must name something".to_owned(),
         ));
-    }
-    // Products are for everybody, and every role may read orders.
-    let is_unknown = matches!(caller, Caller::Unknown);
-    if !ids.is_empty() && is_unknown && !Who::READERS.admits_unknown(desk.is_open_shop) {
-        return Err(Problem::Unauthorized);
     }
     let place = Arc::clone(&desk.places).try_acquire_owned();
     let place = place.map_err(|_| Problem::TooManyStreams)?;
@@ -122,8 +124,14 @@ async fn listen_to_products(
     listening: &mut Listening,
 ) -> Result<(), Problem> {
     let wave = desk.stock.wave();
-    for sku in skus {
-        let topic = in_time("a product", wave.listen(sku)).await?;
+    let topics = async {
+        let mut topics = Vec::with_capacity(skus.len());
+        for sku in skus {
+            topics.push(wave.listen(sku).await?);
+        }
+        Ok::<_, Arc<sqlx::Error>>(topics)
+    };
+    for topic in in_time("products", topics).await? {
         listen(listening, topic.ok_or(UNKNOWN_SKU)?, |_| true);
     }
     Ok(())
@@ -158,19 +166,25 @@ async fn listen_to_orders(
 
 /// Reads a list of names, separated by commas; each counts once.
 fn list<T: PartialEq>(
-    name: &str,
+    parameter: &str,
     text: Option<&str>,
     read: impl Fn(&str) -> Result<T, Problem>,
 ) -> Result<Vec<T>, Problem> {
     let names = text.unwrap_or_default().split(',').map(str::trim);
-    let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
-    if names.len() > EACH_MAX {
-        return Err(Problem::Invalid(format!(
-            "{name}: must name at most {EACH_MAX}"
-        )));
+    let mut given = Vec::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !given.contains(&name) {
+            given.push(name);
+        }
+        // Before any of them is judged.
+        if given.len() > EACH_MAX {
+            return Err(Problem::Invalid(format!(
+                "{parameter}: must name at most {EACH_MAX}"
+            )));
+        }
     }
-    let mut all = Vec::with_capacity(names.len());
-    for name in names {
+    let mut all = Vec::with_capacity(given.len());
+    for name in given {
         let it = read(name)?;
         if !all.contains(&it) {
             all.push(it);

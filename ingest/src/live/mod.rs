@@ -20,7 +20,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::{metrics::LiveMetrics, orders::LiveOrders, stock::LiveStock};
-use crate::{inventory::InventoryDesk, status::StatusDesk};
+use crate::{
+    inventory::InventoryDesk,
+    status::{StatusDesk, reader::Reader},
+};
 
 /// Answers with streams.
 pub(crate) struct LiveDesk {
@@ -55,11 +58,12 @@ impl Live {
         }
     }
 
-    /// A desk for at most `streams_max` streams, and the tasks that tell until `shutdown`.
+    /// A desk for at most `streams_max` streams, and the tasks that tell until `shutdown`. The looks at orders have a
+    /// reader of their own, so that polls do not wait for them.
     #[must_use]
     pub(crate) fn start(
         self,
-        status: Arc<StatusDesk>,
+        (status, reader): (Arc<StatusDesk>, Reader),
         inventory: Arc<InventoryDesk>,
         streams_max: usize,
         is_open_shop: bool,
@@ -69,8 +73,7 @@ impl Live {
         let stock = Arc::new(LiveStock::new(inventory, metrics.stock.clone()));
         tokio::spawn(Arc::clone(&stock).tell_forever(shutdown.clone()));
         tokio::spawn(Arc::clone(&stock).look_forever(shutdown.clone()));
-        let look = Arc::clone(&orders).look_forever(Arc::clone(&status), shutdown.clone());
-        tokio::spawn(look);
+        tokio::spawn(Arc::clone(&orders).look_forever(reader, shutdown.clone()));
         LiveDesk {
             status,
             stock,

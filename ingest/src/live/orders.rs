@@ -1,11 +1,14 @@
 //! The orders on live streams: what news says of those that somebody listens to, and what the database says of those
 //! of which news may have been lost.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hotrow_shared::id::OrderId;
 use metrics::Counter;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,15 +18,19 @@ use super::{
 use crate::{
     auth::Caller,
     status::{
-        LOOK_INTERVAL, StatusDesk,
+        LOOK_INTERVAL,
         outcomes::Outcome,
         owner::may_see,
-        reader::{Found, NoAnswer},
+        reader::{Found, NoAnswer, Reader},
     },
 };
 
 /// Orders that are looked up at once.
 const LOOKED_UP_MAX: usize = 500;
+/// In one of so many rounds settled orders are looked up, too. They may wait for minutes to be paid.
+const SETTLED_EVERY: u64 = 5;
+/// The pause before a look that news has asked for: it often asks for several.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// An order at a revision, as it is told.
 #[derive(Debug, Clone)]
@@ -72,6 +79,8 @@ impl AsRef<Frame> for OrderTold {
 /// The orders that somebody listens to.
 pub(crate) struct LiveOrders {
     topics: Topics<OrderId, OrderTold>,
+    /// News says that orders are settled, and not how.
+    look_soon: Notify,
     told: Counter,
 }
 
@@ -79,6 +88,7 @@ impl LiveOrders {
     pub(super) fn new(told: Counter) -> Self {
         Self {
             topics: Topics::default(),
+            look_soon: Notify::new(),
             told,
         }
     }
@@ -90,14 +100,15 @@ impl LiveOrders {
 
     /// Takes in what news says. An outcome is made only of an order that somebody listens to.
     pub(crate) fn hear(&self, outcomes: impl Iterator<Item = (OrderId, impl FnOnce() -> Outcome)>) {
-        let told = outcomes.map(|(id, outcome)| {
-            let told = || {
-                self.told.increment(1);
-                OrderTold::settled(&outcome())
-            };
-            (id, told)
-        });
-        self.topics.offer_all(told);
+        let states = outcomes.map(|(id, outcome)| (id, || OrderTold::settled(&outcome())));
+        self.told.increment(self.topics.offer_all(states));
+    }
+
+    /// Takes in which orders were found settled.
+    pub(crate) fn hear_found(&self, ids: &[OrderId]) {
+        if self.topics.has_any(ids) {
+            self.look_soon.notify_one();
+        }
     }
 
     /// Takes in what was found of an order. `queued` is its document while it is not settled.
@@ -105,23 +116,31 @@ impl LiveOrders {
         match found {
             Found::Settled(outcome) => self.topics.offer(&id, OrderTold::settled(outcome)),
             Found::Queued | Found::Replayed => {
-                self.topics.offer(&id, OrderTold::queued(&queued()));
+                // How long it will wait is another time for whoever comes later.
+                let is_queued = |last: &OrderTold| last.revision == 0;
+                self.topics
+                    .begin(&id, OrderTold::queued(&queued()), is_queued);
             }
             Found::Dropped => {}
         }
     }
 
     /// Looks up orders that may still change, in case news of them is lost, until `shutdown`.
-    pub(super) async fn look_forever(
-        self: Arc<Self>,
-        status: Arc<StatusDesk>,
-        shutdown: CancellationToken,
-    ) {
+    pub(super) async fn look_forever(self: Arc<Self>, reader: Reader, shutdown: CancellationToken) {
         let forever = async {
+            let mut round: u64 = 0;
             loop {
-                sleep(LOOK_INTERVAL).await;
-                for ids in self.open().chunks(LOOKED_UP_MAX) {
-                    if let Err(NoAnswer) = self.look(&status, ids).await {
+                if timeout(LOOK_INTERVAL, self.look_soon.notified())
+                    .await
+                    .is_ok()
+                {
+                    sleep(GATHER).await;
+                } else {
+                    round += 1;
+                }
+                let with_settled = round.is_multiple_of(SETTLED_EVERY);
+                for orders in self.open(with_settled).chunks(LOOKED_UP_MAX) {
+                    if let Err(NoAnswer) = self.look(&reader, orders).await {
                         break;
                     }
                 }
@@ -130,22 +149,30 @@ impl LiveOrders {
         shutdown.run_until_cancelled(forever).await;
     }
 
-    async fn look(&self, status: &StatusDesk, ids: &[OrderId]) -> Result<(), NoAnswer> {
-        let found = status.finder.read(ids).await?;
-        for (id, found) in ids.iter().zip(found) {
-            if let Found::Settled(outcome) = found {
-                self.hear([(*id, || outcome)].into_iter());
-            }
-        }
+    async fn look(&self, reader: &Reader, orders: &[(OrderId, i32)]) -> Result<(), NoAnswer> {
+        let ids = orders.iter().map(|(id, _)| *id).collect();
+        let found = reader.read(ids).await?;
+        let news = orders
+            .iter()
+            .zip(found)
+            .filter_map(|((id, known), found)| match found {
+                Found::Settled(outcome) if outcome.revision > *known => Some((*id, || outcome)),
+                _ => None,
+            });
+        self.hear(news);
         Ok(())
     }
 
-    /// The orders that may still change.
-    fn open(&self) -> Vec<OrderId> {
+    /// The orders that may still change, with the revision that was told; the queued ones, or all.
+    fn open(&self, with_settled: bool) -> Vec<(OrderId, i32)> {
         let mut open = Vec::new();
         self.topics.review(|id, topic| {
-            if !topic.borrow().as_ref().is_some_and(|told| told.is_final) {
-                open.push(*id);
+            let last = topic.borrow();
+            let (revision, is_final) = last
+                .as_ref()
+                .map_or((0, false), |told| (told.revision, told.is_final));
+            if !is_final && (with_settled || revision == 0) {
+                open.push((*id, revision));
             }
             Fate::GoesOn
         });
@@ -187,10 +214,11 @@ mod tests {
         orders.hear([(id, || outcome(1))].into_iter());
         orders.tell(id, &Found::Queued, queued);
         assert_eq!(data(), r#"{"revision":2}"#);
-        assert_eq!(orders.open(), [id]);
+        assert_eq!(orders.open(true), [(id, 2)]);
+        assert_eq!(orders.open(false), [], "it is settled");
         orders.hear([(id, || outcome(3))].into_iter());
-        assert_eq!(orders.open(), [], "it is final");
+        assert_eq!(orders.open(true), [], "it is final");
         orders.hear([(other, || outcome(1))].into_iter());
-        assert_eq!(orders.open(), [], "nobody listens to it");
+        assert_eq!(orders.open(true), [], "nobody listens to it");
     }
 }

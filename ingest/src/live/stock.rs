@@ -20,7 +20,7 @@ use metrics::Counter;
 use serde::Serialize;
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,10 @@ use crate::{
 
 /// How often a product is told: with the first state of a stream, never more than four times in a second.
 const TELL_INTERVAL: Duration = Duration::from_millis(350);
-/// Among so many waves all streams are shared out.
+/// Streams are spread over so many waves.
 const WAVES: u32 = 16;
+/// How long a look at a product may take.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Products whose last state is kept as it was encoded, at some 300 bytes each.
 const ENCODED_MAX: usize = 20_000;
 
@@ -185,17 +187,15 @@ impl LiveStock {
             loop {
                 sleep(LOOK_INTERVAL).await;
                 for sku in self.unknown() {
-                    match self.look_up(&sku).await {
-                        Ok(None) => {}
-                        Ok(Some(told)) => {
+                    match timeout(LOOK_TIME_MAX, self.look_up(&sku)).await {
+                        Ok(Ok(None)) => {}
+                        Ok(Ok(Some(told))) => {
                             for wave in &self.waves {
                                 wave.offer(&sku, told.clone());
                             }
                         }
-                        Err(error) => {
-                            tracing::debug!(%error, "a product cannot be looked up");
-                            break;
-                        }
+                        // The next round begins anew.
+                        Ok(Err(_)) | Err(_) => break,
                     }
                 }
             }
@@ -238,7 +238,8 @@ impl Wave<'_> {
         let topic = self.topics.subscribe(sku.clone());
         let told = self.of.look_up(&sku).await?;
         Ok(told.map(|told| {
-            self.topics.offer(&sku, told);
+            // Who listens already is told in the wave's turn.
+            self.topics.begin(&sku, told, |_| false);
             topic
         }))
     }

@@ -1,6 +1,6 @@
 //! Topics: the last state of each thing that somebody listens to, shared by all its listeners.
 //!
-//! A state is encoded once, whoever many listen. A listener that is slow finds the last state when it comes back, so it
+//! A state is encoded once, however many listen. A listener that is slow finds the last state when it comes back, so it
 //! skips those between and costs no memory. A topic has only states that follow each other, so no listener sees a
 //! thing go back.
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// A state that listeners are told.
 pub(super) trait Told {
-    /// Whether it comes after another state of the same thing, and says something else.
+    /// Returns whether it comes after another state of the same thing, and says something else.
     fn follows(&self, before: &Self) -> bool;
 }
 
@@ -45,20 +45,45 @@ impl<K: Clone + Eq + Hash, S: Told> Topics<K, S> {
 
     /// Tells a state to those who listen to the thing, unless they have been told it or a later one.
     pub(super) fn offer(&self, key: &K, state: S) {
-        offer(&self.senders(), key, state);
+        if let Some(sender) = self.senders().get(key) {
+            tell(sender, state);
+        }
     }
 
-    /// The same for many states. Nothing is encoded of what nobody listens to.
-    pub(super) fn offer_all(&self, states: impl Iterator<Item = (K, impl FnOnce() -> S)>) {
+    /// Sets the state that a thing begins with. Those who listen already are told nothing: what `replaces` the last
+    /// state takes its place for whoever comes later.
+    pub(super) fn begin(&self, key: &K, state: S, replaces: impl FnOnce(&S) -> bool) {
+        let senders = self.senders();
+        let Some(sender) = senders.get(key) else {
+            return;
+        };
+        sender.send_if_modified(|last| {
+            let is_first = last.is_none();
+            if last.as_ref().is_none_or(replaces) {
+                *last = Some(state);
+            }
+            is_first
+        });
+    }
+
+    /// Tells many states, as [`Topics::offer`] does. Nothing is encoded of what nobody listens to. Returns how many
+    /// were told.
+    pub(super) fn offer_all<F: FnOnce() -> S>(&self, states: impl Iterator<Item = (K, F)>) -> u64 {
         let senders = self.senders();
         if senders.is_empty() {
-            return;
+            return 0;
         }
-        for (key, state) in states {
-            if senders.contains_key(&key) {
-                offer(&senders, &key, state());
-            }
-        }
+        let told = |(key, state): (K, F)| {
+            let sender = senders.get(&key);
+            u64::from(sender.is_some_and(|sender| tell(sender, state())))
+        };
+        states.map(told).sum()
+    }
+
+    /// Returns whether somebody listens to one of these.
+    pub(super) fn has_any(&self, keys: &[K]) -> bool {
+        let senders = self.senders();
+        !senders.is_empty() && keys.iter().any(|key| senders.contains_key(key))
     }
 
     /// Looks at every thing that somebody listens to, with its last state, and forgets the others. `look` may say that
@@ -81,21 +106,15 @@ pub(super) enum Fate {
     Ends,
 }
 
-/// Tells a state, if it follows the last one.
-pub(super) fn tell<S: Told>(sender: &watch::Sender<Option<S>>, state: S) {
+/// Tells a state, if it follows the last one. Returns whether it does.
+pub(super) fn tell<S: Told>(sender: &watch::Sender<Option<S>>, state: S) -> bool {
     sender.send_if_modified(|last| {
         let is_new = last.as_ref().is_none_or(|last| state.follows(last));
         if is_new {
             *last = Some(state);
         }
         is_new
-    });
-}
-
-fn offer<K: Eq + Hash, S: Told>(senders: &Senders<K, S>, key: &K, state: S) {
-    if let Some(sender) = senders.get(key) {
-        tell(sender, state);
-    }
+    })
 }
 
 #[cfg(test)]
@@ -134,11 +153,25 @@ mod tests {
                 state
             })
         });
-        topics.offer_all(states.into_iter());
+        assert_eq!(topics.offer_all(states.into_iter()), 1);
         assert_eq!(*listener.borrow(), Some(7));
         drop(listener);
         topics.review(|_, _| panic!("nobody listens"));
         assert!(topics.senders().is_empty());
+    }
+
+    #[test]
+    fn whoever_comes_later_begins_with_the_last_state_and_tells_the_others_nothing() {
+        let topics = Topics::default();
+        let mut early = topics.subscribe(1);
+        topics.begin(&1, 7, |_| false);
+        assert_eq!(*early.borrow_and_update(), Some(7));
+        let late = topics.subscribe(1);
+        topics.begin(&1, 8, |_| false);
+        assert_eq!(*late.borrow(), Some(7));
+        topics.begin(&1, 9, |last| *last == 7);
+        assert_eq!(*topics.subscribe(1).borrow(), Some(9));
+        assert!(!early.has_changed().expect("the topic goes on"));
     }
 
     #[test]
