@@ -55,10 +55,10 @@ async fn the_documented_upgrade_from_the_release_before_settles_all_and_buries_n
         .into_iter()
         .fold(ingest.clone(), Settings::unset);
     let old_ingest = as_before.built_in(&before).start().await?;
-    let old_door = old_ingest.client()?;
+    let old_door = old_ingest.client()?.of_another_server();
     let put = old_door.put_inventory(CHAIR, Product::chairs(10_000));
     put.await?.expect_success()?;
-    let old_doors = [old_ingest.client()?];
+    let old_doors = [old_door.clone()];
 
     let mut sold = sell(&old_doors).await?;
     let (some, migrated) = tokio::join!(sell(&old_doors), processes::migrate(&place));
@@ -73,7 +73,7 @@ async fn the_documented_upgrade_from_the_release_before_settles_all_and_buries_n
     let (some, new_ingest) = tokio::join!(sell(&old_doors), ingest.start());
     sold.extend(some?);
     let new_ingest = new_ingest?;
-    let doors = [old_ingest.client()?, new_ingest.client()?];
+    let doors = [old_door, new_ingest.client()?];
     sold.extend(sell(&doors).await?);
     let new_doors = [new_ingest.client()?];
     let (some, stopped) = tokio::join!(sell(&new_doors), stop(old_ingest));

@@ -87,7 +87,7 @@ impl Client {
         })
     }
 
-    /// The same client for a server that is no ingest process: nothing describes what it answers.
+    /// The same client for a server that is no ingest process of this release: nothing describes what it answers.
     #[must_use]
     pub fn of_another_server(mut self) -> Self {
         self.is_of_ingest = false;

@@ -18,6 +18,9 @@ use nix::{
 use super::logs::Logs;
 use crate::{Client, metrics::Metrics, wait};
 
+/// The program whose answers are described.
+const INGEST: &str = "hotrow-ingest";
+
 /// A running `hotrow-ingest` or `hotrow-worker`. Dropped, it is killed; in a failing test, its last
 /// log lines are shown.
 pub struct Process {
@@ -125,7 +128,12 @@ impl Process {
     /// # Errors
     /// See [`Process::address`].
     pub fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(self.address()?)?.admin(&self.admin_token))
+        let client = Client::new(self.address()?)?.admin(&self.admin_token);
+        Ok(if self.name == INGEST {
+            client
+        } else {
+            client.of_another_server()
+        })
     }
 
     /// The URL of the metrics.
