@@ -7,14 +7,14 @@ use hotrow_tests::wait;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{CHAIR, SOON, Shop, gateway::Route, in_browser};
+use super::{CHAIR, CLAIM_MAX, SOON, Shop, gateway::Route, in_browser_within};
 
 /// How fast a page has to be right again.
 const RIGHT_WITHIN: Duration = Duration::from_secs(1);
 
 async fn sleeps(name: &str, time: Duration) -> anyhow::Result<()> {
     let shop = Shop::open(5).await?;
-    in_browser(name, &[], async |browser| {
+    in_browser_within(CLAIM_MAX + time, name, &[], async |browser| {
         browser.open(&shop.page_of("c-1")).await?;
         browser.reads("#stock", "5 left", SOON).await?;
         browser.click("#buy").await?;

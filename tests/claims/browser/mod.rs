@@ -165,8 +165,18 @@ async fn in_browser(
     tolerated: &[&str],
     claim: impl AsyncFnOnce(&Browser) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    in_browser_within(CLAIM_MAX, name, tolerated, claim).await
+}
+
+/// The same for a claim that takes longer.
+async fn in_browser_within(
+    within: Duration,
+    name: &str,
+    tolerated: &[&str],
+    claim: impl AsyncFnOnce(&Browser) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let browser = Browser::start().await?;
-    let claimed = AssertUnwindSafe(timeout(CLAIM_MAX, claim(&browser)))
+    let claimed = AssertUnwindSafe(timeout(within, claim(&browser)))
         .catch_unwind()
         .await;
     let kept = keep_picture(&browser, name).await;
@@ -175,7 +185,7 @@ async fn in_browser(
     let closed = browser.close().await;
     match claimed {
         Ok(claimed) => {
-            claimed.with_context(|| format!("{name} took more than {CLAIM_MAX:?}"))??;
+            claimed.with_context(|| format!("{name} took more than {within:?}"))??;
         }
         Err(panic) => resume_unwind(panic),
     }
