@@ -29,6 +29,8 @@ pub(super) struct Entry {
     has_rules: AtomicBool,
     /// Whether somebody wanted to buy it since anything was taken in.
     is_wanted: AtomicBool,
+    /// Whether somebody watched it since then.
+    is_watched: AtomicBool,
     /// Boxed, so that the table is small to walk through and to grow.
     known: Mutex<Box<Known>>,
 }
@@ -39,6 +41,7 @@ impl Entry {
             state: AtomicU8::new(known.stock().state() as u8),
             has_rules: AtomicBool::new(false),
             is_wanted: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
             known: Mutex::new(Box::new(known)),
         }
     }
@@ -72,6 +75,7 @@ impl Entry {
         self.has_rules.store(has_rules, Ordering::Relaxed);
         if is_believed {
             self.is_wanted.store(false, Ordering::Relaxed);
+            self.is_watched.store(false, Ordering::Relaxed);
         }
     }
 
@@ -118,6 +122,15 @@ impl Entry {
         if !self.is_wanted() {
             self.is_wanted.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether somebody watched it since anything was taken in.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn watch(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
     }
 }
 

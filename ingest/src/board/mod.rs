@@ -120,12 +120,12 @@ impl Board {
     }
 
     /// What somebody who watches a SKU sees of it: its stock, when it is sold, and whether it is paused. None if its
-    /// rules are not known. A watched SKU is looked up in silence, as one that somebody wants to buy.
+    /// rules are not known. A watched SKU is looked up in silence, after those that somebody wants to buy.
     #[must_use]
     pub(crate) fn watch(&self, sku: &Sku) -> Option<(Stock, Window, bool)> {
         let entries = self.entries();
         let entry = entries.get(sku)?;
-        entry.want();
+        entry.watch();
         let known = entry.known();
         let rules = known.rules()?;
         Some((known.stock(), rules.window, rules.is_paused))
@@ -152,14 +152,14 @@ impl Board {
     }
 
     /// What to look up now: closed SKUs, which must reopen although news of it is lost, and those that somebody wants
-    /// to buy while no news of them comes.
+    /// to buy, or watches, while no news of them comes.
     fn questions(&self, silence: Duration) -> Questions {
         let now = Instant::now();
         let (mut closed, mut silent) = (Vec::new(), Vec::new());
         for (sku, entry) in self.entries().iter() {
             let is_closed = entry.state() != State::Open;
             let is_wanted = entry.is_wanted();
-            if !is_closed && !is_wanted {
+            if !is_closed && !is_wanted && !entry.is_watched() {
                 continue;
             }
             let known = entry.known();
@@ -382,6 +382,11 @@ mod tests {
         assert_eq!(asked(&board, Duration::ZERO), ["closed", "cold"]);
         assert_eq!(asked(&board, Duration::MAX), ["closed"], "news comes");
         board.hear(&news("cold", 1, 5, 0));
+        assert_eq!(asked(&board, Duration::ZERO), ["closed"]);
+        let seen = board.watch(&sku_of("other"));
+        assert!(seen.is_none(), "its rules are not known");
+        assert_eq!(asked(&board, Duration::ZERO), ["closed", "other"]);
+        board.hear(&news("other", 1, 5, 0));
         assert_eq!(asked(&board, Duration::ZERO), ["closed"]);
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hotrow_shared::id::OrderId;
-use hotrow_tests::{Client, Mode, Place, Process, Proxy, client::Answer};
+use hotrow_tests::{Client, Mode, Place, Process, Proxy, Settings, client::Answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -28,8 +28,14 @@ struct Shop {
 
 impl Shop {
     async fn open() -> anyhow::Result<Self> {
+        Self::open_with(|ingest| ingest).await
+    }
+
+    /// The same with other settings of its ingest process.
+    async fn open_with(other: impl FnOnce(Settings) -> Settings) -> anyhow::Result<Self> {
         let place = place().await?;
-        let ingest = ingest(&place).set("AUTH_SECRET", SECRET).start().await?;
+        let settings = other(ingest(&place).set("AUTH_SECRET", SECRET));
+        let ingest = settings.start().await?;
         put_up(&ingest, CHAIR, 100).await?;
         Ok(Self {
             place,
@@ -273,18 +279,8 @@ async fn the_key_of_another_customer_gives_nothing_away() -> anyhow::Result<()> 
 
 #[tokio::test]
 async fn the_limit_of_customers_counts_those_who_prove_who_they_are() -> anyhow::Result<()> {
-    let place = place().await?;
-    let ingest = ingest(&place)
-        .set("AUTH_SECRET", SECRET)
-        .set("RATE_LIMIT_CUSTOMER", "1/h burst 2")
-        .start()
-        .await?;
-    put_up(&ingest, CHAIR, 100).await?;
-    let shop = Shop {
-        place,
-        ingest,
-        issuer: Issuer::secret(SECRET.as_bytes()),
-    };
+    let limited = |ingest: Settings| ingest.set("RATE_LIMIT_CUSTOMER", "1/h burst 2");
+    let shop = Shop::open_with(limited).await?;
     // What somebody else buys for c-1 uses up nothing of its allowance.
     let program = shop.client("the-shop", "shop")?;
     for _ in 0..5 {
@@ -304,18 +300,8 @@ async fn the_limit_of_customers_counts_those_who_prove_who_they_are() -> anyhow:
 #[tokio::test]
 async fn what_customers_cancel_has_a_limit_of_its_own_and_the_shop_has_none() -> anyhow::Result<()>
 {
-    let place = place().await?;
-    let ingest = ingest(&place)
-        .set("AUTH_SECRET", SECRET)
-        .set("RATE_LIMIT_CUSTOMER", "1/h burst 2")
-        .start()
-        .await?;
-    put_up(&ingest, CHAIR, 100).await?;
-    let shop = Shop {
-        place,
-        ingest,
-        issuer: Issuer::secret(SECRET.as_bytes()),
-    };
+    let limited = |ingest: Settings| ingest.set("RATE_LIMIT_CUSTOMER", "1/h burst 2");
+    let shop = Shop::open_with(limited).await?;
     let mut database = shop.database().await?;
     // Of c-1.
     let order = changes::settle(&mut database, "reserved", None)
