@@ -176,10 +176,15 @@ impl Stage {
 
     /// Has time pass for every attempt that is to come, and for every lease.
     async fn make_due(&self) -> anyhow::Result<()> {
-        self.sql(
-            "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null;
-             update webhooks set paused_until = null",
-        )
+        // It locks rows in another order than a process that writes what became of attempts: one of the two gives way.
+        wait::until("all to be due", A_WHILE, async || {
+            self.sql(
+                "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null;
+                 update webhooks set paused_until = null",
+            )
+            .await
+            .ok()
+        })
         .await
     }
 

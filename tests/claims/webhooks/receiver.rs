@@ -4,9 +4,10 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -26,6 +27,8 @@ use crate::localhost;
 
 /// More than anybody should read of an answer.
 const BIG: usize = 10 * 1024 * 1024;
+/// For so long a request at the gate is certainly waited for.
+const PATIENT: Duration = Duration::from_secs(5);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -65,7 +68,8 @@ struct Noted {
     received: Mutex<Vec<Received>>,
     /// Whether `/gate` answers.
     gate: watch::Sender<bool>,
-    at_the_gate: AtomicUsize,
+    /// When those at the gate came to it.
+    at_the_gate: Mutex<Vec<Instant>>,
     most_at_the_gate: AtomicUsize,
     /// Bytes of `/big` that somebody took.
     taken: AtomicUsize,
@@ -76,7 +80,7 @@ impl Receiver {
         let state = Arc::new(Noted {
             received: Mutex::default(),
             gate: watch::Sender::new(false),
-            at_the_gate: AtomicUsize::new(0),
+            at_the_gate: Mutex::default(),
             most_at_the_gate: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
         });
@@ -143,17 +147,14 @@ impl Receiver {
         self.state.gate.send_replace(is_open);
     }
 
-    /// How many are at the gate, and how many were there at the same time.
-    pub fn at_the_gate(&self) -> (usize, usize) {
-        let Noted {
-            at_the_gate,
-            most_at_the_gate,
-            ..
-        } = &*self.state;
-        (
-            at_the_gate.load(Ordering::SeqCst),
-            most_at_the_gate.load(Ordering::SeqCst),
-        )
+    /// How many are at the gate.
+    pub fn at_the_gate(&self) -> usize {
+        self.state.here().len()
+    }
+
+    /// How many were at the gate at the same time.
+    pub fn most_at_the_gate(&self) -> usize {
+        self.state.most_at_the_gate.load(Ordering::SeqCst)
     }
 
     /// How much of the big answer was taken, by the kernel too.
@@ -163,25 +164,43 @@ impl Receiver {
 }
 
 impl Noted {
-    fn received(&self) -> std::sync::MutexGuard<'_, Vec<Received>> {
+    fn received(&self) -> MutexGuard<'_, Vec<Received>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn here(&self) -> MutexGuard<'_, Vec<Instant>> {
+        let here = self.at_the_gate.lock();
+        here.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counts who is at the gate, however they leave.
-struct AtTheGate(Arc<Noted>);
+/// Notes who is at the gate, however they leave.
+struct AtTheGate {
+    state: Arc<Noted>,
+    since: Instant,
+}
 
 impl AtTheGate {
     fn enter(state: &Arc<Noted>) -> Self {
-        let count = state.at_the_gate.fetch_add(1, Ordering::SeqCst) + 1;
-        state.most_at_the_gate.fetch_max(count, Ordering::SeqCst);
-        Self(Arc::clone(state))
+        let since = Instant::now();
+        let mut here = state.here();
+        here.push(since);
+        // Who waits for 10 s gives up, which is noticed here after the next one has come.
+        let patient = here.iter().filter(|it| it.elapsed() < PATIENT);
+        state
+            .most_at_the_gate
+            .fetch_max(patient.count(), Ordering::SeqCst);
+        let state = Arc::clone(state);
+        Self { state, since }
     }
 }
 
 impl Drop for AtTheGate {
     fn drop(&mut self) {
-        self.0.at_the_gate.fetch_sub(1, Ordering::SeqCst);
+        let mut here = self.state.here();
+        if let Some(place) = here.iter().position(|it| *it == self.since) {
+            here.swap_remove(place);
+        }
     }
 }
 
