@@ -161,8 +161,10 @@ pub(super) fn events(content_type: Option<&str>, body: &[u8]) -> Option<Vec<Copi
         let Head { id, r#type, time } = serde_json::from_str(json).ok()?;
         let fits = id.len() <= ID_LENGTH_MAX && r#type.len() <= TYPE_LENGTH_MAX;
         let is_text = !id.contains('\0') && !r#type.contains('\0');
-        let time = time.parse().ok()?;
-        (fits && is_text).then(|| CopiedEvent {
+        let time: DateTime<Utc> = time.parse().ok()?;
+        // The database knows no years as early as a text can name.
+        let is_of_our_era = time.timestamp() >= 0;
+        (fits && is_text && is_of_our_era).then(|| CopiedEvent {
             id,
             r#type,
             time,
@@ -211,5 +213,7 @@ mod tests {
             "x".repeat(ID_LENGTH_MAX + 1)
         );
         assert_eq!(events(batch, long.as_bytes()), Some(Vec::new()));
+        let early = br#"[{"id":"a","type":"t","time":"-99999-12-01T10:00:00Z"}]"#;
+        assert_eq!(events(batch, early), Some(Vec::new()));
     }
 }
