@@ -51,14 +51,16 @@ const AMQP_URL: Secret = Secret {
 /// What signs order ids.
 const ORDER_ID_SECRET: Secret = Secret {
     name: "ORDER_ID_SECRET",
-    help: "Signs order ids, at least 16 characters, the same in every process. Required",
+    help: "Signs order ids, seals messages to the workers, and encrypts the secrets of webhooks; at least 16 \
+           characters, the same in every process. Required",
 };
 /// What signed them before.
 const ORDER_ID_SECRET_PREVIOUS: Secret = Secret {
     name: "ORDER_ID_SECRET_PREVIOUS",
-    help: "A second secret whose ids are still recognised. To rotate: first give every process the new secret here, \
-           then swap the two, and drop the old one when no order that it signed is asked for any more, at the latest \
-           after `RETENTION_DAYS`",
+    help: "A second secret whose ids and seals are still recognised. To rotate: first give every process the new \
+           secret here, then swap the two, and drop the old one when no order that it signed is asked for any more, \
+           at the latest after `RETENTION_DAYS`. Keep it for 48 hours at least, and while a message that it sealed \
+           is in a queue or in `hotrow.dead`",
 };
 /// The secrets of both processes.
 pub const COMMON_SECRETS: [&Secret; 4] = [
@@ -129,7 +131,7 @@ pub struct CommonArgs {
     )]
     log_format: String,
 
-    /// `true` accepts secrets that are short or published. For development, where nobody else can reach the process
+    /// `true` accepts secrets that are short or published, holds from 1 s on, and another `HOLD_GRACE`. For development, where nobody else can reach the process
     #[arg(
         long,
         env,
@@ -174,7 +176,7 @@ impl Common {
     pub fn warn_of_development(&self) {
         if self.development {
             tracing::warn!(
-                "DEVELOPMENT=true: secrets may be short or published; unset it before anybody else can reach this process"
+                "DEVELOPMENT=true: secrets may be short or published, and holds short; unset it before anybody else can reach this process"
             );
         }
     }

@@ -21,6 +21,7 @@ const VARIABLES: &[&str] = &[
     "TRUSTED_PROXIES",
     "CONNECTIONS_MAX",
     "CONNECTIONS_PER_ADDRESS_MAX",
+    "LIVE_STREAMS_MAX",
     "RATE_LIMIT_IP",
     "RATE_LIMIT_CUSTOMER",
     "RATE_LIMIT_GLOBAL",
@@ -93,6 +94,7 @@ const PREFIXES: &[&str] = &[
     "CORS_ORIGIN",
     "TRUSTED_PROX",
     "CONNECTIONS_",
+    "LIVE_STREAM",
     "DATABASE_CONNECTION",
 ];
 

@@ -9,10 +9,24 @@ use std::{
 use anyhow::Context;
 use hotrow_tests::{Place, Settings};
 
+use super::settings::refused;
+
 /// Read by the log and not by clap, so `--help` mentions it in a sentence only.
 const LOG_FILTER: (&str, &str) = ("RUST_LOG", "info");
 /// In the example for the tests' sake, under a headline that says so.
 const OF_THE_TESTS: &str = "RABBITMQ_MANAGEMENT_URL";
+
+/// Settings that other programs have as well: what is nearly one of them may be another program's.
+const OF_OTHERS_TOO: [&str; 8] = [
+    "DATABASE_URL",
+    "DATABASE_URL_FILE",
+    "AMQP_URL",
+    "AMQP_URL_FILE",
+    "DEVELOPMENT",
+    "EVENTS",
+    "LOG_FORMAT",
+    "RUST_LOG",
+];
 
 /// What the compose file leaves to the programs, and why.
 const NOT_IN_COMPOSE: [(&str, &str); 1] = [(
@@ -63,6 +77,29 @@ async fn every_setting_stands_in_the_help_the_example_and_the_documents() -> any
                 fits,
                 "docs/settings.md says that {name} is {default} by default, --help {told:?}"
             );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_variable_that_is_nearly_a_setting_of_either_program_stops_a_start() -> anyhow::Result<()>
+{
+    let place = Place::new().await?;
+    let (ingest, worker) = (Settings::ingest(&place), Settings::worker(&place));
+    let (of_ingest, of_worker) = (helped(&ingest).await?, helped(&worker).await?);
+    let all: BTreeSet<_> = of_ingest.into_keys().chain(of_worker.into_keys()).collect();
+    let misspelt: Vec<_> = all
+        .iter()
+        .filter(|name| !OF_OTHERS_TOO.contains(&name.as_str()))
+        .map(|name| format!("{name}X"))
+        .collect();
+    for settings in [ingest, worker] {
+        let settings = misspelt.iter().fold(settings, |it, name| it.set(name, "1"));
+        let message = refused(&settings).await?;
+        for name in &misspelt {
+            let complaint = format!("{name} is not a setting of Hotrow");
+            assert!(message.contains(&complaint), "{name}: {message}");
         }
     }
     Ok(())
