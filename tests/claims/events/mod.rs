@@ -363,7 +363,6 @@ async fn a_replay_makes_the_same_events_from_the_tables_to_the_letter() -> anyho
     // put, patch, sold_out, reopened, reserved, extended, confirmed, unmatched, cancelled.
     reader.has(9).await?;
     let (events, received) = (reader.events.clone(), reader.received);
-    assert_eq!(received, events.len(), "none comes twice while all is well");
 
     let said = replay(&hasty(&shop), &[]).await?;
     assert_eq!(said, "9 events were published again\n");

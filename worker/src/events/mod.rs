@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::outbox;
 
-/// How often the outbox is emptied where nobody is told.
-const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+/// How often the outbox is emptied where nobody is told, a step each time.
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Empties the outbox until `shutdown`, in a worker without events: it has rows if other processes have them on, or
-/// had.
+/// had. What is younger than an hour stays: events may be about to be turned on, process by process.
 pub(crate) async fn forget_for_ever(pool: PgPool, shutdown: CancellationToken) {
     loop {
         match outbox::clear(&pool).await {

@@ -33,7 +33,7 @@ use crate::{
 
 /// How often the outbox is looked at while it has nothing that is due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Rows of one look.
+/// Rows of one look, unless the last one took too long: what a look has not brought out is published again by the next.
 const ROWS_MAX: i64 = 256;
 /// How far apart rows may be that are read together.
 const GAP: TimeDelta = TimeDelta::seconds(1);
@@ -50,6 +50,7 @@ pub(crate) struct Sweep {
     sender: Sender,
     repairs: Repairs,
     telling: Telling,
+    rows_max: i64,
     counted_at: Option<Instant>,
     waiting: Gauge,
     oldest: Gauge,
@@ -68,6 +69,7 @@ impl Sweep {
             sender,
             repairs,
             telling,
+            rows_max: ROWS_MAX,
             counted_at: None,
             waiting: EVENTS_WAITING.gauge(&[]),
             oldest: EVENTS_OLDEST.gauge(&[]),
@@ -83,6 +85,7 @@ impl Sweep {
                 None => return,
                 Some(Ok(Ok(has_more))) => {
                     pauses = Pauses::new();
+                    self.rows_max = (self.rows_max * 2).min(ROWS_MAX);
                     has_more
                 }
                 Some(Ok(Err(error))) => {
@@ -97,6 +100,7 @@ impl Sweep {
                 }
                 Some(Err(_)) => {
                     tracing::warn!("events cannot be swept: no answer within {LOOK_MAX:?}");
+                    self.rows_max = (self.rows_max / 2).max(1);
                     self.alone.give_up();
                     false
                 }
@@ -129,7 +133,8 @@ impl Sweep {
             self.oldest.set(backlog.oldest_seconds.max(0.0));
             self.counted_at = Some(Instant::now());
         }
-        let due = outbox::due(session, ROWS_MAX).await?;
+        let rows_max = self.rows_max;
+        let due = outbox::due(session, rows_max).await?;
         for rows in together(&due) {
             let published = self.publish(rows).await;
             let alone = rows.len() == 1;
@@ -140,15 +145,19 @@ impl Sweep {
                 }
                 Err(error) if error.is_about_the_row() => {
                     for row in rows {
-                        if let Err(error) = self.publish(std::slice::from_ref(row)).await {
-                            self.postpone(row, &error).await?;
+                        match self.publish(std::slice::from_ref(row)).await {
+                            Ok(()) => {}
+                            Err(error) if error.is_about_the_row() => {
+                                self.postpone(row, &error).await?;
+                            }
+                            Err(error) => return Err(error),
                         }
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(i64::try_from(due.len()) == Ok(ROWS_MAX))
+        Ok(i64::try_from(due.len()) == Ok(rows_max))
     }
 
     /// Publishes the events of rows, and removes these.

@@ -64,9 +64,15 @@ pub(crate) async fn postpone(connection: &mut PgConnection, id: i64) -> Result<(
     Ok(())
 }
 
-/// Removes everything that waits, where nobody is told. Returns how many rows there were.
+/// Removes what has waited for an hour, where nobody is told. Returns how many rows there were, of at most 10,000.
 pub(crate) async fn clear(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
-    let cleared = sqlx::query!("delete from event_outbox").execute(executor);
+    let cleared = sqlx::query!(
+        r#"
+        delete from event_outbox
+        where id in (select id from event_outbox where at < now() - interval '1 hour' order by id limit 10000)
+        "#
+    )
+    .execute(executor);
     Ok(cleared.await?.rows_affected())
 }
 
