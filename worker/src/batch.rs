@@ -5,6 +5,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use hotrow_shared::{broker::BrokerError, metrics as list};
 use metrics::Histogram;
 use tokio::{
@@ -36,6 +37,16 @@ pub(crate) struct Batch {
     pub(crate) since: Instant,
     /// Why no more came in.
     closed_by: ClosedBy,
+}
+
+impl Batch {
+    /// How long ago its oldest command was accepted.
+    pub(crate) fn age(&self, now: DateTime<Utc>) -> Duration {
+        let accepted_ms = self.commands.iter().map(|it| it.command.accepted_ms());
+        let oldest_ms = accepted_ms.min().unwrap_or(i64::MAX);
+        let age_ms = now.timestamp_millis().saturating_sub(oldest_ms);
+        Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())
+    }
 }
 
 /// How many partitions of a worker settle at a time. While one does, the batches of the others grow, and

@@ -45,10 +45,10 @@ const DUE_MAX: i64 = 200_000;
 const QUEUED_MAX: usize = 20_000;
 /// Most commands in one envelope: what lanes have, too, unless told otherwise.
 const ENVELOPE_COMMANDS_MAX: usize = 512;
-/// How long a hold that was queued and is still there is left alone. Twice as long each time, so that partitions that
-/// nobody consumes do not fill.
+/// How long a hold that was queued and is still there is left alone. Twice as long each time, so that a partition that
+/// nobody consumes does not fill, and no longer than its goods may wait once it is consumed again.
 const AGAIN_AFTER: Duration = Duration::from_secs(15);
-const AGAIN_AFTER_MAX: Duration = Duration::from_mins(16);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// One worker at a time looks.
 const EXPIRY_LOCK: i64 = 0x686f_7472_6f77_0005;
 
@@ -180,7 +180,13 @@ impl Expiry {
             return Ok(());
         }
         let orders = within(LOOK_MAX, holds::skus(session, &to_queue)).await?;
-        self.queue(orders, now).await
+        let longest = longest_pause(due.len());
+        self.queue(orders, now, longest).await?;
+        // Those that could not be read, too, so that others are not left for them.
+        for id in to_queue {
+            note(&mut self.queued, id, now, longest);
+        }
+        Ok(())
     }
 
     /// Queues the end of these holds, each in the partition that its order has today.
@@ -188,6 +194,7 @@ impl Expiry {
         &mut self,
         orders: Vec<(OrderId, Vec<Sku>)>,
         now: Instant,
+        longest: Duration,
     ) -> Result<(), ExpiryError> {
         let mut partitions: BTreeMap<u16, Vec<(OrderId, EncodedCommand)>> = BTreeMap::new();
         for (order_id, skus) in orders {
@@ -202,7 +209,7 @@ impl Expiry {
                 let body = envelope::join(envelope.iter().map(|(_, command)| command));
                 self.publish(partition, &body).await?;
                 for (order_id, _) in envelope {
-                    note(&mut self.queued, *order_id, now);
+                    note(&mut self.queued, *order_id, now, longest);
                 }
                 count += envelope.len();
             }
@@ -241,10 +248,20 @@ fn choose(due: &[OrderId], queued: &mut HashMap<OrderId, Queued>, now: Instant) 
     chosen
 }
 
-fn note(queued: &mut HashMap<OrderId, Queued>, id: OrderId, now: Instant) {
-    let again_after = queued.get(&id).map_or(AGAIN_AFTER, |before| {
-        (before.again_after * 2).min(AGAIN_AFTER_MAX)
-    });
+/// The longest pause, where so many holds are due: the more there are, the less often they are queued again, so that
+/// no more than a look's worth comes in each [`AGAIN_AFTER_MAX`].
+fn longest_pause(due: usize) -> Duration {
+    let looks = u32::try_from(due / QUEUED_MAX).unwrap_or(u32::MAX);
+    AGAIN_AFTER_MAX.saturating_mul(looks.saturating_add(1))
+}
+
+/// Notes that a hold was queued, once in each look.
+fn note(queued: &mut HashMap<OrderId, Queued>, id: OrderId, now: Instant, longest: Duration) {
+    let again_after = match queued.get(&id) {
+        None => AGAIN_AFTER,
+        Some(before) if before.at == now => return,
+        Some(before) => (before.again_after * 2).min(longest),
+    };
     let entry = Queued {
         at: now,
         again_after,
@@ -301,17 +318,30 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_is_queued_once_and_again_only_after_a_while_that_doubles() {
+    fn a_hold_is_queued_once_and_again_only_after_a_while_that_doubles_up_to_a_bound() {
         let (due, mut queued) = (ids(2), HashMap::new());
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        for (seconds, expected) in [(0, 2), (1, 0), (14, 0), (15, 2), (30, 0), (45, 2), (60, 0)] {
+        let longest = longest_pause(due.len());
+        let looks = [
+            (0, 2),
+            (1, 0),
+            (14, 0),
+            (15, 2),
+            (30, 0),
+            (45, 2),
+            (74, 0),
+            (75, 2),
+        ];
+        for (seconds, expected) in looks {
             let chosen = choose(&due, &mut queued, after(seconds));
             assert_eq!(chosen.len(), expected, "after {seconds} s");
             for id in chosen {
-                note(&mut queued, id, after(seconds));
+                note(&mut queued, id, after(seconds), longest);
+                note(&mut queued, id, after(seconds), longest);
             }
         }
+        assert_eq!(longest_pause(10 * QUEUED_MAX), AGAIN_AFTER_MAX * 11);
         choose(&due[..1], &mut queued, after(61));
         assert_eq!(queued.len(), 1, "what is due no more is forgotten");
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
+use chrono::{TimeDelta, Utc};
 use hotrow_shared::{
     broker::{Broker, BrokerError},
     id::OrderId,
@@ -108,9 +108,14 @@ async fn consume(
     } = started?;
     let mut standstill = Standstill::new(workshop.hold_grace);
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
+    let mut is_first = true;
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
-        let since = batch.since;
+        let since = if std::mem::take(&mut is_first) {
+            Standstill::since_found(batch.since, batch.age(Utc::now()))
+        } else {
+            batch.since
+        };
         let grace = standstill.grace(since);
         let brought = turn.during(bring_to_end(workshop, partition, batch, grace, overdue));
         let (ended, is_complete) = brought.await;

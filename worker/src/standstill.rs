@@ -28,6 +28,13 @@ impl Standstill {
         }
     }
 
+    /// When a batch came that is the first of its consumer. What it holds was accepted that long before, and if that is
+    /// long, the partition stood still, whoever had it.
+    pub(crate) fn since_found(since: Instant, age: Duration) -> Instant {
+        let before = since.checked_sub(age.min(STANDSTILL));
+        before.unwrap_or(since)
+    }
+
     /// The grace of holds for a batch that came at `since`.
     pub(crate) fn grace(&self, since: Instant) -> Grace {
         Grace {
@@ -81,6 +88,11 @@ mod tests {
         );
 
         assert_eq!(standstill.grace(after(60)).at(after(100)), None);
+        let waited = Standstill::since_found(after(60), Duration::from_mins(2));
+        assert_eq!(standstill.grace(waited).at(after(61)), None);
+        let is_new = Standstill::since_found(after(60), Duration::from_secs(1));
+        assert_eq!(standstill.grace(is_new).at(after(61)), Some(grace));
+
         standstill.note_settled(after(60), after(101));
         assert_eq!(standstill.grace(after(101)).at(after(102)), None);
         assert_eq!(standstill.grace(after(108)).at(after(109)), Some(grace));

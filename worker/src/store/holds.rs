@@ -96,12 +96,21 @@ pub(crate) async fn skus(
     .fetch_all(connection)
     .await?;
     let order = |row: (Uuid, String)| {
+        let order_id = OrderId::trusted(row.0);
         let goods = RawValue::from_string(row.1).and_then(|items| goods(&items));
-        let goods = goods.map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let skus = goods.into_iter().map(|goods| goods.sku).collect();
-        Ok((OrderId::trusted(row.0), skus))
+        match goods {
+            Ok(goods) => {
+                let skus = goods.into_iter().map(|goods| goods.sku).collect();
+                Some((order_id, skus))
+            }
+            Err(error) => {
+                tracing::error!(%order_id, %error, "the items of an order cannot be read: its hold does not end");
+                None
+            }
+        }
     };
-    rows.into_iter()
-        .map(|row| order((row.order_id, row.items)))
-        .collect()
+    let rows = rows.into_iter();
+    Ok(rows
+        .filter_map(|row| order((row.order_id, row.items)))
+        .collect())
 }
