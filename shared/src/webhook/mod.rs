@@ -102,7 +102,7 @@ impl Endpoint {
         at: DateTime<Utc>,
     ) -> Result<String, serde_json::Error> {
         let subject = self.id.to_string();
-        let id = format!("{subject}/disabled/{}", at.timestamp());
+        let id = format!("{subject}/disabled/{}", at.timestamp_micros());
         let event = Event::new(EventType::WebhookDisabled, id, source, &subject, at, self);
         serde_json::to_string(&event)
     }

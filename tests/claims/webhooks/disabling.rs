@@ -31,11 +31,7 @@ async fn an_endpoint_that_fails_for_five_days_is_disabled_and_everybody_hears_of
         .await?;
     let webhooks = stage.webhooks().start().await?;
     stage.publish(&events("a", 2)).await?;
-    wait::until("both to be tried", A_WHILE, async || {
-        let rows = stage.rows(&failing).await.ok()?;
-        (rows.len() == 2 && rows.values().all(|row| row.attempts == 1)).then_some(())
-    })
-    .await?;
+    stage.all_tried(&failing, 2).await?;
     // The last attempt of one that is the hundredth to fail: but not for long enough.
     stage
         .sql(
@@ -94,11 +90,7 @@ async fn one_success_forgets_all_failures_before() -> anyhow::Result<()> {
     let endpoint = stage.register("/status/500").await?;
     let _webhooks = stage.webhooks().start().await?;
     stage.publish(&events("a", 2)).await?;
-    wait::until("both to be tried", A_WHILE, async || {
-        let rows = stage.rows(&endpoint).await.ok()?;
-        (rows.len() == 2 && rows.values().all(|row| row.attempts == 1)).then_some(())
-    })
-    .await?;
+    stage.all_tried(&endpoint, 2).await?;
     stage
         .sql("update webhooks set given_up = 99, failing_since = now() - interval '6 days', url = replace(url, '500', '200');
               update webhook_deliveries set next_at = now() where event_id = 'a-0/1'")
@@ -122,11 +114,7 @@ async fn an_endpoint_that_is_gone_gets_nothing_more() -> anyhow::Result<()> {
     let gone = stage.register("/status/500").await?;
     let _webhooks = stage.webhooks().start().await?;
     stage.publish(&events("a", 5)).await?;
-    wait::until("all to be tried", A_WHILE, async || {
-        let rows = stage.rows(&gone).await.ok()?;
-        (rows.len() == 5 && rows.values().all(|row| row.attempts == 1)).then_some(())
-    })
-    .await?;
+    stage.all_tried(&gone, 5).await?;
     stage
         .sql(
             "update webhooks set url = replace(url, '500', '410');

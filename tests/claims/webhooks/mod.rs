@@ -176,21 +176,35 @@ impl Stage {
 
     /// Has time pass for every attempt that is to come, and for every lease.
     async fn make_due(&self) -> anyhow::Result<()> {
-        // It locks rows in another order than a process that writes what became of attempts: one of the two gives way.
-        wait::until("all to be due", A_WHILE, async || {
-            self.sql(
-                "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null;
-                 update webhooks set paused_until = null",
-            )
-            .await
-            .ok()
-        })
+        self.sql(
+            "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null;
+             update webhooks set paused_until = null",
+        )
         .await
     }
 
+    /// Runs statements as one transaction. They lock rows in another order than a process that writes what became of
+    /// attempts: where the two meet in a deadlock and these give way, they are run again.
     async fn sql(&self, statements: &'static str) -> anyhow::Result<()> {
-        sqlx::raw_sql(statements).execute(&self.database).await?;
-        Ok(())
+        loop {
+            match sqlx::raw_sql(statements).execute(&self.database).await {
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("40P01") => {}
+                ended => return Ok(ended.map(drop)?),
+            }
+        }
+    }
+
+    /// Waits until each of so many deliveries of an endpoint has been tried, and puts their next attempts off.
+    async fn all_tried(&self, endpoint: &Registered, count: usize) -> anyhow::Result<()> {
+        wait::until("all to be tried", A_WHILE, async || {
+            let rows = self.rows(endpoint).await.ok()?;
+            (rows.len() == count && rows.values().all(|row| row.attempts >= 1)).then_some(())
+        })
+        .await?;
+        self.sql(
+            "update webhook_deliveries set next_at = now() + interval '1 hour' where finished_at is null",
+        )
+        .await
     }
 }
 

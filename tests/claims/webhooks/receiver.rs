@@ -185,7 +185,7 @@ impl AtTheGate {
         let since = Instant::now();
         let mut here = state.here();
         here.push(since);
-        // Who waits for 10 s gives up, which is noticed here after the next one has come.
+        // Who waits for 15 s gives up, which may be noticed here after the next one has come.
         let patient = here.iter().filter(|it| it.elapsed() < PATIENT);
         state
             .most_at_the_gate

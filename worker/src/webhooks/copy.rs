@@ -205,9 +205,10 @@ async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, Cop
 
 /// Whether the stream ends before the message that would be next. A power cut of a broker that is alone can lose the last
 /// messages that it confirmed, and whoever restores one from a backup loses more. New messages then get offsets that were
-/// copied before, so reading begins again at the first one; what was copied finds its delivery.
-async fn lost_its_end(broker: &Broker, next_offset: i64) -> Result<bool, BrokerError> {
-    let end = stream::end(broker).await?.unwrap_or_default();
+/// copied before, so reading begins again at the first one; what was copied finds its delivery. A stream of which
+/// something was copied has messages: if none comes, the broker is slow.
+async fn lost_its_end(broker: &Broker, next_offset: i64) -> Result<bool, CopyError> {
+    let end = stream::end(broker).await?.ok_or(CopyError::Silent)?;
     if end < next_offset {
         tracing::warn!(
             end,

@@ -224,12 +224,7 @@ impl Round {
 
     /// Waits for the end of an attempt, and takes along what else has ended. After a stop it waits for a while only.
     async fn ended(&mut self) -> Option<Vec<(Ended, Option<Duration>)>> {
-        let (patience, deadline) = (self.engine.patience, &mut self.deadline);
-        let shutdown = &self.shutdown;
-        let overdue = async {
-            shutdown.cancelled().await;
-            sleep_until(*deadline.get_or_insert_with(|| Instant::now() + patience)).await;
-        };
+        let overdue = overdue(&self.shutdown, self.engine.patience, &mut self.deadline);
         let first = tokio::select! {
             first = self.attempts.join_next() => first?,
             () = overdue => return None,
@@ -267,15 +262,30 @@ impl Round {
         let mut pauses = Pauses::new();
         let said = Once::new();
         loop {
-            let written = within(DATABASE_MAX, self.write(&ended, &effect)).await;
+            let written = within(self.database_max(), self.write(&ended, &effect)).await;
             let Err(error) = written else { return };
             said.call_once(
                 || tracing::warn!(%error, "what became of deliveries cannot be written"),
             );
-            if timeout_at(deadline, pauses.pause()).await.is_err() {
+            let overdue = overdue(&self.shutdown, self.engine.patience, &mut self.deadline);
+            let is_over = tokio::select! {
+                biased;
+                () = overdue => true,
+                waited = timeout_at(deadline, pauses.pause()) => waited.is_err(),
+            };
+            if is_over {
                 tracing::warn!("deliveries that ended are sent again: what became of them is lost");
                 return;
             }
+        }
+    }
+
+    /// How long the database may take. After a stop there is less time: what is not written is sent again.
+    fn database_max(&self) -> Duration {
+        if self.shutdown.is_cancelled() {
+            DATABASE_MAX.min(self.engine.patience / 4)
+        } else {
+            DATABASE_MAX
         }
     }
 
@@ -326,10 +336,16 @@ impl Round {
             "requests were under way at the stop, and are sent again"
         );
         let released = store::release(&self.engine.pool, self.endpoint, &claimed);
-        if let Err(error) = within(DATABASE_MAX, released).await {
+        if let Err(error) = within(self.database_max(), released).await {
             tracing::warn!(%error, "deliveries wait for their leases to end");
         }
     }
+}
+
+/// Ends when, after a stop, requests under way have been waited for long enough.
+async fn overdue(shutdown: &CancellationToken, patience: Duration, deadline: &mut Option<Instant>) {
+    shutdown.cancelled().await;
+    sleep_until(*deadline.get_or_insert_with(|| Instant::now() + patience)).await;
 }
 
 /// Sends one delivery. Returns what came of it, and how long the endpoint asks to be left alone.

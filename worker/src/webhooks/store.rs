@@ -1,7 +1,8 @@
 //! Every statement about endpoints and deliveries, but for those that copy and tidy.
 //!
 //! A claim locks the row of its endpoint first, so that claims of one endpoint follow each other and count what is under
-//! way as it is. Nothing that is ended waits for that lock while it holds another.
+//! way as it is. It skips deliveries that others have locked: those who note what became of attempts have deliveries
+//! locked when they ask for their endpoint.
 
 use std::sync::Arc;
 
@@ -137,7 +138,8 @@ pub(super) struct Effect {
     pub(super) url: Arc<str>,
 }
 
-/// Writes what became of attempts. A delivery is noted also when its lease has run out.
+/// Writes what became of attempts. One whose lease somebody else has by now is counted, and what the other makes of the
+/// delivery stands, unless it is delivered.
 pub(super) async fn finish(
     executor: impl PgExecutor<'_>,
     endpoint: Uuid,
@@ -153,13 +155,18 @@ pub(super) async fn finish(
     sqlx::query!(
         r#"
         update webhook_deliveries as delivery
-        set attempts = attempts + 1, leased_until = null, outcome = ended.outcome, status = ended.status,
-            state = ended.state, next_at = now() + make_interval(secs => ended.wait),
-            finished_at = case when ended.state <> 'pending' then now() end
+        set attempts = attempts + 1, outcome = ended.outcome, status = ended.status,
+            (leased_until, state, next_at, finished_at) = (
+                select leased_until, delivery.state, next_at, null
+                where delivery.leased_until is distinct from ended.lease and ended.state <> 'delivered'
+                union all
+                select null, ended.state, now() + make_interval(secs => ended.wait),
+                       case when ended.state <> 'pending' then now() end
+                where delivery.leased_until is not distinct from ended.lease or ended.state = 'delivered'
+            )
         from unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::smallint[], $6::text[], $7::float8[])
             as ended (id, lease, outcome, status, state, wait)
         where delivery.endpoint_id = $1 and delivery.id = ended.id and delivery.finished_at is null
-          and (delivery.leased_until = ended.lease or ended.state = 'delivered')
         "#,
         endpoint,
         &ids,

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::metrics::Labelled;
 
-/// Deliveries that may wait. While more do, nothing is copied: the stream keeps events for days.
+/// Deliveries that may wait, without those of endpoints for which no more may. While more do, nothing is copied: the
+/// stream keeps events for days.
 const WAITING_MAX: i64 = 1_000_000;
 /// How many of them may be of one endpoint then. What comes on top fails at once: a slow endpoint does not hold up the
 /// copying for all others either.
@@ -119,16 +120,13 @@ impl Upkeep {
         let all: i64 = waiting.iter().map(|it| it.count).sum();
         self.waiting.set(approximately(all));
         let is_full = all >= WAITING_MAX;
-        let overflows = |it: &&Waiting| {
+        let overflows = |it: &Waiting| {
             (it.is_dead && it.count >= WAITING_FOR_DEAD_MAX)
                 || (is_full && it.count >= WAITING_FOR_ONE_MAX)
         };
-        self.overflowing = waiting
-            .iter()
-            .filter(overflows)
-            .map(|it| it.endpoint_id)
-            .collect();
-        let waits_too_much = is_full && self.overflowing.is_empty();
+        let (overflowing, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(overflows);
+        self.overflowing = overflowing.iter().map(|it| it.endpoint_id).collect();
+        let waits_too_much = others.iter().map(|it| it.count).sum::<i64>() >= WAITING_MAX;
         if waits_too_much != self.waits_too_much {
             self.waits_too_much = waits_too_much;
             tracing::warn!(
@@ -213,16 +211,19 @@ async fn waiting(session: &mut PgConnection) -> Result<Vec<Waiting>, sqlx::Error
     sqlx::query_as!(
         Waiting,
         r#"
-        select counted.endpoint_id as "endpoint_id!", counted.count as "count!",
-               coalesce(webhooks.failing_since < now() - make_interval(mins => $2), false) as "is_dead!"
-        from (
-            select endpoint_id, count(*) as count
-            from (select endpoint_id from webhook_deliveries where finished_at is null limit $1) as waiting
-            group by endpoint_id
+        select webhooks.id as endpoint_id, counted.count as "count!",
+               coalesce(failing_since < now() - make_interval(mins => $2), false) as "is_dead!"
+        from webhooks
+        cross join lateral (
+            select count(*) as count
+            from (
+                select from webhook_deliveries
+                where endpoint_id = webhooks.id and finished_at is null
+                limit $1
+            ) as waiting
         ) as counted
-        left join webhooks on webhooks.id = counted.endpoint_id
         "#,
-        WAITING_MAX * 2,
+        WAITING_MAX,
         DEAD_AFTER_MINUTES,
     )
     .fetch_all(session)
