@@ -42,6 +42,7 @@ const RESUMED_MS = HOUR_MS;
 const STORED_MS = 168 * HOUR_MS;
 const STORED_MAX = 20;
 const ANSWER_MS = 20_000;
+const SLOW_MS = 3_000;
 const BACKOFF_MS = 500;
 const BACKOFF_MAX_MS = 30_000;
 const PATIENCE_MS = 30_000;
@@ -168,8 +169,10 @@ async function read(response) {
 }
 
 /** @type {T.MakeCall} */
-const caller = (base, token) => async (signal, method, path, { headers, body, ms = ANSWER_MS, reader = read } = {}) => {
-  const line = scope(signal, ms);
+const caller = (base, token, giveWay) => async (signal, method, path, { headers, body, ms, reader = read } = {}) => {
+  const line = scope(signal, ms ?? ANSWER_MS);
+  // Six pages with a stream leave no connection for a request: it gets that of its own page.
+  const slow = ms ? 0 : setTimeout(giveWay, SLOW_MS);
   /** @type {RequestInit | undefined} */
   let init;
   try {
@@ -186,6 +189,7 @@ const caller = (base, token) => async (signal, method, path, { headers, body, ms
     const problem = problemOf(0, 'connection_lost', 'Connection lost', error);
     return { status: 0, body: null, problem, floor: 0 };
   } finally {
+    clearTimeout(slow);
     line.end();
   }
 };
@@ -498,6 +502,7 @@ function watching(call) {
 
   return {
     show,
+    giveWay: () => watchers.forEach((it) => it.channel?.turn.end()),
     async *watch(things, signal) {
       /** @type {T.Watcher} */
       const watcher = { things, told: new Map(), inbox: new Map(), ring() {} };
@@ -527,9 +532,9 @@ function watching(call) {
  * @type {T.Hotrow} */
 export function hotrow({ url, token, storage, onState }) {
   const base = new URL(url, globalThis.location?.href).href.replace(/\/+$/, '');
-  const call = caller(base, token);
+  const call = caller(base, token, () => giveWay());
   const stored = purchases(storage, `hotrow ${base}`);
-  const { show, watch } = watching(call);
+  const { show, watch, giveWay } = watching(call);
 
   /** @type {T.Ask} */
   const ask = async (method, path, { signal, body }) => {

@@ -237,7 +237,8 @@ export interface Asked {
 
 /** Sends a request, once. Throws only the signal's reason, and defects: a token that cannot be had or sent. */
 export type Call = (signal: AbortSignal, method: string, path: string, asked?: Asked) => Promise<Answer>;
-export type MakeCall = (base: string, token: Options['token']) => Call;
+/** Calls `giveWay` when a request that is neither a stream nor a poll has had no answer for a while. */
+export type MakeCall = (base: string, token: Options['token'], giveWay: () => void) => Call;
 
 /**
  * Sends until a repeat would not change the answer, or would come after the deadline, and yields what is in the way
@@ -341,6 +342,8 @@ export type Poll = (channel: Channel, signal: AbortSignal, all: Wanted, seconds?
 /** Watches orders and stock by a stream, and by polls where streams die young. */
 export type MakeWatching = (call: Call) => {
   show: Show;
+  /** Ends all streams and polls for a moment: each is begun anew, behind requests that wait for a connection. */
+  giveWay(): void;
   watch(things: Thing[], signal: AbortSignal): Iteration<Change>;
 };
 
