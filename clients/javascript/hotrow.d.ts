@@ -1,10 +1,7 @@
 export function hotrow(options: T.Options): T.Shop;
-/**
- * The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does, so that this
- * file stays small.
- */
+/** The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does. */
 /** @import * as T from './types.js' */
-/** A defect: what neither the buyer nor waiting can mend. */
+/** A defect: neither the buyer nor waiting can fix it. */
 export class HotrowError extends Error {
     /**
      * @param {T.Problem} problem

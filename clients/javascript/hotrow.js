@@ -1,12 +1,9 @@
 // @ts-check
-/**
- * The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does, so that this
- * file stays small.
- */
+/** The client of Hotrow for front ends. README.md is its manual; types.d.ts says what each function does. */
 
 /** @import * as T from './types.js' */
 
-/** A defect: what neither the buyer nor waiting can mend. */
+/** A defect: neither the buyer nor waiting can fix it. */
 export class HotrowError extends Error {
   /**
    * @param {T.Problem} problem
@@ -35,7 +32,7 @@ const REPEATED = [0, 408, 429, 502, 503, 504];
 /** Never to become an order. */
 const FAULTY = [400, 413, 415, 422];
 
-// Why these: README.md, Numbers.
+// See README.md, Numbers.
 const HOUR_MS = 3_600_000;
 const KEY_MS = 23 * HOUR_MS;
 const RESUMED_MS = HOUR_MS;
@@ -124,7 +121,7 @@ const pause = ({ ms, floor }, signal, channel = {}) =>
   waitFor(signal, (resolve) => {
     const [date, time] = [Date.now(), performance.now()];
     let timer = setTimeout(resolve, ms);
-    // Timers never jump, but may stand still while the machine sleeps: who wakes up asks the calendar, too.
+    // Timers stand still while the machine sleeps: who wakes up asks the calendar, too.
     const hurry = () => {
       if (isHidden()) return;
       clearTimeout(timer);
@@ -171,7 +168,7 @@ async function read(response) {
 /** @type {T.MakeCall} */
 const caller = (base, token, giveWay) => async (signal, method, path, { headers, body, ms, reader = read } = {}) => {
   const line = scope(signal, ms ?? ANSWER_MS);
-  // Six pages with a stream leave no connection for a request: it gets that of its own page.
+  // Six pages with streams leave it no connection.
   const slow = ms ? 0 : setTimeout(giveWay, SLOW_MS);
   /** @type {RequestInit | undefined} */
   let init;
@@ -249,7 +246,7 @@ function purchases(storage, name) {
   const update = (change) =>
     (turn = turn.then(async () => {
       const text = load();
-      // No await between reading and writing, if none is needed: two pages never make two keys.
+      // No await between the two, if none is needed: two pages never make two keys.
       const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
       try {
         memory = JSON.stringify(list);
@@ -358,7 +355,7 @@ function watching(call) {
   const complain = (channel, { problem, floor }) => {
     const rest = backoff(channel.failures++, floor);
     for (const watcher of watchersOf(channel)) {
-      // What is heard next is told even if it is not new: the problem is over.
+      // What is heard next is told, new or not: the problem is over.
       watcher.told.clear();
       watcher.inbox.set('problem', { ...NOTHING, problem, retry_at: fromNow(rest.ms) });
       watcher.ring();
@@ -407,7 +404,7 @@ function watching(call) {
       all[0].ring();
       return;
     }
-    // It was about one of the things: each watcher asks for its own, and joins the others again.
+    // It was about one of them: each watcher asks for its own, and joins the others again.
     for (const watcher of all) {
       watchers.add(watcher);
       watcher.channel = open(async (channel, signal) => {
@@ -616,7 +613,7 @@ export function hotrow({ url, token, storage, onState }) {
         yield state(order.status, order, it.problem, it.retry_at);
       }
     }
-    // Stored until it was shown: a reload shows it again, and the same cart is a new purchase.
+    // Stored until it was shown: a reload shows it again.
     mine.is_over = true;
     await stored.save(mine);
     yield state(order.status, order);

@@ -51,6 +51,30 @@ test('all that a page watches comes by one stream, a purchase, too', limit, asyn
   await until(() => !api.streams.size);
 });
 
+test('a request that gets no connection has that of the stream, which begins anew', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.setStock('chair-123', { available: 3 });
+  const shop = open();
+  const watch = watching(t, shop, { skus: ['chair-123'] });
+  await until(() => api.streams.size === 1);
+  const [stream] = api.streams;
+  // As a browser holds a request back that has no connection left for it.
+  api.scripts.POST.push((_request, response, answer) => {
+    until(() => !api.streams.has(stream)).then(() => {
+      const { status, headers, text } = answer();
+      response.writeHead(status, headers).end(text);
+    });
+  });
+  const purchase = reading(shop.buy(CART));
+  await until(() => purchase.states.at(-1)?.status === 'queued');
+  assert.equal(api.count('POST'), 1);
+  await until(() => api.streams.size === 1);
+  api.setStock('chair-123', { available: 2 });
+  await until(() => heard(watch, 'stock').at(-1)?.available === 2);
+  api.change(undefined, { status: 'confirmed' });
+  await purchase.end;
+});
+
 test('states never go back, whatever the next stream or poll says', limit, async (t) => {
   const { api, open } = await stage(t);
   api.setStock('chair-123', { available: 10, version: 7 });

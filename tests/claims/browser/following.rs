@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hotrow_tests::wait;
+use hotrow_tests::{Mode, wait};
 
 use super::{
     FAILED_LOAD, SOON, Shop,
@@ -96,6 +96,27 @@ async fn a_page_lives_through_an_outage_of_the_api() -> anyhow::Result<()> {
             "what is over is not shown"
         );
         browser.reads("#stock", "4 left", SOON).await?;
+        shop.order_of("c-1").await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_page_lives_through_an_outage_of_the_broker() -> anyhow::Result<()> {
+    let shop = Shop::open(5).await?;
+    in_browser("no-broker", &[FAILED_LOAD], async |browser| {
+        browser.open(&shop.page_of("c-1")).await?;
+        browser.reads("#stock", "5 left", SOON).await?;
+        shop.broker.set(Mode::Refuse).await?;
+        browser.click("#buy").await?;
+        browser.reads("#status", "Sending your order", SOON).await?;
+        browser.reads("#note", "Next try at", SOON).await?;
+        shop.until_asked(Route::Purchase, 2).await?;
+        assert!(shop.orders_of("c-1").await?.is_empty());
+        shop.broker.set(Mode::Pass).await?;
+        browser.reads("#status", "Reserved for you", SOON).await?;
+        browser.reads("#stock", "4 left", SOON).await?;
+        assert_eq!(shop.keys(0).len(), 1, "each try had the same key");
         shop.order_of("c-1").await.map(drop)
     })
     .await

@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, ensure};
 use futures_util::FutureExt;
 use hotrow_tests::{
-    Browser, Client, Issuer, Process, Settings, client::Product, issuer::SECRET, wait,
+    Browser, Client, Issuer, Process, Proxy, Settings, client::Product, issuer::SECRET, wait,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -48,6 +48,8 @@ struct Shop {
     gateway: Gateway,
     site: Site,
     client: Client,
+    /// What stands between the API and its broker.
+    broker: Proxy,
     ingest: Process,
     worker: Process,
     books: worker::shop::Shop,
@@ -68,8 +70,10 @@ impl Shop {
 
     async fn at(site: Site, origin: &str, chairs: i64) -> anyhow::Result<Self> {
         let books = worker::shop::Shop::open(2).await?;
+        let broker = Proxy::in_front_of(&books.place.amqp_url).await?;
         let ingest = books
             .ingest()
+            .set("AMQP_URL", broker.url(&books.place.amqp_url)?)
             .set("AUTH_SECRET", SECRET)
             .set("CORS_ORIGINS", origin);
         let worker = worker_of(&books);
@@ -81,6 +85,7 @@ impl Shop {
             gateway: Gateway::in_front_of(ingest.address()?).await?,
             site,
             client,
+            broker,
             ingest,
             worker,
             books,

@@ -4,7 +4,11 @@ use chrono::{SecondsFormat, TimeDelta, Utc};
 use hotrow_tests::Browser;
 use serde_json::{Value, json};
 
-use super::{CHAIR, FAILED_LOAD, SOON, Shop, in_browser};
+use super::{
+    CHAIR, FAILED_LOAD, SOON, Shop,
+    gateway::{Mishap, Route},
+    in_browser,
+};
 
 async fn buys(browser: &Browser, text: &str) -> anyhow::Result<()> {
     browser.click("#buy").await?;
@@ -69,6 +73,30 @@ async fn each_refusal_looks_like_what_it_is() -> anyhow::Result<()> {
         assert_eq!(shop.books.left(CHAIR).await?, 5);
         assert!(shop.orders_of("c-2").await?.is_empty());
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_page_survives_a_refusal_and_a_status_that_it_does_not_know() -> anyhow::Result<()> {
+    let shop = Shop::open(5).await?;
+    in_browser("new-words", &[FAILED_LOAD], async |browser| {
+        shop.gateway.next(Route::Purchase, Mishap::NewRefusal, 1);
+        shop.gateway.always(Route::Live, Mishap::NewStatus);
+        browser.open(&shop.page_of("c-1")).await?;
+        browser.reads("#stock", "5 left", SOON).await?;
+        buys(browser, "It is not sold on Sundays.").await?;
+        assert!(shop.orders_of("c-1").await?.is_empty());
+
+        browser.click("#buy").await?;
+        browser
+            .reads("#status", "Your order is packaged", SOON)
+            .await?;
+        // It may still change, so it is followed.
+        shop.pay("c-1").await?;
+        browser.reads("#status", "It is yours", SOON).await?;
+        assert_eq!(shop.keys(0).len(), 2, "what was refused is over");
+        shop.order_of("c-1").await.map(drop)
     })
     .await
 }

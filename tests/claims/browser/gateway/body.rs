@@ -24,6 +24,15 @@ pub(super) fn stream(answer: reqwest::Response, under_way: UnderWay) -> Body {
     Body::from_stream(pieces(answer, under_way))
 }
 
+/// Each piece as it comes, in which orders that are reserved are `packaged`, which is as long.
+pub(super) fn in_new_words(answer: reqwest::Response, under_way: UnderWay) -> Body {
+    let pieces = pieces(answer, under_way).map(|piece| {
+        let text = String::from_utf8(piece?.to_vec()).map_err(io::Error::other)?;
+        Ok::<_, io::Error>(text.replace("\"reserved\"", "\"packaged\""))
+    });
+    Body::from_stream(pieces)
+}
+
 /// Each piece as it comes, and after some time a lost connection.
 pub(super) fn cut_after(answer: reqwest::Response, time: Duration, under_way: UnderWay) -> Body {
     let end = Instant::now() + time;

@@ -44,6 +44,10 @@ pub(super) enum Mishap {
     Buffer,
     /// The API's own word that it is overloaded, for so many seconds.
     Overloaded(u32),
+    /// A refusal that this release does not know.
+    NewRefusal,
+    /// Orders that are reserved are something else that this release does not know.
+    NewStatus,
     /// A gateway's page of an error, which no other origin may read.
     BadGateway,
     /// A page, and the word that all is well.
@@ -174,6 +178,7 @@ impl Desk {
         match mishap {
             Some(Mishap::LoseRequest) => bail!("the request is lost"),
             Some(Mishap::Overloaded(seconds)) => Ok(overloaded(origin, seconds)),
+            Some(Mishap::NewRefusal) => Ok(new_refusal(origin)),
             Some(Mishap::BadGateway) => Ok(page(None, StatusCode::BAD_GATEWAY)),
             Some(Mishap::WrongType) => Ok(page(origin, StatusCode::OK)),
             mishap => {
@@ -187,6 +192,7 @@ impl Desk {
                     Some(Mishap::CutAnswer) => body::half(&answer.bytes().await?),
                     Some(Mishap::Buffer) => body::whole(answer.bytes().await?),
                     Some(Mishap::CutAfter(time)) => body::cut_after(answer, time, under_way),
+                    Some(Mishap::NewStatus) => body::in_new_words(answer, under_way),
                     _ => body::stream(answer, under_way),
                 };
                 let mut response = Response::new(body);
@@ -254,17 +260,33 @@ fn page(origin: Option<HeaderValue>, status: StatusCode) -> Response<Body> {
 }
 
 fn overloaded(origin: Option<HeaderValue>, seconds: u32) -> Response<Body> {
-    let problem = serde_json::json!({
-        "type": "urn:hotrow:problem:overloaded", "title": "Overloaded", "status": 503,
-        "detail": "Nothing was queued.", "code": "overloaded", "request_id": "r-1",
-    });
-    let mut answer = page(origin, StatusCode::SERVICE_UNAVAILABLE);
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = problem(origin, status, "overloaded", "Nothing was queued.");
     let headers = answer.headers_mut();
-    let json = HeaderValue::from_static("application/problem+json");
-    headers.insert(header::CONTENT_TYPE, json);
     headers.insert(header::RETRY_AFTER, seconds.into());
     let exposed = HeaderValue::from_static("retry-after");
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    answer
+}
+
+fn new_refusal(origin: Option<HeaderValue>) -> Response<Body> {
+    let detail = "It is not sold on Sundays.";
+    problem(origin, StatusCode::CONFLICT, "not_on_sundays", detail)
+}
+
+fn problem(
+    origin: Option<HeaderValue>,
+    status: StatusCode,
+    code: &str,
+    detail: &str,
+) -> Response<Body> {
+    let problem = serde_json::json!({
+        "type": format!("urn:hotrow:problem:{code}"), "title": code, "status": status.as_u16(),
+        "detail": detail, "code": code, "request_id": "r-1",
+    });
+    let mut answer = page(origin, status);
+    let json = HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
     *answer.body_mut() = Body::from(problem.to_string());
     answer
 }
