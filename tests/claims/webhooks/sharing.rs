@@ -84,6 +84,36 @@ async fn a_stream_that_lost_its_end_is_read_again_and_new_events_are_not_taken_f
 }
 
 #[tokio::test]
+async fn a_stream_that_lost_its_end_is_read_again_although_new_events_have_taken_its_place()
+-> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let endpoint = stage.register("/ok").await?;
+    let first = stage.webhooks().start().await?;
+    stage.publish(&[event("a/1")]).await?;
+    stage.reach(&endpoint, "delivered", 1).await?;
+    drop(first);
+    stage.publish(&[event("b/1")]).await?;
+    // As if another message had been copied from the place that the new one has.
+    stage
+        .sql("update webhook_position set next_offset = next_offset + 1, last_event_id = 'lost/1'")
+        .await?;
+    let second = stage.webhooks().start().await?;
+    stage.receive("/ok", 2).await?;
+    stage.reach(&endpoint, "delivered", 2).await?;
+    drop(second);
+    // What is where it was is not read again.
+    stage.sql("delete from webhook_deliveries").await?;
+    let _third = stage.webhooks().start().await?;
+    stage.publish(&[event("c/1")]).await?;
+    stage.reach(&endpoint, "delivered", 1).await?;
+    assert_eq!(
+        stage.rows(&endpoint).await?.keys().collect::<Vec<_>>(),
+        ["c/1"]
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stop_waits_for_what_is_under_way_and_gives_the_rest_back() -> anyhow::Result<()> {
     let stage = Stage::set().await?;
     let endpoint = stage.register("/gate").await?;

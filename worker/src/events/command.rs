@@ -42,6 +42,10 @@ async fn replay(replay: &Replay, settings: &Settings) -> anyhow::Result<()> {
         replay.since < replay.until,
         "--since must be before --until"
     );
+    ensure!(
+        !replay.types.contains(&EventType::WebhookDisabled),
+        "webhook.disabled cannot be published again: no table has it"
+    );
     let common = &settings.common;
     database::require_schema(&common.database).await?;
     let pool = database::pool(

@@ -56,6 +56,8 @@ struct Place {
     generation: i64,
     /// The next message to be copied.
     next_offset: Option<i64>,
+    /// The first event of the message before it.
+    last_event_id: Option<String>,
     /// Set while old events may be repeats of deliveries that are removed already.
     catching_up_since: Option<DateTime<Utc>>,
 }
@@ -169,8 +171,8 @@ impl Copier {
 async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, CopyError> {
     let stored = sqlx::query!(
         r#"
-        select event_stream.generation, webhook_position.generation as copied, next_offset, catching_up_since,
-               now() as "now!"
+        select event_stream.generation, webhook_position.generation as copied, next_offset, last_event_id,
+               catching_up_since, now() as "now!"
         from event_stream cross join webhook_position
         "#
     )
@@ -185,7 +187,9 @@ async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, Cop
         None => (None, None),
     };
     let (next_offset, catching_up_since) = match next_offset {
-        Some(next) if lost_its_end(broker, next).await? => (None, Some(stored.now)),
+        Some(next) if lost_its_end(broker, next, stored.last_event_id.as_deref()).await? => {
+            (None, Some(stored.now))
+        }
         _ => (next_offset, catching_up_since),
     };
     let start = next_offset.map_or(Start::First, Start::At);
@@ -199,24 +203,42 @@ async fn begin(broker: &Broker, session: &mut PgConnection) -> Result<Place, Cop
         reading,
         generation,
         next_offset,
+        last_event_id: stored.last_event_id,
         catching_up_since,
     })
 }
 
-/// Whether the stream ends before the message that would be next. A power cut of a broker that is alone can lose the last
-/// messages that it confirmed, and whoever restores one from a backup loses more. New messages then get offsets that were
-/// copied before, so reading begins again at the first one; what was copied finds its delivery. A stream of which
-/// something was copied has messages: if none comes, the broker is slow.
-async fn lost_its_end(broker: &Broker, next_offset: i64) -> Result<bool, CopyError> {
+/// Whether the stream has lost what was copied last. A power cut of a broker that is alone can lose the last messages
+/// that it confirmed, and whoever restores one from a backup loses more. New messages then get offsets that were copied
+/// before, so reading begins again at the first one; what was copied finds its delivery. A stream of which something
+/// was copied has messages: if none comes, the broker is slow.
+async fn lost_its_end(
+    broker: &Broker,
+    next_offset: i64,
+    last_event_id: Option<&str>,
+) -> Result<bool, CopyError> {
     let end = stream::end(broker).await?.ok_or(CopyError::Silent)?;
-    if end < next_offset {
+    let has_lost = end < next_offset || {
+        let last = stream::message_from(broker, next_offset - 1).await?;
+        let last = last.ok_or(CopyError::Silent)?;
+        // What the retention has removed cannot be compared.
+        let is_it = last.offset == next_offset - 1;
+        is_it && last_event_id.is_some_and(|id| id != first_event_id(&last))
+    };
+    if has_lost {
         tracing::warn!(
             end,
             next_offset,
-            "the stream of events ends before what was copied last: it is read again from its first message"
+            "the stream of events has lost what was copied last: it is read again from its first message"
         );
     }
-    Ok(end < next_offset)
+    Ok(has_lost)
+}
+
+/// The id of a message's first event; empty if it has none.
+fn first_event_id(message: &Message) -> String {
+    let first = stream::events_of(message).and_then(|events| events.into_iter().next());
+    first.map(|event| event.id).unwrap_or_default()
 }
 
 async fn generation(session: &mut PgConnection) -> Result<i64, sqlx::Error> {
@@ -249,13 +271,22 @@ async fn copy(
         }
     }
     let next_offset = (last.offset + 1).max(place.next_offset.unwrap_or_default());
+    let last_event_id = if next_offset == last.offset + 1 {
+        Some(first_event_id(&last))
+    } else {
+        place.last_event_id.clone()
+    };
     let written = async {
         let mut transaction = session.begin().await?;
         insert(&mut transaction, &events, overflowing).await?;
         sqlx::query!(
-            "update webhook_position set generation = $1, next_offset = $2, catching_up_since = $3",
+            r#"
+            update webhook_position
+            set generation = $1, next_offset = $2, last_event_id = $3, catching_up_since = $4
+            "#,
             place.generation,
             next_offset,
+            last_event_id,
             catching_up_since,
         )
         .execute(&mut *transaction)
@@ -264,6 +295,7 @@ async fn copy(
     };
     within(COPY_MAX, written).await?;
     place.next_offset = Some(next_offset);
+    place.last_event_id = last_event_id;
     place.catching_up_since = catching_up_since;
     place.reading.acknowledge(&last).await?;
     Ok(events.len() as u64)

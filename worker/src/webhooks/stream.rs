@@ -123,6 +123,27 @@ pub(super) async fn end(broker: &Broker) -> Result<Option<i64>, BrokerError> {
     Ok(end)
 }
 
+/// The first message at an offset or behind it, or none if the broker hands out none.
+pub(super) async fn message_from(
+    broker: &Broker,
+    offset: i64,
+) -> Result<Option<Message>, BrokerError> {
+    let mut reading = Reading::from(broker, Start::At(offset)).await?;
+    // A consumer begins with the chunk that its offset is in.
+    let found = loop {
+        let Ok(message) = timeout(LAST_MAX, reading.next()).await else {
+            break None;
+        };
+        let message = message?;
+        if message.offset >= offset {
+            break Some(message);
+        }
+        reading.acknowledge(&message).await?;
+    };
+    reading.close().await;
+    Ok(found)
+}
+
 fn offset(delivery: &Delivery) -> Option<i64> {
     let headers = delivery.properties.headers().as_ref()?;
     match headers.inner().get(OFFSET)? {
