@@ -27,8 +27,9 @@ export const why = ({ order, problem }) => {
 
 /** Any other may still change, also one that is not known here. */
 const FINAL = ['confirmed', 'expired', 'cancelled', 'rejected', 'failed'];
-/** 0 is a lost connection, which a gateway calls 502 or 504. */
-const REPEATED = [0, 408, 429, 502, 503, 504];
+/** 0 is a lost connection, which gateways call 502 or 504. */
+const LOST = [0, 408, 502, 504];
+const REPEATED = [...LOST, 429, 503];
 /** Never to become an order. */
 const FAULTY = [400, 413, 415, 422];
 
@@ -116,12 +117,15 @@ function onPage(listener) {
   return () => targets.forEach(([target, name]) => target?.removeEventListener(name, listener));
 }
 
+/** @type {T.Shown} */
+const shown = (signal) =>
+  waitFor(signal, (resolve) => (isHidden() ? onPage(() => isHidden() || resolve()) : resolve()));
+
 /** @type {T.Pause} */
 const pause = ({ ms, floor }, signal, channel = {}) =>
   waitFor(signal, (resolve) => {
     const [date, time] = [Date.now(), performance.now()];
     let timer = setTimeout(resolve, ms);
-    // Timers stand still while the machine sleeps: who wakes up asks the calendar, too.
     const hurry = () => {
       if (isHidden()) return;
       clearTimeout(timer);
@@ -137,8 +141,8 @@ const pause = ({ ms, floor }, signal, channel = {}) =>
 
 /** @type {T.Backoff} */
 const backoff = (failures, floor) => {
-  const jitter = Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** failures);
-  return { ms: Math.min(TIMER_MAX_MS, floor + jitter), floor };
+  const window = Math.max(BACKOFF_MS * 2 ** failures, floor / 10);
+  return { ms: Math.min(TIMER_MAX_MS, floor + Math.random() * Math.min(BACKOFF_MAX_MS, window)), floor };
 };
 
 // ---- one request
@@ -154,7 +158,6 @@ const isOfType = ({ headers }, type) => type.test(headers.get('content-type') ??
 async function read(response) {
   const { status, ok, url, headers } = response;
   const text = await response.text();
-  // One that stops in the middle throws, and is a lost answer.
   const body = text && isOfType(response, /^application\/([\w.-]+\+)?json\b/i) ? JSON.parse(text) : null;
   const after = headers.get('retry-after') ?? '';
   const ms = +after * 1_000 || Date.parse(after) - Date.now() || 0;
@@ -168,7 +171,6 @@ async function read(response) {
 /** @type {T.MakeCall} */
 const caller = (base, token, giveWay) => async (signal, method, path, { headers, body, ms, reader = read } = {}) => {
   const line = scope(signal, ms ?? ANSWER_MS);
-  // Six pages with streams leave it no connection.
   const slow = ms ? 0 : setTimeout(giveWay, SLOW_MS);
   /** @type {RequestInit | undefined} */
   let init;
@@ -181,7 +183,6 @@ const caller = (base, token, giveWay) => async (signal, method, path, { headers,
     return await reader(await fetch(base + path, init), line);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    // A token that cannot be had or sent is a defect.
     if (!init && !line.signal.aborted) throw error;
     const problem = problemOf(0, 'connection_lost', 'Connection lost', error);
     return { status: 0, body: null, problem, floor: 0 };
@@ -225,7 +226,8 @@ function purchases(storage, name) {
 
   const load = () => {
     try {
-      return isBroken ? memory : store().getItem(name);
+      const text = isBroken ? memory : store().getItem(name);
+      return text?.then?.(null, () => memory) ?? text;
     } catch {
       return memory;
     }
@@ -245,23 +247,31 @@ function purchases(storage, name) {
   /** @type {T.Update} */
   const update = (change) =>
     (turn = turn.then(async () => {
-      const text = load();
-      // No await between the two, if none is needed: two pages never make two keys.
-      const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
+      const work = async () => {
+        const text = load();
+        const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
+        try {
+          memory = JSON.stringify(list);
+          await (list.length ? store().setItem(name, memory) : store().removeItem(name));
+          isBroken = false;
+        } catch {
+          isBroken = true;
+        }
+      };
       try {
-        memory = JSON.stringify(list);
-        await (list.length ? store().setItem(name, memory) : store().removeItem(name));
-        isBroken = false;
+        await navigator.locks.request(name, work);
       } catch {
-        isBroken = true;
+        // Without TLS there are none.
+        await work();
       }
     }));
 
   return {
-    list: async () => parse(await load()).filter((it) => it.order_id || ageOf(it) < RESUMED_MS).reverse(),
+    isVoid: async ({ key }) => parse(await load()).some((it) => it.key === key && it.is_void),
+    list: async () => parse(await load()).filter((it) => !it.is_void && (it.order_id || ageOf(it) < RESUMED_MS)).reverse(),
     open: async ({ items, customer_id }) => {
       /** @type {T.Purchase} */
-      let mine = { items, customer_id, key: newKey(), at: Date.now(), order_id: null, is_over: false, wait_until: 0 };
+      let mine = { items, customer_id, key: newKey(), at: Date.now(), order_id: null, is_over: false, wait_until: 0, problem: null };
       const name = nameOf(mine);
       await update((list) => {
         const same = list.find((it) => nameOf(it) === name);
@@ -270,7 +280,8 @@ function purchases(storage, name) {
       });
       return mine;
     },
-    save: (mine) => update((list) => [...list.filter((it) => it.key !== mine.key), mine]),
+    save: (mine) => update((list) => list.map((it) => (it.key === mine.key && !it.is_void ? mine : it))),
+    void: (mine) => update((list) => list.map((it) => (it.key === mine.key ? { ...mine, items: [], problem: null, is_void: true } : it))),
     close: (mine) => update((list) => list.filter((it) => mine && it.key !== mine.key)),
   };
 }
@@ -281,7 +292,6 @@ function purchases(storage, name) {
 const eventParser = (on) => {
   let [rest, event, data] = ['', '', ''];
   return (text) => {
-    // A carriage return at the end may be half an end of line.
     const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? '';
     if (rest.length > 2 ** 20) throw new Error('too long');
@@ -306,8 +316,8 @@ function watching(call) {
   const watchers = new Set();
   /** @type {Map<string, any>} */
   const seen = new Map();
-  /** @type {T.Channel | undefined} */
-  let shared;
+  /** @type {Set<T.Channel>} */
+  const shared = new Set();
   let strikes = 0;
   let distrustedUntil = 0;
 
@@ -321,12 +331,12 @@ function watching(call) {
       const ids = things.filter((it) => it.startsWith(kind)).map((it) => it.slice(kind.length));
       return [ids, ids.length ? [kind + ids.map(encodeURIComponent)] : []];
     });
-    return { things, orders, skus, query: [...asked, ...more].join('&') };
+    const most = Math.max(orders.length, skus.length);
+    return { things, orders, skus, most, query: [...asked, ...more].join('&') };
   };
 
   /** @type {T.Tell} */
   const tell = (watcher, thing) => {
-    // When stock was read is no news.
     const { as_of, ...doc } = seen.get(thing);
     const text = JSON.stringify(doc);
     if (watcher.told.get(thing) === text) return;
@@ -374,8 +384,8 @@ function watching(call) {
 
   /** @type {T.Join} */
   const join = (watcher) => {
-    const isFull = wishes([watcher, ...watchersOf(shared)]).things.length > THINGS_MAX;
-    const channel = isFull ? open(run) : (shared ??= open(run));
+    const channel = [...shared].find((it) => wishes([watcher, ...watchersOf(it)]).most <= THINGS_MAX) ?? open(run);
+    shared.add(channel);
     watcher.channel = channel;
     watchers.add(watcher);
     if (watcher.things.every((it) => channel.things.includes(it))) {
@@ -391,8 +401,9 @@ function watching(call) {
     const { channel } = watcher;
     watchers.delete(watcher);
     if (watchersOf(channel).length) return;
-    channel?.life.end();
-    if (channel === shared) shared = undefined;
+    if (!channel) return;
+    channel.life.end();
+    shared.delete(channel);
   };
 
   /** @type {T.Fail} */
@@ -404,7 +415,7 @@ function watching(call) {
       all[0].ring();
       return;
     }
-    // It was about one of them: each watcher asks for its own, and joins the others again.
+    // Each watcher asks for its own, and joins the others again.
     for (const watcher of all) {
       watchers.add(watcher);
       watcher.channel = open(async (channel, signal) => {
@@ -418,7 +429,7 @@ function watching(call) {
   /** @type {T.Run} */
   const run = async (channel, signal) => {
     for (;;) {
-      await waitFor(signal, (shown) => (isHidden() ? onPage(() => isHidden() || shown()) : shown()));
+      await shown(signal);
       const turn = (channel.turn = scope(signal));
       const forget = onPage(() => isHidden() && turn.end());
       let rest = { ms: 0, floor: 0 };
@@ -427,7 +438,6 @@ function watching(call) {
         channel.things = all.things;
         rest = await (performance.now() < distrustedUntil ? poll : listen)(channel, turn.signal, all);
       } catch (error) {
-        // The page was hidden, or somebody wants to know more.
         if (!turn.signal.aborted) throw error;
       } finally {
         forget();
@@ -464,14 +474,12 @@ function watching(call) {
     const answer = await call(signal, 'GET', '/v1/live?' + all.query, options);
     const lived = began && performance.now() - began;
     const isOffline = !began && !answer.status && performance.now() - asked < FIRST_BYTE_MS / 2;
-    let rest = { ms: retry * (1 + Math.random()), floor: 0 };
-    if (isOffline || answer.status === 429) rest = complain(channel, answer);
-    // What a poll is refused, too, it throws: streams are not to blame.
-    else if (!began) rest = await poll(channel, signal, all);
     strikes = lived < YOUNG_MS ? strikes + (began || isOffline ? 1 : 2) : 0;
     const distrust = DISTRUST_MS * Math.min(2 ** strikes, 128) * (1 + Math.random());
     if (strikes > 1) distrustedUntil = performance.now() + answer.floor + distrust;
-    return rest;
+    if (isOffline || answer.status === 429) return complain(channel, answer);
+    if (!began) return poll(channel, signal, all);
+    return { ms: retry * (1 + Math.random()), floor: 0 };
   };
 
   /** @type {T.Poll} */
@@ -485,10 +493,12 @@ function watching(call) {
     else if (id) paths.push(orderPath(id) + wait);
     for (const path of paths) {
       const answer = await call(signal, 'GET', path, { ms: WAIT_S * 1_000 + ANSWER_MS });
-      // Streams are not to blame, if nothing can be reached.
       if (!answer.status) strikes = distrustedUntil = 0;
       if (REPEATED.includes(answer.status)) return complain(channel, answer);
-      if (answer.problem) throw new HotrowError(answer.problem);
+      if (answer.problem) {
+        strikes = distrustedUntil = 0;
+        throw new HotrowError(answer.problem);
+      }
       channel.failures = 0;
       for (const doc of answer.body?.orders ?? [answer.body ?? known]) show(doc);
     }
@@ -499,7 +509,7 @@ function watching(call) {
 
   return {
     show,
-    giveWay: () => watchers.forEach((it) => it.channel?.turn.end()),
+    giveWay: () => shared.forEach((it) => it.turn.end()),
     async *watch(things, signal) {
       /** @type {T.Watcher} */
       const watcher = { things, told: new Map(), inbox: new Map(), ring() {} };
@@ -511,7 +521,6 @@ function watching(call) {
             if (watcher.inbox.size || watcher.error) resolve();
           });
           if (watcher.error) throw watcher.error;
-          // One at a time: a slow reader finds the newest.
           const [[thing, change]] = watcher.inbox;
           watcher.inbox.delete(thing);
           yield change;
@@ -534,10 +543,10 @@ export function hotrow({ url, token, storage, onState }) {
   const { show, watch, giveWay } = watching(call);
 
   /** @type {T.Ask} */
-  const ask = async (method, path, { signal, body }) => {
+  const ask = async (method, path, { signal, ...asked }) => {
     const life = scope(signal);
     const deadline = Date.now() + PATIENCE_MS;
-    const tries = insist(life.signal, () => call(life.signal, method, path, { body }), deadline);
+    const tries = insist(life.signal, () => call(life.signal, method, path, asked), deadline);
     try {
       for (;;) {
         const { done, value } = await tries.next();
@@ -558,10 +567,13 @@ export function hotrow({ url, token, storage, onState }) {
   async function* lookUp(mine, isResumed, signal) {
     if (!mine.order_id) return null;
     const path = orderPath(mine.order_id);
-    const answer = yield* insist(signal, () => call(signal, 'GET', path));
+    const answer = yield* insist(signal, async () => {
+      await shown(signal);
+      return call(signal, 'GET', path);
+    });
     const isGone = answer.status === 404;
     const order = isGone ? null : show(bodyOf(answer));
-    // What came to nothing, or is somebody else's, does not keep the buyer from buying.
+    // Neither keeps the buyer from buying.
     const isVain = isGone || (order.status !== 'confirmed' && FINAL.includes(order.status));
     if (isGone || (isVain && !isResumed)) await stored.close(mine);
     if (isResumed) bodyOf(answer);
@@ -573,23 +585,29 @@ export function hotrow({ url, token, storage, onState }) {
   async function* place(mine, signal) {
     const { key, items, customer_id, wait_until } = mine;
     const options = { headers: { 'idempotency-key': key }, body: { items, customer_id } };
-    // Pages that are loaded again wait, too.
-    const ms = Math.min(TIMER_MAX_MS, wait_until - Date.now());
-    if (ms > 0) {
-      yield state('sending', null, null, fromNow(ms));
-      await pause({ ms, floor: ms }, signal);
+    if (wait_until > Date.now()) {
+      const rest = backoff(0, wait_until - Date.now());
+      yield state('sending', null, mine.problem, fromNow(rest.ms));
+      await pause(rest, signal);
     }
+    let unsureUntil = 0;
     const answer = yield* insist(signal, async () => {
-      if (ageOf(mine) > KEY_MS) throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'the key is too old'));
+      if (ageOf(mine) > KEY_MS || (await stored.isVoid(mine))) {
+        throw new HotrowError(problemOf(0, 'gave_up', 'Given up', 'too old, or elsewhere'));
+      }
       const it = await call(signal, 'POST', '/v1/orders', options);
-      mine.wait_until = Date.now() + it.floor;
-      if (it.floor) await stored.save(mine);
+      const { status, floor, problem } = it;
+      // A door that is shut does not see what is queued.
+      if (status === 409 && Date.now() < unsureUntil) it.status = 0;
+      if (LOST.includes(status) || problem?.code === 'outcome_unknown') unsureUntil = Date.now() + PATIENCE_MS;
+      Object.assign(mine, { wait_until: Date.now() + floor, problem });
+      if (floor) await stored.save(mine);
       return it;
     });
     const { status, problem } = answer;
     // What is not sold is 409, also for reasons that are not known here.
     const isNotSold = status === 409 || problem?.code === 'unknown_sku';
-    if (isNotSold || FAULTY.includes(status)) await stored.close(mine);
+    if (isNotSold || FAULTY.includes(status)) await stored.void(mine);
     if (isNotSold) {
       yield state('rejected', null, problem, retryAt(answer));
       return null;
@@ -639,7 +657,6 @@ export function hotrow({ url, token, storage, onState }) {
     try {
       if (!life.signal.aborted) yield* begin(life.signal);
     } catch (error) {
-      // The caller's own wish is no error.
       if (!signal?.aborted) throw error;
     } finally {
       life.end();
@@ -651,17 +668,18 @@ export function hotrow({ url, token, storage, onState }) {
     resume: (purchase, { signal } = {}) =>
       until(signal, (end) => follow(async () => purchase ?? (await stored.list())[0], true, end)),
     pending: stored.list,
-    forget: stored.close,
+    forget: (purchase) => (purchase ? stored.void(purchase) : stored.close()),
     async cancel(order_id, { signal, reason, restock } = {}) {
-      const asked = { signal, body: { reason, restock } };
+      const asked = { signal, body: { reason, restock }, ms: ANSWER_MS };
       const answer = await ask('POST', orderPath(order_id) + '/cancel?wait=10', asked);
-      const { problem, body } = answer;
+      const { status, problem, body } = answer;
       const isQueued = problem?.code === 'not_settled';
       const order = show(isQueued ? { order_id, status: 'queued' } : (body?.order ?? bodyOf(answer)));
-      return state(order.status, order, problem, retryAt(answer));
+      const later = status === 202 ? problemOf(status, 'not_settled', 'Not settled yet', order_id) : problem;
+      return state(order.status, order, later, retryAt(answer));
     },
     order: async (order_id, options = {}) => show(bodyOf(await ask('GET', orderPath(order_id), options))),
-    stock: async (sku, options = {}) => bodyOf(await ask('GET', stockPath(sku), options)),
+    stock: async (sku, options = {}) => show(bodyOf(await ask('GET', stockPath(sku), options))),
     live({ skus = [], orders = [] }, { signal } = {}) {
       const most = Math.max(skus.length, orders.length);
       if (!most || most > THINGS_MAX) throw new RangeError(`watch 1 to ${THINGS_MAX} skus or orders`);

@@ -75,10 +75,14 @@ export interface Purchase extends Cart {
   at: number;
   /** Null until Hotrow has the order. */
   order_id: string | null;
+  /** Whether it was given up or refused, and is kept for the pages that may still send it. */
+  is_void?: boolean;
   /** Whether the outcome is known and only has to be shown. */
   is_over: boolean;
   /** Before when it must not be sent again, in milliseconds since 1970. */
   wait_until: number;
+  /** Why it was not taken when it was sent last. */
+  problem: Problem | null;
 }
 
 /** What is needed of `localStorage`. It may be asynchronous, and it may throw. */
@@ -138,7 +142,8 @@ export interface Shop {
   forget(purchase?: Purchase): Promise<unknown>;
   /**
    * Gives an order up, and returns how it stands then. If its state does not allow that, the problem is `conflict`.
-   * While it is queued, it is `not_settled`, and `retry_at` says when to try again.
+   * While it is queued, or the cancellation is not settled yet, it is `not_settled`; where nothing was accepted,
+   * `retry_at` says when to try again.
    */
   cancel(order_id: string, options?: Stoppable & { reason?: string; restock?: boolean }): Promise<State>;
   /** An order as it is now, and never as it was before something that this page has seen. */
@@ -199,6 +204,9 @@ export type MakeScope = (parent?: AbortSignal, ms?: number) => Scope;
  */
 export type OnPage = (listener: () => void) => () => void;
 
+/** Waits until somebody looks at the page. */
+export type Shown = (signal: AbortSignal) => Promise<void>;
+
 /** How long to wait at best, and how long at least. */
 export interface Rest {
   ms: number;
@@ -207,10 +215,14 @@ export interface Rest {
 
 /**
  * Waits. Once somebody looks at the page again, it is online again, or `hurry` is called, it waits for the floor only.
+ * Timers stop while the machine sleeps, so the wall clock is compared as well.
  */
 export type Pause = (rest: Rest, signal: AbortSignal, channel?: { hurry?: () => void }) => Promise<void>;
 
-/** How long to wait after so many failures: what the server asks for, and full jitter on top of it. */
+/**
+ * How long to wait after so many failures: what the server asks for, and full jitter on top of it. Many pages are asked
+ * to wait until the same moment, so the jitter grows with the wait.
+ */
 export type Backoff = (failures: number, floor: number) => Rest;
 
 // ---- one request
@@ -224,7 +236,10 @@ export interface Answer {
   floor: number;
 }
 
-/** Reads an answer to its end, within the time of its line. What it throws is a lost connection. */
+/**
+ * Reads an answer to its end, within the time of its line. What it throws, as for a body that stops in the middle, is a
+ * lost connection.
+ */
 export type Read = (response: Response, line: Scope) => Promise<Answer>;
 
 export interface Asked {
@@ -237,7 +252,10 @@ export interface Asked {
 
 /** Sends a request, once. Throws only the signal's reason, and defects: a token that cannot be had or sent. */
 export type Call = (signal: AbortSignal, method: string, path: string, asked?: Asked) => Promise<Answer>;
-/** Calls `giveWay` when a request that is neither a stream nor a poll has had no answer for a while. */
+/**
+ * Calls `giveWay` when a request has had no answer for a while, unless it says how long that may take: six pages with
+ * streams use up the connections that a browser has to one host.
+ */
 export type MakeCall = (base: string, token: Options['token'], giveWay: () => void) => Call;
 
 /**
@@ -254,13 +272,22 @@ export type Insist = (
 
 export type Update = (change: (list: Purchase[]) => Purchase[]) => Promise<unknown>;
 
-/** Keeps purchases until their outcome was shown, the newest last, and in memory alone while the storage fails. */
+/**
+ * Keeps purchases until their outcome was shown, the newest last, and in memory alone while the storage fails. Pages
+ * change them one after the other, so two never make two keys of one cart.
+ */
 export interface Stored {
   list: Shop['pending'];
+  /** Whether a page has given a purchase up, or saw it refused: none sends it any more. */
+  isVoid(purchase: Purchase): Promise<boolean>;
   /** Finds the purchase of this cart that has no outcome yet, or begins one. */
   open(cart: Cart): Promise<Purchase>;
+  /** Keeps what became of a purchase, unless it is void or gone. */
   save(purchase: Purchase): Promise<unknown>;
-  close: Shop['forget'];
+  /** Notes for all pages that a purchase is void. */
+  void(purchase: Purchase): Promise<unknown>;
+  /** Forgets a purchase, or all of them. */
+  close(purchase?: Purchase): Promise<unknown>;
 }
 export type MakeStored = (storage: Store | undefined, name: string) => Stored;
 
@@ -268,7 +295,8 @@ export type MakeStored = (storage: Store | undefined, name: string) => Stored;
 
 /**
  * Reads a stream of events (HTML, section 9.2.6) but for what nobody needs. Tells of events with their data, and of
- * `retry` with its milliseconds. Returns what takes the next piece.
+ * `retry` with its milliseconds. Returns what takes the next piece. A carriage return at the end of one may be half an
+ * end of line.
  */
 export type EventParser = (on: (event: string, data: string) => void) => (text: string) => void;
 
@@ -305,11 +333,13 @@ export interface Wanted {
   things: Thing[];
   orders: string[];
   skus: string[];
+  /** How many there are of the kind of which there are more. */
+  most: number;
   query: string;
 }
 export type Wishes = (all: Watcher[]) => Wanted;
 
-/** Tells a watcher the newest state of a thing, unless it was told that last. */
+/** Tells a watcher the newest state of a thing, unless it was told that last: `as_of` alone is no change. */
 export type Tell = (watcher: Watcher, thing: Thing) => void;
 
 /** Takes in a document, tells whoever watches it, and returns the newest that is known: states never go back. */
@@ -333,16 +363,22 @@ export type Fail = (channel: Channel, error: unknown) => void;
 /** One turn after the other, while there are watchers and the page is looked at. */
 export type Run = (channel: Channel, signal: AbortSignal) => Promise<void>;
 
-/** One stream, from its beginning to its end. It also decides whether streams can be trusted. */
+/**
+ * One stream, from its beginning to its end. It also decides whether streams can be trusted. Where none began, it polls:
+ * what a poll is refused as well is thrown.
+ */
 export type Listen = (channel: Channel, signal: AbortSignal, all: Wanted) => Promise<Rest>;
 
-/** Asks for everything once; for one order with a wait, so that its next state comes as soon as by a stream. */
+/**
+ * Asks for everything once; for one order with a wait, so that its next state comes as soon as by a stream. Where nothing
+ * can be reached, streams are not to blame.
+ */
 export type Poll = (channel: Channel, signal: AbortSignal, all: Wanted, seconds?: number) => Promise<Rest>;
 
 /** Watches orders and stock by a stream, and by polls where streams die young. */
 export type MakeWatching = (call: Call) => {
   show: Show;
-  /** Ends all streams and polls for a moment: each is begun anew, behind requests that wait for a connection. */
+  /** Ends all streams for a moment: each is begun anew, behind requests that wait for a connection. */
   giveWay(): void;
   watch(things: Thing[], signal: AbortSignal): Iteration<Change>;
 };

@@ -151,7 +151,8 @@ test('what the door does not sell is a state, and the next purchase has a new ke
     assert.equal(last.order, null);
     assert.equal(why(last), word);
     assert.equal(last.retry_at !== null, 'retry-after' in headers, code);
-    assert.equal(storage.text, '');
+    assert.deepEqual(await open().pending(), []);
+    assert.ok(!storage.text.includes('chair-123'), 'only the key is kept, for other pages');
   }
   assert.equal(new Set(api.requests.map((it) => it.key)).size, refusals.length);
 });
@@ -215,7 +216,7 @@ test('a key outlives a missing token, and is dropped with a request that is wron
   assert.notEqual(storage.text, '');
   await assert.rejects(reading(open().buy(CART)).end);
   assert.equal(api.requests[0].key, api.requests[1].key);
-  assert.equal(storage.text, '');
+  assert.deepEqual(await open().pending(), []);
 });
 
 test('a page that answers for Hotrow is a defect, and not repeated', limit, async (t) => {
@@ -267,6 +268,12 @@ test('an order can be cancelled, and the purchase hears of it at once', limit, a
   const shop = open();
   const purchase = reading(shop.buy(CART));
   await until(() => api.streams.size);
+  api.scripts.cancel.push(() => ({
+    status: 202,
+    headers: { 'content-type': 'application/json' },
+    text: JSON.stringify({ order: api.orders.get('order-1') }),
+  }));
+  assert.equal((await shop.cancel('order-1')).problem.code, 'not_settled', 'it is under way');
   const early = await shop.cancel('order-1');
   assert.equal(early.status, 'queued');
   assert.equal(early.problem.code, 'not_settled');
@@ -318,9 +325,14 @@ test('a storage that throws loses no purchase', limit, async (t) => {
       throw new Error('no');
     },
   };
+  const rejecting = {
+    getItem: async () => Promise.reject(new Error('locked')),
+    setItem: async () => Promise.reject(new Error('locked')),
+    removeItem: async () => Promise.reject(new Error('locked')),
+  };
   const foreign = new MemoryStorage();
   foreign.setItem(`hotrow ${api.url}`, '{"not":"ours"}');
-  for (const storage of [full, forbidden, foreign, undefined]) {
+  for (const storage of [full, forbidden, rejecting, foreign, undefined]) {
     api.scripts.POST.push(LOSSES['after the request was taken']);
     const before = api.orders.size;
     const shop = open({ storage });

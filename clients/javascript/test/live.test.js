@@ -75,6 +75,21 @@ test('a request that gets no connection has that of the stream, which begins ane
   await purchase.end;
 });
 
+test('forty watchers of forty products have two streams, and a purchase has no third', limit, async (t) => {
+  const { api, open } = await stage(t);
+  const shop = open();
+  const skus = Array.from({ length: 40 }, (_, i) => `p-${i}`);
+  for (const sku of skus) api.setStock(sku, { available: 1 });
+  const watches = skus.map((sku) => watching(t, shop, { skus: [sku] }));
+  const purchase = reading(shop.buy(CART));
+  await until(() => watches.every((it) => it.states.length) && purchase.statuses().includes('queued'));
+  await until(() => [...api.streams].some((it) => it.orders.length));
+  assert.equal(api.streams.size, 2);
+  for (const { skus } of api.streams) assert.equal(skus.length, 20);
+  api.change(undefined, { status: 'confirmed' });
+  await purchase.end;
+});
+
 test('states never go back, whatever the next stream or poll says', limit, async (t) => {
   const { api, open } = await stage(t);
   api.setStock('chair-123', { available: 10, version: 7 });

@@ -146,7 +146,7 @@ for (const [moment, { when, token, hide, ...habits }] of Object.entries(MOMENTS)
     const before = timers();
     const abort = new AbortController();
     if (moment === 'before it begins') abort.abort();
-    const listeners = countListeners(t);
+    const listeners = countListeners(t, abort.signal);
     const { states, end } = reading(open().buy(CART, { signal: abort.signal }));
     await until(() => when({ api, states }));
     const began = performance.now();
@@ -197,6 +197,42 @@ test('what was answered leaves no timer while a purchase goes on', limit, async 
   await purchase.end;
 });
 
+test('a hidden page does not look a stored order up', limit, async (t) => {
+  const { api, open } = await stage(t);
+  const page = fakePage(t);
+  const first = open().buy(CART);
+  while ((await first.next()).value.status !== 'queued');
+  await first.return();
+  page.hide();
+  const asked = api.requests.length;
+  const purchase = reading(open().resume());
+  await until(() => purchase.states.length);
+  await sleep(300);
+  assert.equal(api.requests.length, asked);
+  page.show();
+  await until(() => api.streams.size);
+  api.change(undefined, { status: 'confirmed' });
+  assert.equal((await purchase.end).at(-1).status, 'confirmed');
+});
+
+test('Retry-After of the stream holds, however often the page is hidden', limit, async (t) => {
+  const { api, open } = await stage(t);
+  const page = fakePage(t);
+  api.habits.live = () => problem(503, 'overloaded', { 'retry-after': '600' });
+  const purchase = reading(open().buy(CART));
+  await until(() => purchase.statuses().includes('queued') && api.count('GET'));
+  for (let i = 0; i < 5; i++) {
+    page.hide();
+    await sleep(20);
+    const asked = api.count('GET');
+    page.show();
+    await until(() => api.count('GET') > asked);
+  }
+  assert.equal(api.count('live'), 1);
+  api.change(undefined, { status: 'confirmed' });
+  await purchase.end;
+});
+
 test('an abort of one watcher leaves the others alone', limit, async (t) => {
   const { api, open } = await stage(t);
   const shop = open();
@@ -212,10 +248,9 @@ test('an abort of one watcher leaves the others alone', limit, async (t) => {
   assert.deepEqual(steps(await purchase.end), ['sending', 'queued', 'confirmed']);
 });
 
-/** Counts the listeners that are left on the page and on signals. */
-function countListeners(t) {
+/** Counts the listeners that are left on the page and on a signal of the caller. */
+function countListeners(t, signal) {
   const live = new Map();
-  const name = (target, type, listener) => live.get(target)?.get(type + '') ?? listener;
   const { addEventListener: add, removeEventListener: remove } = EventTarget.prototype;
   const of = (target, type) => {
     if (!live.has(target)) live.set(target, new Map());
@@ -223,7 +258,7 @@ function countListeners(t) {
     if (!types.has(type)) types.set(type, new Set());
     return types.get(type);
   };
-  const isOurs = (target) => target === globalThis.document || target === globalThis.window;
+  const isOurs = (target) => [globalThis.document, globalThis.window, signal].includes(target);
   t.mock.method(EventTarget.prototype, 'addEventListener', function (type, listener, options) {
     if (isOurs(this)) of(this, type).add(listener);
     return add.call(this, type, listener, options);

@@ -1,6 +1,7 @@
 /** A page that is loaded again in the middle of a purchase: another client over the same storage. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LOSSES, problem } from './api.js';
 import { CART, reading, stage, steps, until } from './tools.js';
 
@@ -51,8 +52,13 @@ for (const again of ['buy', 'resume']) {
       await until(() => when({ api, page }));
       await unload(page);
       const sent = api.requests.length;
-      // Ten reloads, some of them at once.
-      for (let i = 0; i < 9; i++) await unload(load((options) => open().resume(null, options)));
+      // Ten reloads, three of them at once, each of which gets as far as it can in a moment.
+      for (let i = 0; i < 3; i++) {
+        const pages = [1, 2, 3].map(() => load((options) => open().resume(null, options)));
+        await until(() => pages.every((it) => it.states.length));
+        await sleep(20);
+        for (const it of pages) await unload(it);
+      }
       const last = load((options) => (again === 'buy' ? open().buy(CART, options) : open().resume(null, options)));
       await until(() => api.streams.size);
       api.change(undefined, { status: 'confirmed' });
@@ -73,6 +79,63 @@ test('two tabs that buy the same cart at the same moment have one order', limit,
   for (const { end } of tabs) assert.equal((await end).at(-1).status, 'confirmed');
   assert.equal(keysOf(api).size, 1);
   assert.equal(api.orders.size, 1);
+});
+
+const overloaded = () => problem(503, 'overloaded', { 'retry-after': '1' });
+
+test('what one tab gives up, another one does not send', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.settlesAs = 'confirmed';
+  api.scripts.POST.push(overloaded);
+  const other = reading(open().buy(CART));
+  await until(() => other.states.at(-1)?.problem);
+  const shop = open();
+  await shop.forget((await shop.pending())[0]);
+  assert.equal((await reading(open().buy(CART)).end).at(-1).status, 'confirmed');
+  await assert.rejects(other.end, { code: 'gave_up' });
+  assert.equal(api.orders.size, 1, 'the buyer wanted one');
+});
+
+test('what one tab sees refused, another one does not send', limit, async (t) => {
+  const { api, open } = await stage(t);
+  // One tab repeats at once, the other half a second later.
+  let tabs = 0;
+  t.mock.method(Math, 'random', () => (tabs++ ? 0.99 : 0));
+  api.scripts.POST.push(overloaded);
+  const one = reading(open().buy(CART));
+  await until(() => one.states.at(-1)?.problem);
+  api.scripts.POST.push(() => problem(409, 'sold_out'));
+  const other = reading(open().buy(CART));
+  assert.equal((await one.end).at(-1).status, 'rejected');
+  await assert.rejects(other.end, { code: 'gave_up' });
+  assert.equal(api.orders.size, 0);
+});
+
+test('after a lost answer a closed door is asked again, because the order may be queued', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.scripts.POST.push(LOSSES['after the request was taken'], () => problem(409, 'paused'));
+  const purchase = reading(open().buy(CART));
+  await until(() => purchase.statuses().includes('queued'));
+  assert.ok(purchase.states.some((it) => it.problem?.code === 'paused' && it.status === 'sending'));
+  api.change(undefined, { status: 'confirmed' });
+  assert.equal((await purchase.end).at(-1).status, 'confirmed');
+  assert.equal(api.orders.size, 1);
+});
+
+test('a reload while it waits says why, and pages that come back spread', limit, async (t) => {
+  const { api, open } = await stage(t);
+  api.scripts.POST.push(() => problem(503, 'paused', { 'retry-after': '1' }));
+  const page = load((options) => open().buy(CART, options));
+  await until(() => page.states.some((it) => it.problem));
+  await unload(page);
+  const again = Array.from({ length: 6 }, () => reading(open().resume()));
+  await until(() => again.every((it) => it.states.some((state) => state.problem?.code === 'paused' && state.retry_at)));
+  await until(() => api.count('POST') === 7);
+  const times = api.requests.filter((it) => it.route === 'POST').map((it) => it.at);
+  assert.ok(times[1] - times[0] >= 999, 'nobody comes early');
+  assert.ok(times[6] - times[1] > 20, 'nor all at once');
+  api.change(undefined, { status: 'confirmed' });
+  for (const { end } of again) await end;
 });
 
 test('a cart is the same in any order of its items, and another one is another purchase', limit, async (t) => {
