@@ -247,22 +247,15 @@ function purchases(storage, name) {
   /** @type {T.Update} */
   const update = (change) =>
     (turn = turn.then(async () => {
-      const work = async () => {
-        const text = load();
-        const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
-        try {
-          memory = JSON.stringify(list);
-          await (list.length ? store().setItem(name, memory) : store().removeItem(name));
-          isBroken = false;
-        } catch {
-          isBroken = true;
-        }
-      };
+      const text = load();
+      // No await between reading and writing, if none is needed: a reload right behind a click finds the purchase.
+      const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
       try {
-        await navigator.locks.request(name, work);
+        memory = JSON.stringify(list);
+        await (list.length ? store().setItem(name, memory) : store().removeItem(name));
+        isBroken = false;
       } catch {
-        // Without TLS there are none.
-        await work();
+        isBroken = true;
       }
     }));
 

@@ -273,8 +273,8 @@ export type Insist = (
 export type Update = (change: (list: Purchase[]) => Purchase[]) => Promise<unknown>;
 
 /**
- * Keeps purchases until their outcome was shown, the newest last, and in memory alone while the storage fails. Pages
- * change them one after the other, so two never make two keys of one cart.
+ * Keeps purchases until their outcome was shown, the newest last, and in memory alone while the storage fails. Reading
+ * and writing are one step where the storage is not asynchronous, so two pages do not make two keys of one cart.
  */
 export interface Stored {
   list: Shop['pending'];
