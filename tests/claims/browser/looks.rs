@@ -16,8 +16,9 @@ const CHECK: &str = "
     return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
         violations.map(({ id, help, nodes }) => [id, help, nodes.map((it) => it.target + ': ' + it.failureSummary)]))";
 
-/// A colour on its way to another one is neither.
+/// A colour on its way to another one is neither. What shows how time passes is never still.
 const IS_STILL: &str = "document.getAnimations().every((it) => it.playState !== 'running' \
+    || it.transitionProperty === 'width' \
     || it.effect.getComputedTiming().iterations === Infinity)";
 
 const STICKS_OUT: &str = "

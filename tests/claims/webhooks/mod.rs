@@ -174,11 +174,19 @@ impl Stage {
         .with_context(|| format!("there are {last}"))
     }
 
-    /// Has time pass for every attempt that is to come, and for every lease.
+    /// Has time pass for every attempt that is to come.
     async fn make_due(&self) -> anyhow::Result<()> {
         self.sql(
-            "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null;
+            "update webhook_deliveries set next_at = now() where finished_at is null and leased_until is null;
              update webhooks set paused_until = null",
+        )
+        .await
+    }
+
+    /// Has time pass for the leases of a process that is dead.
+    async fn end_leases(&self) -> anyhow::Result<()> {
+        self.sql(
+            "update webhook_deliveries set next_at = now(), leased_until = null where finished_at is null",
         )
         .await
     }

@@ -52,7 +52,7 @@ async fn pending_deliveries_survive_the_death_of_a_process() -> anyhow::Result<(
     stage.receiver.open_gate(true);
     let _second = stage.webhooks().start().await?;
     // What nobody had in hand does not wait for the leases of the dead.
-    stage.make_due().await?;
+    stage.end_leases().await?;
     stage.receive("/gate", 100).await?;
     stage.reach(&endpoint, "delivered", 100).await?;
     // And what is copied is not copied again.

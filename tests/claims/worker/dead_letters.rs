@@ -632,14 +632,20 @@ pub async fn all_back(shop: &Shop, letters: u32) -> anyhow::Result<()> {
     .await
 }
 
-/// The dead letters, as the command shows them.
+/// The dead letters, as the command shows them. It waits until the broker has taken back what was shown.
 pub async fn list(shop: &Shop, selection: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let (before, _) = shop.depth(DEAD_QUEUE).await?;
     let listed = command(shop, &[&["list"], selection].concat()).await?;
     ensure!(
         listed.status.success(),
         "{}",
         String::from_utf8_lossy(&listed.stderr)
     );
+    wait::until("the letters to be back", A_WHILE, async || {
+        let (now, readers) = shop.depth(DEAD_QUEUE).await.ok()?;
+        (now >= before && readers == 0).then_some(())
+    })
+    .await?;
     out(&listed)
         .lines()
         .map(|line| Ok(serde_json::from_str(line)?))
