@@ -2,12 +2,14 @@
 
 const STORED = 'hotrow visitor';
 const RETRY_MS = 1000;
+const ANSWER_MS = 15_000;
 
 /** Asks the server. Never throws: `status` 0 is that nobody answered. */
 export async function ask(method, path, body) {
   try {
     const headers = body ? { 'content-type': 'application/json' } : {};
-    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store' });
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: 'no-store', signal });
     const text = await response.text();
     try {
       return { status: response.status, ok: response.ok, body: JSON.parse(text) };
@@ -43,7 +45,8 @@ export function admission(onVisitor) {
           if (recall() === known) localStorage.setItem(STORED, body.visitor);
         } catch {}
         onVisitor(body.visitor);
-        admitted = { token: body.token, until: performance.now() + body.good_for_seconds * 1000 };
+        const ms = body.good_for_seconds * 1000;
+        admitted = { token: body.token, until: performance.now() + ms, date: Date.now() + ms };
         return body.token;
       }
       if (status === 422) admission.forget();
@@ -52,7 +55,8 @@ export function admission(onVisitor) {
   };
 
   const token = () => {
-    if (admitted && performance.now() < admitted.until) return admitted.token;
+    // One of the clocks stands still while the machine sleeps, and the other one may be set.
+    if (admitted && performance.now() < admitted.until && Date.now() < admitted.date) return admitted.token;
     asking ??= admit().finally(() => (asking = null));
     return asking;
   };

@@ -7,8 +7,12 @@ import { aboutObstacle, aboutOrder, aboutProduct, aboutRejected, money, number }
 const NONE = { status: 'none', order: null, problem: null, retry_at: null };
 /** An order that is none of these may still change. */
 const OVER = ['none', 'confirmed', 'expired', 'cancelled', 'rejected', 'failed', 'defect'];
-/** Nothing of the order is at the shop as long as these are in the way, so it can be given up. */
-const NOTHING_SENT = ['paused', 'overloaded', 'unavailable', 'rate_limited'];
+/** Nothing was taken by an attempt that ended with one of these. */
+const NOT_TAKEN = ['paused', 'overloaded', 'unavailable', 'rate_limited'];
+/** Milliseconds before the next attempt in which it is too late to give up: it may be under way. */
+const TOO_LATE = 500;
+/** Milliseconds until the stock is listened to again, at least and at most. */
+const LISTEN_AGAIN = [1_000, 30_000];
 const STEPS = [['sending', 'Sent'], ['queued', 'Queued'], ['reserved', 'Held'], ['confirmed', 'Yours']];
 
 export function Shop({ client, sku, onServer }) {
@@ -32,13 +36,28 @@ function useProduct(client, sku) {
 
   useEffect(() => {
     const { signal, abort } = stopper();
-    (async () => {
-      for await (const { stock, problem, retry_at } of client.live({ skus: [sku] }, { signal })) {
-        setLive({ problem, retry_at });
-        if (stock) setStock(stock);
+    let pause = LISTEN_AGAIN[0];
+    let timer;
+    const listen = async () => {
+      try {
+        for await (const { stock, problem, retry_at } of client.live({ skus: [sku] }, { signal })) {
+          setLive({ problem, retry_at });
+          if (stock) setStock(stock);
+          if (stock) pause = LISTEN_AGAIN[0];
+        }
+      } catch (error) {
+        // A defect ends the loop, and may be over later.
+        const wait = pause * (0.5 + Math.random());
+        setLive({ problem: problemOf(error), retry_at: new Date(Date.now() + wait).toISOString() });
+        timer = setTimeout(listen, wait);
+        pause = Math.min(LISTEN_AGAIN[1], pause * 2);
       }
-    })().catch((error) => setLive({ problem: problemOf(error), retry_at: null }));
-    return abort;
+    };
+    listen();
+    return () => {
+      clearTimeout(timer);
+      abort();
+    };
   }, [client, sku]);
 
   useEffect(() => {
@@ -57,11 +76,19 @@ function usePurchase(client) {
   const running = useRef(null);
   /** What was asked for; unknown after a reload. */
   const item = useRef(null);
+  /** Whether an attempt may have been taken, so that the order can no longer be given up. */
+  const isUnsure = useRef(true);
 
   const follow = async (states, controller) => {
     running.current = controller;
+    let isEmpty = true;
     try {
-      for await (const it of states) setState(it);
+      for await (const it of states) {
+        isEmpty = false;
+        isUnsure.current ||= Boolean(it.problem) && !NOT_TAKEN.includes(it.problem.code);
+        setState(it);
+      }
+      if (isEmpty && !controller.signal.aborted) setState(NONE);
     } catch (error) {
       setState({ ...NONE, status: 'defect', problem: problemOf(error), retry_at: error.retry_at ?? null });
     }
@@ -78,17 +105,19 @@ function usePurchase(client) {
 
   return {
     state,
-    setState,
     item: item.current,
+    canGiveUp: state.status === 'sending' && Boolean(state.problem) && !isUnsure.current,
     buy: (wanted) => {
       item.current = wanted;
+      isUnsure.current = false;
       begin((options) => client.buy({ items: [wanted] }, options));
     },
     resume: () => begin((options) => client.resume(null, options)),
     giveUp: async () => {
       running.current?.abort();
-      const [newest] = await client.pending();
-      if (newest) await client.forget(newest);
+      const cart = JSON.stringify([item.current]);
+      const mine = (await client.pending()).find((it) => !it.order_id && JSON.stringify(it.items) === cart);
+      if (mine) await client.forget(mine);
       setState(NONE);
     },
     done: () => setState(NONE),
@@ -111,8 +140,8 @@ function Product({ product, stock, live, isBusy, onBuy }) {
       <div class="facts">
         <h3>${product?.title ?? 'A product'}</h3>
         <p class="price" data-testid="price">${money(product?.unit_price_minor, product?.currency)}</p>
-        <p class="sign" data-state=${state}>${sign}</p>
-        <div class="stock" role="status">
+        <p class="sign" role="status" data-state=${state}>${sign}</p>
+        <div class="stock">
           <span><b data-testid="available" data-value=${stock?.available}>${stock ? number(stock.available) : '–'}</b> free</span>
           <span><b data-testid="held" data-value=${stock?.held}>${stock ? number(stock.held) : '–'}</b> held for buyers</span>
         </div>
@@ -145,7 +174,7 @@ function Live({ live: { problem, retry_at } }) {
 }
 
 function Order({ purchase, product, client, onServer }) {
-  const { state, setState } = purchase;
+  const { state } = purchase;
   const { status, order, problem, retry_at } = state;
   const [said, setSaid] = useState('');
   const [isPaying, setPaying] = useState(false);
@@ -153,9 +182,9 @@ function Order({ purchase, product, client, onServer }) {
   const [unmatched, setUnmatched] = useState(null);
   useEffect(() => setSaid(''), [status, order?.order_id]);
   // The price of a refusal is news to the page, too.
-  useEffect(() => void (problem?.code === 'price_changed' && product?.look()), [problem]);
-
   const reason = why(state);
+  useEffect(() => void (reason === 'price_changed' && product?.look()), [reason, state]);
+
   const { title, text } = describe(state, reason, product, purchase.item);
   const pay = async () => {
     setPaying(true);
@@ -169,9 +198,12 @@ function Order({ purchase, product, client, onServer }) {
   };
   const cancel = async () => {
     try {
-      const { problem, ...rest } = await client.cancel(order.order_id);
-      if (problem) setSaid(problem.code === 'not_settled' ? 'It is still queued: cancel it in a moment.' : 'It can no longer be cancelled.');
-      else setState({ ...rest, problem: null });
+      setSaid('The shop is cancelling it…');
+      // What becomes of the order comes to this page by itself.
+      const { problem, status } = await client.cancel(order.order_id);
+      if (!problem) setSaid('');
+      else if (problem.code !== 'not_settled') setSaid('It can no longer be cancelled.');
+      else if (status === 'queued') setSaid('It is still queued: cancel it in a moment.');
     } catch (error) {
       setSaid(`It is not cancelled: ${error.problem?.detail ?? error.message}. Try again.`);
     }
@@ -203,8 +235,7 @@ function Order({ purchase, product, client, onServer }) {
           <button class="main" type="button" data-testid="pay" aria-disabled=${String(isPaying)} onClick=${() => isPaying || pay()}>
             ${isPaying ? 'Paying…' : `Pay ${money(order.total_minor, order.currency)}`}</button>
           <button type="button" data-testid="cancel" onClick=${cancel}>Cancel the order</button>`}
-        ${status === 'sending' && NOTHING_SENT.includes(problem?.code) &&
-          html`<button type="button" data-testid="give-up" onClick=${purchase.giveUp}>Give up</button>`}
+        ${purchase.canGiveUp && html`<${GiveUp} before=${retry_at} onClick=${purchase.giveUp} />`}
         ${reason === 'price_changed' && product &&
           html`<button class="main" type="button" data-testid="again" onClick=${again}>Buy ${quantity} at ${money(product.unit_price_minor, product.currency)}</button>`}
         ${status === 'defect' && html`<button type="button" data-testid="again" onClick=${purchase.resume}>Ask again</button>`}
@@ -222,11 +253,17 @@ function describe({ status, order, problem }, reason, product, item) {
   if (status !== 'rejected') return aboutOrder(status);
   return aboutRejected(reason, {
     limit: problem?.limit ?? product?.sale?.max_per_customer,
-    now: money(problem?.unit_price_minor, product?.currency),
+    now: money(problem?.unit_price_minor ?? product?.unit_price_minor, product?.currency),
     seen: money(item?.unit_price_minor, product?.currency) || 'another one',
     detail: problem?.detail,
     order,
   });
+}
+
+/** Gives an order up that waits for its next attempt. */
+function GiveUp({ before, onClick }) {
+  const isInTime = Date.parse(before) - useNow() > TOO_LATE;
+  return isInTime && html`<button type="button" data-testid="give-up" onClick=${onClick}>Give up</button>`;
 }
 
 function Steps({ status }) {
@@ -248,7 +285,8 @@ function Hold({ order }) {
   const share = Math.max(0, Math.min(1, (to - now) / (to - from)));
   return html`
     <div class="hold" data-urgent=${to - now < 15_000}>
-      <p class="clock"><${Countdown} to=${order.expires_at} id="countdown" /> left to pay</p>
+      <p class="clock"><${Countdown} to=${order.expires_at} id="countdown" /> left to pay${to - now < 15_000 && ': hurry'}</p>
+      <p class="for-readers" role="status">${to - now < 15_000 ? '15 seconds left to pay' : to - now < 60_000 && 'One minute left to pay'}</p>
       <div class="bar" aria-hidden="true"><div style=${{ width: `${share * 100}%` }}></div></div>
     </div>`;
 }

@@ -107,8 +107,11 @@ const isSame = (a, b) => a.number === b.number && a.phase === b.phase && a.point
 function withRates({ phase, points, put_up }) {
   if (phase === 'none') return [];
   const start = { ms: 0, accepted: 0, refused: 0, settled: 0, row_writes: 0, queued: 0, left: put_up };
-  return [start, ...points].map((point, i, all) => {
-    const before = all.slice(0, i).findLast((it) => point.ms - it.ms >= RATE_MS) ?? start;
+  const all = [start, ...points];
+  let at = 0;
+  return all.map((point) => {
+    while (point.ms - all[at + 1]?.ms >= RATE_MS) at++;
+    const before = all[at];
     const settled = point.settled - before.settled;
     const writes = point.row_writes - before.row_writes;
     const seconds = (point.ms - before.ms) / 1000;

@@ -14,8 +14,10 @@ export const money = (minor, currency) => {
   }
 };
 
+const FORMAT = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+
 /** @type {(count: number) => string} */
-export const number = (count) => new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 }).format(count);
+export const number = (count) => FORMAT.format(count);
 
 /** A word of the API as a person may read it. */
 const readable = (word) => String(word).replaceAll('_', ' ');
