@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
-    body::Body,
+    Extension, Json,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -15,7 +14,7 @@ use super::{
     Accepted, Intake,
     buyer::Buyer,
     purchase::{OwnPurchase, Purchase},
-    receipt::{self, Receipt},
+    receipt::Receipt,
 };
 use crate::{
     auth::Caller,
@@ -112,13 +111,9 @@ async fn read(
 fn accepted_answer(accepted: &Accepted) -> Response {
     let Accepted { id, wait } = accepted;
     let status_url = status_url(*id);
-    let body = receipt::written(*id, &status_url, *wait);
-    let mut response = (StatusCode::ACCEPTED, Body::from(body)).into_response();
+    let receipt = Receipt::new(*id, &status_url, *wait);
+    let mut response = (StatusCode::ACCEPTED, Json(receipt)).into_response();
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
     headers.insert(header::RETRY_AFTER, whole_seconds(*wait).into());
     if let Ok(location) = HeaderValue::try_from(status_url) {
         headers.insert(header::LOCATION, location);

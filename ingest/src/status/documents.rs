@@ -1,8 +1,11 @@
-//! What polls answer, written without building it first, beside the types that describe it.
+//! What polls answer. Settled orders are passed on as they were written.
 
 use std::time::Duration;
 
-use hotrow_shared::{described_order::AnyOrder, id::OrderId};
+use hotrow_shared::{
+    described_order::{AnyOrder, Queued, QueuedOrder},
+    id::OrderId,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::reader::Found;
@@ -48,29 +51,29 @@ pub(super) fn list(ids: &[OrderId], found: Vec<Found>, wait: Duration) -> Result
     Ok(body)
 }
 
-/// Writes a [`hotrow_shared::described_order::QueuedOrder`].
-pub(crate) fn queued(id: OrderId, wait: Duration) -> String {
-    format!(
-        r#"{{"order_id":"{id}","status":"queued","estimated_wait_ms":{}}}"#,
-        wait.as_millis()
-    )
+/// The document of an order that waits to be settled.
+pub(crate) fn queued(order_id: OrderId, wait: Duration) -> String {
+    let order = QueuedOrder {
+        order_id,
+        status: Queued::Queued,
+        estimated_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+    };
+    serde_json::to_string(&order).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use hotrow_shared::{described_order::QueuedOrder, id::IdMint};
+    use hotrow_shared::id::IdMint;
     use serde_json::Value;
 
     use super::*;
 
     #[test]
-    fn what_is_written_is_the_queued_order_that_is_described() {
+    fn a_list_is_its_documents_in_the_order_of_the_ids() {
         let id = IdMint::new("a secret of a test", None).mint(1);
         let wait = Duration::from_millis(40);
         let order: QueuedOrder = serde_json::from_str(&queued(id, wait)).expect("an order");
         assert_eq!((order.order_id, order.estimated_wait_ms), (id, 40));
-        let serialised = serde_json::to_string(&order).expect("JSON");
-        assert_eq!(serialised, queued(id, wait));
 
         let written = list(&[id, id], vec![Found::Queued, Found::Replayed], wait);
         let written: Value = serde_json::from_slice(&written.expect("a list")).expect("JSON");
