@@ -363,6 +363,7 @@ async fn a_replay_makes_the_same_events_from_the_tables_to_the_letter() -> anyho
     // put, patch, sold_out, reopened, reserved, extended, confirmed, unmatched, cancelled.
     reader.has(9).await?;
     let (events, received) = (reader.events.clone(), reader.received);
+    assert_eq!(received, events.len(), "none comes twice while all is well");
 
     let said = replay(&hasty(&shop), &[]).await?;
     assert_eq!(said, "9 events were published again\n");
@@ -373,6 +374,9 @@ async fn a_replay_makes_the_same_events_from_the_tables_to_the_letter() -> anyho
     assert_eq!(reader.events, events);
     let said = replay(&hasty(&shop), &["--type", "order.confirmed"]).await?;
     assert_eq!(said, "1 events were published again\n");
+    let untold = replay(&hasty(&shop), &["--type", "webhook.disabled"]).await;
+    let untold = untold.expect_err("no table has it").to_string();
+    assert!(untold.contains("cannot be published again"), "{untold}");
     Ok(())
 }
 
