@@ -108,14 +108,9 @@ async fn consume(
     } = started?;
     let mut standstill = Standstill::new(workshop.hold_grace);
     let mut batches = Batches::of(deliveries, workshop.limits, workshop.turns.clone());
-    let mut is_first = true;
     while let Some((batch, turn)) = batches.next(stop).await? {
         let last_tag = batch.last_tag;
-        let since = if std::mem::take(&mut is_first) {
-            Standstill::since_found(batch.since, batch.age(Utc::now()))
-        } else {
-            batch.since
-        };
+        let since = standstill.since(batch.since, || batch.age(Utc::now()));
         let grace = standstill.grace(since);
         let brought = turn.during(bring_to_end(workshop, partition, batch, grace, overdue));
         let (ended, is_complete) = brought.await;

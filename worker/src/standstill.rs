@@ -17,22 +17,27 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 pub(crate) struct Standstill {
     grace: TimeDelta,
     not_before: Option<Instant>,
+    /// Whether a batch has come.
+    has_begun: bool,
 }
 
 impl Standstill {
-    /// Nothing is known against it.
+    /// Of a consumer that begins: nothing is known against its partition.
     pub(crate) fn new(grace: TimeDelta) -> Self {
         Self {
             grace,
             not_before: None,
+            has_begun: false,
         }
     }
 
-    /// When a batch came that is the first of its consumer. What it holds was accepted that long before, and if that is
-    /// long, the partition stood still, whoever had it.
-    pub(crate) fn since_found(since: Instant, age: Duration) -> Instant {
-        let before = since.checked_sub(age.min(STANDSTILL));
-        before.unwrap_or(since)
+    /// Since when a batch has waited that came at `came`. The first one may have waited for another consumer: as long as
+    /// `age`, since its oldest command was accepted.
+    pub(crate) fn since(&mut self, came: Instant, age: impl FnOnce() -> Duration) -> Instant {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return came;
+        }
+        came.checked_sub(age().min(STANDSTILL)).unwrap_or(came)
     }
 
     /// The grace of holds for a batch that came at `since`.
@@ -88,13 +93,27 @@ mod tests {
         );
 
         assert_eq!(standstill.grace(after(60)).at(after(100)), None);
-        let waited = Standstill::since_found(after(60), Duration::from_mins(2));
-        assert_eq!(standstill.grace(waited).at(after(61)), None);
-        let is_new = Standstill::since_found(after(60), Duration::from_secs(1));
-        assert_eq!(standstill.grace(is_new).at(after(61)), Some(grace));
-
         standstill.note_settled(after(60), after(101));
         assert_eq!(standstill.grace(after(101)).at(after(102)), None);
         assert_eq!(standstill.grace(after(108)).at(after(109)), Some(grace));
+    }
+
+    #[test]
+    fn what_waited_for_the_consumer_before_stood_still() {
+        let grace = TimeDelta::seconds(8);
+        let came = Instant::now() + Duration::from_mins(1);
+        let soon = came + Duration::from_secs(1);
+        for (age, expected) in [(120, None), (10, None), (1, Some(grace)), (0, Some(grace))] {
+            let mut standstill = Standstill::new(grace);
+            let since = standstill.since(came, || Duration::from_secs(age));
+            assert_eq!(standstill.grace(since).at(soon), expected, "{age} s");
+        }
+        let mut standstill = Standstill::new(grace);
+        let first = standstill.since(came, || Duration::from_mins(2));
+        standstill.note_settled(first, soon);
+        let later = soon + Duration::from_secs(9);
+        let second = standstill.since(later, || unreachable!("only the first one has waited"));
+        assert_eq!(standstill.grace(second).at(later), Some(grace));
+        assert_eq!(standstill.grace(soon).at(soon), None);
     }
 }
