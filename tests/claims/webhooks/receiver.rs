@@ -27,8 +27,8 @@ use crate::localhost;
 
 /// More than anybody should read of an answer.
 const BIG: usize = 10 * 1024 * 1024;
-/// For so long a request at the gate is certainly waited for.
-const PATIENT: Duration = Duration::from_secs(5);
+/// For so long a request at the gate is certainly waited for: its sender gives up after 15 s, and may be heard late.
+const PATIENT: Duration = Duration::from_secs(12);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub struct Receiver {
 
 struct Noted {
     received: Mutex<Vec<Received>>,
-    /// Whether `/gate` answers.
+    /// Whether `/gate` answers, with 200 or the status behind it.
     gate: watch::Sender<bool>,
     /// When those at the gate came to it.
     at_the_gate: Mutex<Vec<Instant>>,
@@ -185,7 +185,7 @@ impl AtTheGate {
         let since = Instant::now();
         let mut here = state.here();
         here.push(since);
-        // Who waits for 15 s gives up, which may be noticed here after the next one has come.
+        // That a sender has given up may be noticed here after its next request has come.
         let patient = here.iter().filter(|it| it.elapsed() < PATIENT);
         state
             .most_at_the_gate
@@ -220,10 +220,7 @@ async fn answer(
     let mut parts = path.trim_start_matches('/').split('/');
     let (kind, value) = (parts.next().unwrap_or_default(), parts.next());
     match kind {
-        "status" => value
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(StatusCode::OK)
-            .into_response(),
+        "status" => status(value),
         "later" => {
             let wait = [(header::RETRY_AFTER, value.unwrap_or("1").to_owned())];
             (StatusCode::TOO_MANY_REQUESTS, wait).into_response()
@@ -237,11 +234,16 @@ async fn answer(
             let _here = AtTheGate::enter(&state);
             let mut gate = state.gate.subscribe();
             let _ = gate.wait_for(|is_open| *is_open).await;
-            StatusCode::OK.into_response()
+            status(value)
         }
         "big" => big(state),
         _ => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+fn status(value: Option<&str>) -> Response {
+    let status = value.and_then(|value| value.parse().ok());
+    status.unwrap_or(StatusCode::OK).into_response()
 }
 
 /// An answer that counts how much of it is taken.

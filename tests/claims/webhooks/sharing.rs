@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use hotrow_shared::topology::EVENTS_QUEUE;
-use hotrow_tests::{Settings, client::Product, wait};
+use hotrow_tests::{Mode, Proxy, Settings, client::Product, wait};
 use lapin::options::QueueDeleteOptions;
 use serde_json::json;
 
-use super::{A_WHILE, CONFIRMED, Stage, event, event_at, events};
+use super::{A_WHILE, CONFIRMED, Registered, Stage, event, event_at, events};
 
 #[tokio::test]
 async fn two_processes_share_the_work_and_deliver_each_event_once() -> anyhow::Result<()> {
@@ -62,15 +62,20 @@ async fn pending_deliveries_survive_the_death_of_a_process() -> anyhow::Result<(
     Ok(())
 }
 
+/// An endpoint that has got `a/1`, by a process that is gone.
+async fn one_delivered() -> anyhow::Result<(Stage, Registered)> {
+    let stage = Stage::set().await?;
+    let endpoint = stage.register("/ok").await?;
+    let _first = stage.webhooks().start().await?;
+    stage.publish(&[event("a/1")]).await?;
+    stage.reach(&endpoint, "delivered", 1).await?;
+    Ok((stage, endpoint))
+}
+
 #[tokio::test]
 async fn a_stream_that_lost_its_end_is_read_again_and_new_events_are_not_taken_for_old_ones()
 -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let endpoint = stage.register("/ok").await?;
-    let first = stage.webhooks().start().await?;
-    stage.publish(&[event("a/1")]).await?;
-    stage.reach(&endpoint, "delivered", 1).await?;
-    drop(first);
+    let (stage, endpoint) = one_delivered().await?;
     // As if a thousand messages had been copied that the broker has no more.
     sqlx::query("update webhook_position set next_offset = next_offset + 1000")
         .execute(&stage.database)
@@ -86,12 +91,7 @@ async fn a_stream_that_lost_its_end_is_read_again_and_new_events_are_not_taken_f
 #[tokio::test]
 async fn a_stream_that_lost_its_end_is_read_again_although_new_events_have_taken_its_place()
 -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let endpoint = stage.register("/ok").await?;
-    let first = stage.webhooks().start().await?;
-    stage.publish(&[event("a/1")]).await?;
-    stage.reach(&endpoint, "delivered", 1).await?;
-    drop(first);
+    let (stage, endpoint) = one_delivered().await?;
     stage.publish(&[event("b/1")]).await?;
     // As if another message had been copied from the place that the new one has.
     stage
@@ -118,7 +118,7 @@ async fn a_stop_waits_for_what_is_under_way_and_gives_the_rest_back() -> anyhow:
     let stage = Stage::set().await?;
     let endpoint = stage.register("/gate").await?;
     let hanging = stage.register("/hang").await?;
-    let settings = stage.webhooks().set("SHUTDOWN_GRACE", "20s");
+    let settings = stage.webhooks().set("SHUTDOWN_GRACE", "4s");
     let mut webhooks = settings.start().await?;
     stage.publish(&[event("a/1")]).await?;
     wait::until("requests to be under way", A_WHILE, async || {
@@ -141,6 +141,67 @@ async fn a_stop_waits_for_what_is_under_way_and_gives_the_rest_back() -> anyhow:
     let row = &rows["a/1"];
     assert_eq!((row.state.as_str(), row.attempts), ("pending", 0));
     assert!(row.wait <= 0.0, "{row:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_ends_well_in_time_although_the_database_says_nothing() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let endpoint = stage.register("/gate").await?;
+    let database = Proxy::in_front_of(&stage.place.database_url).await?;
+    let settings = stage
+        .webhooks()
+        .set("DATABASE_URL", database.url(&stage.place.database_url)?)
+        .set("SHUTDOWN_GRACE", "8s");
+    let mut webhooks = settings.start().await?;
+    stage.publish(&[event("a/1")]).await?;
+    wait::until("a request to be under way", A_WHILE, async || {
+        (stage.receiver.at_the_gate() == 1).then_some(())
+    })
+    .await?;
+    database.set(Mode::Stall).await?;
+    webhooks.terminate()?;
+    stage.receiver.open_gate(true);
+    let status = webhooks.ended(A_WHILE).await?;
+    assert!(status.success(), "{}", webhooks.log_tail());
+    // What could not be written is sent again, once its lease is over.
+    stage.end_leases().await?;
+    let _next = stage.webhooks().start().await?;
+    stage.reach(&endpoint, "delivered", 1).await?;
+    assert_eq!(stage.receiver.received("/gate").len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_attempt_is_counted_although_its_lease_is_somebody_elses_by_now() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let endpoint = stage.register("/gate/500").await?;
+    let _webhooks = stage.webhooks().start().await?;
+    stage.publish(&[event("a/1")]).await?;
+    wait::until("a request to be under way", A_WHILE, async || {
+        (stage.receiver.at_the_gate() == 1).then_some(())
+    })
+    .await?;
+    // As another process claims what nobody has heard of for long.
+    stage
+        .sql(
+            "update webhook_deliveries
+             set leased_until = now() + interval '2 hours', next_at = now() + interval '2 hours'",
+        )
+        .await?;
+    stage.receiver.open_gate(true);
+    let row = stage.attempted(&endpoint, 1).await?;
+    assert_eq!((row.attempts, row.state.as_str()), (1, "pending"));
+    assert_eq!(
+        (row.outcome.as_deref(), row.status),
+        (Some("http_5xx"), Some(500))
+    );
+    let is_its = "select leased_until = next_at from webhook_deliveries";
+    let is_its: Option<bool> = sqlx::query_scalar(is_its)
+        .fetch_one(&stage.database)
+        .await?;
+    assert_eq!(is_its, Some(true), "the other's lease stands");
+    assert!(row.wait > 3_600.0, "{row:?}");
     Ok(())
 }
 

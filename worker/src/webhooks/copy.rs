@@ -223,7 +223,7 @@ async fn lost_its_end(
         let last = last.ok_or(CopyError::Silent)?;
         // What the retention has removed cannot be compared.
         let is_it = last.offset == next_offset - 1;
-        is_it && last_event_id.is_some_and(|id| id != first_event_id(&last))
+        is_it && last_event_id.is_some_and(|id| id != first_id(stream::events_of(&last).as_deref()))
     };
     if has_lost {
         tracing::warn!(
@@ -235,10 +235,10 @@ async fn lost_its_end(
     Ok(has_lost)
 }
 
-/// The id of a message's first event; empty if it has none.
-fn first_event_id(message: &Message) -> String {
-    let first = stream::events_of(message).and_then(|events| events.into_iter().next());
-    first.map(|event| event.id).unwrap_or_default()
+/// The id of the first event of a message, which tells it from others; empty if it has none.
+fn first_id(events: Option<&[CopiedEvent]>) -> String {
+    let first = events.and_then(<[_]>::first);
+    first.map(|event| event.id.clone()).unwrap_or_default()
 }
 
 async fn generation(session: &mut PgConnection) -> Result<i64, sqlx::Error> {
@@ -255,12 +255,13 @@ async fn copy(
 ) -> Result<u64, CopyError> {
     let mut events = Vec::new();
     let mut catching_up_since = place.catching_up_since;
+    let mut last_event_id = place.last_event_id.clone();
     let mut last = first;
     loop {
         // A consumer begins with the chunk that its offset is in.
         let is_new = place.next_offset.is_none_or(|next| last.offset >= next);
         if is_new {
-            take(&last, &mut catching_up_since, &mut events);
+            last_event_id = Some(take(&last, &mut catching_up_since, &mut events));
         }
         if events.len() >= EVENTS_MAX {
             break;
@@ -271,11 +272,6 @@ async fn copy(
         }
     }
     let next_offset = (last.offset + 1).max(place.next_offset.unwrap_or_default());
-    let last_event_id = if next_offset == last.offset + 1 {
-        Some(first_event_id(&last))
-    } else {
-        place.last_event_id.clone()
-    };
     let written = async {
         let mut transaction = session.begin().await?;
         insert(&mut transaction, &events, overflowing).await?;
@@ -301,19 +297,21 @@ async fn copy(
     Ok(events.len() as u64)
 }
 
-/// Takes the events of a message that are to be copied.
+/// Takes the events of a message that are to be copied. Returns the [`first_id`] of the message.
 fn take(
     message: &Message,
     catching_up_since: &mut Option<DateTime<Utc>>,
     events: &mut Vec<CopiedEvent>,
-) {
-    let Some(read) = stream::events_of(message) else {
+) -> String {
+    let read = stream::events_of(message);
+    let id = first_id(read.as_deref());
+    let Some(read) = read else {
         let offset = message.offset;
         tracing::warn!(
             offset,
             "a message of the stream is no batch of events, and is skipped"
         );
-        return;
+        return id;
     };
     for event in read {
         if let Some(since) = *catching_up_since {
@@ -326,6 +324,7 @@ fn take(
         }
         events.push(event);
     }
+    id
 }
 
 /// Makes a delivery for each endpoint that wants an event. Those that overflow get one that has failed already.

@@ -119,14 +119,8 @@ impl Upkeep {
         let waiting = waiting(session).await?;
         let all: i64 = waiting.iter().map(|it| it.count).sum();
         self.waiting.set(approximately(all));
-        let is_full = all >= WAITING_MAX;
-        let overflows = |it: &Waiting| {
-            (it.is_dead && it.count >= WAITING_FOR_DEAD_MAX)
-                || (is_full && it.count >= WAITING_FOR_ONE_MAX)
-        };
-        let (overflowing, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(overflows);
-        self.overflowing = overflowing.iter().map(|it| it.endpoint_id).collect();
-        let waits_too_much = others.iter().map(|it| it.count).sum::<i64>() >= WAITING_MAX;
+        let (overflowing, waits_too_much) = judge(&waiting);
+        self.overflowing = overflowing;
         if waits_too_much != self.waits_too_much {
             self.waits_too_much = waits_too_much;
             tracing::warn!(
@@ -204,6 +198,19 @@ struct Waiting {
     count: i64,
     /// Nothing was delivered to it for long.
     is_dead: bool,
+}
+
+/// The endpoints for which no more may wait, and whether too much waits for the others.
+fn judge(waiting: &[Waiting]) -> (Vec<Uuid>, bool) {
+    let is_full = waiting.iter().map(|it| it.count).sum::<i64>() >= WAITING_MAX;
+    let overflows = |it: &&Waiting| {
+        (it.is_dead && it.count >= WAITING_FOR_DEAD_MAX)
+            || (is_full && it.count >= WAITING_FOR_ONE_MAX)
+    };
+    let (overflowing, others): (Vec<_>, Vec<_>) = waiting.iter().partition(overflows);
+    let left = others.iter().map(|it| it.count).sum::<i64>();
+    let ids = overflowing.iter().map(|it| it.endpoint_id).collect();
+    (ids, left >= WAITING_MAX)
 }
 
 /// Counts what waits, as far as it has to be counted.
@@ -364,4 +371,35 @@ async fn forget_secrets(session: &mut PgConnection) -> Result<(), sqlx::Error> {
     .execute(session)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(count: i64, is_dead: bool) -> Waiting {
+        Waiting {
+            endpoint_id: Uuid::new_v4(),
+            count,
+            is_dead,
+        }
+    }
+
+    #[test]
+    fn a_dead_endpoint_neither_pauses_the_copying_nor_keeps_it_from_pausing() {
+        let dead = || waiting(100_000, true);
+        let slow = |count| (0..count).map(|_| waiting(100_000, false));
+        let judged = |all: Vec<Waiting>| {
+            let (overflowing, pauses) = judge(&all);
+            (overflowing.len(), pauses)
+        };
+        assert_eq!(judged(vec![waiting(99_999, true)]), (0, false));
+        assert_eq!(judged(vec![dead()]), (1, false));
+        assert_eq!(judged(slow(9).chain([dead()]).collect()), (1, false));
+        assert_eq!(judged(slow(10).chain([dead()]).collect()), (1, true));
+        assert_eq!(judged(vec![waiting(999_999, false)]), (0, false));
+        assert_eq!(judged(vec![waiting(1_000_000, false)]), (1, false));
+        let quarters = (0..4).map(|_| waiting(250_000, false));
+        assert_eq!(judged(quarters.collect()), (4, false));
+    }
 }
