@@ -141,8 +141,8 @@ const pause = ({ ms, floor }, signal, channel = {}) =>
 
 /** @type {T.Backoff} */
 const backoff = (failures, floor) => {
-  const window = Math.max(BACKOFF_MS * 2 ** failures, floor / 10);
-  return { ms: Math.min(TIMER_MAX_MS, floor + Math.random() * Math.min(BACKOFF_MAX_MS, window)), floor };
+  const spread = Math.max(BACKOFF_MS * 2 ** failures, floor / 10);
+  return { ms: Math.min(TIMER_MAX_MS, floor + Math.random() * Math.min(BACKOFF_MAX_MS, spread)), floor };
 };
 
 // ---- one request
@@ -249,7 +249,8 @@ function purchases(storage, name) {
     (turn = turn.then(async () => {
       const text = load();
       // No await between reading and writing, if none is needed: a reload right behind a click finds the purchase.
-      const list = change(parse(text?.then ? await text : text)).slice(-STORED_MAX);
+      const all = change(parse(text?.then ? await text : text));
+      const list = [true, false].flatMap((is) => all.filter((it) => !it.is_void !== is).slice(-STORED_MAX));
       try {
         memory = JSON.stringify(list);
         await (list.length ? store().setItem(name, memory) : store().removeItem(name));
@@ -274,7 +275,7 @@ function purchases(storage, name) {
       return mine;
     },
     save: (mine) => update((list) => list.map((it) => (it.key === mine.key && !it.is_void ? mine : it))),
-    void: (mine) => update((list) => list.map((it) => (it.key === mine.key ? { ...mine, items: [], problem: null, is_void: true } : it))),
+    void: (mine) => update((list) => list.map((it) => (it.key === mine.key ? { ...mine, items: [], customer_id: undefined, order_id: null, problem: null, is_void: true } : it))),
     close: (mine) => update((list) => list.filter((it) => mine && it.key !== mine.key)),
   };
 }
@@ -566,7 +567,7 @@ export function hotrow({ url, token, storage, onState }) {
     });
     const isGone = answer.status === 404;
     const order = isGone ? null : show(bodyOf(answer));
-    // Neither keeps the buyer from buying.
+    // What is vain keeps nobody from buying.
     const isVain = isGone || (order.status !== 'confirmed' && FINAL.includes(order.status));
     if (isGone || (isVain && !isResumed)) await stored.close(mine);
     if (isResumed) bodyOf(answer);
@@ -672,7 +673,7 @@ export function hotrow({ url, token, storage, onState }) {
       return state(order.status, order, later, retryAt(answer));
     },
     order: async (order_id, options = {}) => show(bodyOf(await ask('GET', orderPath(order_id), options))),
-    stock: async (sku, options = {}) => show(bodyOf(await ask('GET', stockPath(sku), options))),
+    stock: async (sku, options = {}) => bodyOf(await ask('GET', stockPath(sku), options)),
     live({ skus = [], orders = [] }, { signal } = {}) {
       const most = Math.max(skus.length, orders.length);
       if (!most || most > THINGS_MAX) throw new RangeError(`watch 1 to ${THINGS_MAX} skus or orders`);

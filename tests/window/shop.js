@@ -42,8 +42,9 @@ function useProduct(client, sku) {
       try {
         for await (const { stock, problem, retry_at } of client.live({ skus: [sku] }, { signal })) {
           setLive({ problem, retry_at });
-          if (stock) setStock(stock);
-          if (stock) pause = LISTEN_AGAIN[0];
+          if (!stock) continue;
+          setStock(stock);
+          pause = LISTEN_AGAIN[0];
         }
       } catch (error) {
         // A defect ends the loop, and may be over later.
@@ -181,8 +182,8 @@ function Order({ purchase, product, client, onServer }) {
   /** The order whose payment came too late. */
   const [unmatched, setUnmatched] = useState(null);
   useEffect(() => setSaid(''), [status, order?.order_id]);
-  // The price of a refusal is news to the page, too.
   const reason = why(state);
+  // The price of a refusal is news to the page, too.
   useEffect(() => void (reason === 'price_changed' && product?.look()), [reason, state]);
 
   const { title, text } = describe(state, reason, product, purchase.item);

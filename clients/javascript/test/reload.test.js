@@ -111,6 +111,20 @@ test('what one tab sees refused, another one does not send', limit, async (t) =>
   assert.equal(api.orders.size, 0);
 });
 
+test('refusals, however many, push out no order that is under way', limit, async (t) => {
+  const { api, open } = await stage(t);
+  const page = load((options) => open().buy(CART, options));
+  await until(() => page.statuses().includes('queued'));
+  await unload(page);
+  api.habits.POST = () => problem(409, 'sold_out');
+  for (let i = 0; i < 25; i++) await reading(open().buy({ items: [{ sku: `p-${i}`, quantity: 1 }] })).end;
+  const pending = await open().pending();
+  assert.deepEqual(
+    pending.map((it) => it.order_id),
+    ['order-1'],
+  );
+});
+
 test('after a lost answer a closed door is asked again, because the order may be queued', limit, async (t) => {
   const { api, open } = await stage(t);
   api.scripts.POST.push(LOSSES['after the request was taken'], () => problem(409, 'paused'));
