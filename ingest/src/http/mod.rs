@@ -34,6 +34,12 @@ pub(crate) fn status_url(id: OrderId) -> String {
 pub(crate) const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
+/// A wait as documents have it: whole milliseconds.
+#[must_use]
+pub(crate) fn whole_millis(wait: Duration) -> u64 {
+    wait.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
 /// A wait as `Retry-After` has it: whole seconds, rounded up, never 0.
 #[must_use]
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {

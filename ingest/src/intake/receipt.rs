@@ -6,6 +6,8 @@ use hotrow_shared::{described_order::Queued, id::OrderId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::http::whole_millis;
+
 /// The answer to a purchase that is accepted.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(examples(json!({
@@ -31,7 +33,7 @@ impl Receipt {
             order_id,
             status: Queued::Queued,
             status_url: status_url.to_owned(),
-            estimated_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            estimated_wait_ms: whole_millis(wait),
         }
     }
 }

@@ -9,7 +9,7 @@ use hotrow_shared::{
 use utoipa::{IntoParams, ToSchema};
 
 use super::reader::Found;
-use crate::http::problem::Problem;
+use crate::http::{problem::Problem, whole_millis};
 
 /// Several orders.
 #[derive(ToSchema)]
@@ -56,7 +56,7 @@ pub(crate) fn queued(order_id: OrderId, wait: Duration) -> String {
     let order = QueuedOrder {
         order_id,
         status: Queued::Queued,
-        estimated_wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        estimated_wait_ms: whole_millis(wait),
     };
     serde_json::to_string(&order).unwrap_or_default()
 }
