@@ -22,7 +22,7 @@ use tokio::signal::ctrl_c;
 use self::{
     report::{Report, Run, figures::Row},
     rivals::Rival,
-    rows::{Bench, Conditions, Entry, PLAN, Warehouse},
+    rows::{Bench, Conditions, Entry, PLAN, Warehouse, listen::PagesArguments},
 };
 
 /// The same as Hotrow's: the rivals and the ceilings are measured with it.
@@ -49,12 +49,15 @@ struct Arguments {
     role: Option<Role>,
 }
 
-/// This program is also the servers that Hotrow is compared with.
+/// This program is also the servers that Hotrow is compared with, and pages that listen.
 #[derive(Debug, Subcommand)]
 enum Role {
     /// Serve one of the designs that Hotrow is compared with, until killed
     #[command(hide = true)]
     Rival { rival: Rival },
+    /// Be pages that listen, until standard input says what they have to hear, or ends
+    #[command(hide = true)]
+    Pages(PagesArguments),
 }
 
 /// Three or more: a median of fewer says nothing.
@@ -66,7 +69,7 @@ const FULL: Conditions = Conditions {
     backlog: 500_000,
     largest_carts: 50_000,
     holds: 100_000,
-    listeners: 18_500,
+    listeners: 20_000,
     stored: 10_000_000,
 };
 
@@ -122,6 +125,7 @@ async fn main() -> ExitCode {
 async fn play(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.role {
         Some(Role::Rival { rival }) => rival.serve().await,
+        Some(Role::Pages(pages)) => pages.listen().await,
         None => measure(arguments).await,
     }
 }

@@ -6,7 +6,7 @@ mod expire;
 mod growth;
 mod largest_carts;
 mod life;
-mod listen;
+pub(crate) mod listen;
 mod pay;
 mod poll;
 mod reserved;
@@ -182,7 +182,7 @@ pub(crate) const PLAN: [Entry; 37] = [
     entry("slow-clients", "17,000 beside 256", |bench| {
         slow_clients::round(bench).boxed_local()
     }),
-    entry("listen", "18,500 pages", |bench| {
+    entry("listen", "20,000 pages", |bench| {
         listen::round(bench).boxed_local()
     }),
 ];
