@@ -5,6 +5,7 @@
 pub(crate) mod access_log;
 pub(crate) mod body;
 pub(crate) mod code;
+pub(crate) mod entity_tag;
 pub(crate) mod exceeded;
 pub(crate) mod json;
 mod malformed;

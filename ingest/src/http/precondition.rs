@@ -1,8 +1,8 @@
 //! `If-Match`: a change is made only to what the caller has seen (RFC 9110, section 13.1.1).
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 
-use super::problem::Problem;
+use super::{entity_tag, problem::Problem};
 
 /// What of a product a caller wants to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl IfMatch {
             if text == "*" {
                 return Ok(Self::Existing);
             }
-            let tags = tags(text).ok_or_else(|| {
+            let tags = entity_tag::list(text).ok_or_else(|| {
                 Problem::Malformed(
                     "If-Match must be the ETag of the product, in its quotes".to_owned(),
                 )
@@ -54,37 +54,6 @@ impl IfMatch {
             Self::Editions(editions) => edition.is_some_and(|it| editions.contains(&it)),
         }
     }
-}
-
-/// An entity tag (RFC 9110, section 8.8.3).
-struct Tag<'t> {
-    is_weak: bool,
-    /// What is in its quotes. It may be any text but a quote, a comma too.
-    inner: &'t str,
-}
-
-/// The tags of a list; none if it is no list of tags.
-fn tags(mut text: &str) -> Option<Vec<Tag<'_>>> {
-    let mut tags = Vec::new();
-    loop {
-        let weak = text.strip_prefix("W/");
-        let (inner, rest) = weak.unwrap_or(text).strip_prefix('"')?.split_once('"')?;
-        let is_weak = weak.is_some();
-        tags.push(Tag { is_weak, inner });
-        let rest = rest.trim_start();
-        if rest.is_empty() {
-            return Some(tags);
-        }
-        text = rest.strip_prefix(',')?.trim_start();
-    }
-}
-
-/// The header that names an edition.
-#[must_use]
-pub(crate) fn etag(edition: i64) -> (header::HeaderName, HeaderValue) {
-    let value = HeaderValue::try_from(format!("\"{edition}\""));
-    let none = HeaderValue::from_static("\"\"");
-    (header::ETAG, value.unwrap_or(none))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use axum::{
 };
 use bytes::Bytes;
 
+use super::entity_tag::{etag, known};
+
 /// How a client may keep them: it asks each time whether there is another, which costs no more than a 304.
 const CACHING: HeaderValue = HeaderValue::from_static("public, no-cache");
 
@@ -14,7 +16,8 @@ const CACHING: HeaderValue = HeaderValue::from_static("public, no-cache");
 pub(crate) struct Stored {
     bytes: Bytes,
     content_type: HeaderValue,
-    tag: HeaderValue,
+    /// The entity tag without its quotes.
+    tag: String,
     /// Whether the bytes are compressed with gzip.
     is_compressed: bool,
 }
@@ -24,11 +27,10 @@ impl Stored {
     #[must_use]
     pub(crate) fn new(bytes: Bytes, content_type: HeaderValue) -> Self {
         let hash = blake3::hash(&bytes).to_hex();
-        let tag = HeaderValue::try_from(format!("\"{}\"", &hash[..32]));
         Self {
             bytes,
             content_type,
-            tag: tag.unwrap_or_else(|_| HeaderValue::from_static("\"\"")),
+            tag: hash[..32].to_owned(),
             is_compressed: false,
         }
     }
@@ -45,10 +47,7 @@ impl Stored {
     /// The answer to a client, which may have it already (RFC 9110, section 13.1.2).
     #[must_use]
     pub(crate) fn answer(&self, headers: &HeaderMap) -> Response {
-        let kept = [
-            (header::ETAG, self.tag.clone()),
-            (header::CACHE_CONTROL, CACHING),
-        ];
+        let kept = [etag(&self.tag), (header::CACHE_CONTROL, CACHING)];
         if self.is_known(headers) {
             return (StatusCode::NOT_MODIFIED, kept).into_response();
         }
@@ -64,12 +63,11 @@ impl Stored {
     }
 
     fn is_known(&self, headers: &HeaderMap) -> bool {
-        let lists = headers.get_all(header::IF_NONE_MATCH).iter();
-        let mut tags = lists
-            .filter_map(|list| list.to_str().ok())
-            .flat_map(|list| list.split(','))
-            .map(str::trim);
-        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.tag)
+        let has_any = headers
+            .get_all(header::IF_NONE_MATCH)
+            .iter()
+            .any(|it| it == "*");
+        has_any || known(headers).any(|tag| tag == self.tag)
     }
 }
 

@@ -25,13 +25,7 @@ use crate::{
     audit::By,
     board::store as rows,
     description::parameters::{AfterSku, IfMatchHeader, KeyHeader, LimitQuery, SkuPath},
-    http::{
-        body,
-        json::Faults,
-        precondition::{IfMatch, etag},
-        problem::Problem,
-        query,
-    },
+    http::{body, entity_tag::etag, json::Faults, precondition::IfMatch, problem::Problem, query},
     page::{self, in_time},
 };
 

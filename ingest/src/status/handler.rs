@@ -26,7 +26,14 @@ use crate::{
     description::parameters::{
         IfNoneMatchHeader, OrderPath, PreferHeader, RevisionQuery, WaitQuery,
     },
-    http::{NO_STORE, problem::Problem, query, wait::Wait, whole_seconds},
+    http::{
+        NO_STORE,
+        entity_tag::{etag, known},
+        problem::Problem,
+        query,
+        wait::Wait,
+        whole_seconds,
+    },
 };
 
 /// Most orders in one question.
@@ -116,25 +123,13 @@ pub(crate) async fn one(
 /// The document of a settled order, with its revision as the entity tag.
 pub(crate) fn settled(outcome: Outcome) -> Response {
     let mut response = json(outcome.document);
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", outcome.revision)) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
+    response.headers_mut().extend([etag(outcome.revision)]);
     response
 }
 
 /// The highest revision among the entity tags of `If-None-Match`. Tags that are none of ours match nothing.
 fn known_revision(headers: &HeaderMap) -> Option<i32> {
-    let lists = headers.get_all(header::IF_NONE_MATCH).iter();
-    let tags = lists
-        .filter_map(|list| list.to_str().ok())
-        .flat_map(|list| list.split(','));
-    let revisions = tags.filter_map(|tag| {
-        let tag = tag.trim();
-        // A proxy that compresses makes tags weak, and they are compared weakly here (RFC 9110, section 13.1.2).
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        revision(tag.strip_prefix('"')?.strip_suffix('"')?)
-    });
-    revisions.max()
+    known(headers).filter_map(revision).max()
 }
 
 fn revision(text: &str) -> Option<i32> {
