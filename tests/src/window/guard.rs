@@ -47,7 +47,7 @@ impl Origin {
 
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         let says = |name: HeaderName, expected: &str| {
-            // Twice is once too often: nobody knows which of them counts.
+            // If it is there twice, nobody knows which of them counts.
             let mut values = request.headers().get_all(name).iter();
             values.next().is_some_and(|value| value == expected) && values.next().is_none()
         };

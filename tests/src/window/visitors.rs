@@ -16,7 +16,7 @@ const TOKEN_SECONDS: u32 = 540;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Visit {
-    /// Who it was the last time.
+    /// The name from the last visit.
     visitor: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn token(
     }))
 }
 
-/// Only names that were given here: a page must not choose who it is beside them.
+/// Only names that were given here: a page must not choose another.
 fn is_visitor(name: &str) -> bool {
     let id = name.strip_prefix(PREFIX);
     id.is_some_and(|id| id.len() == 32 && Uuid::try_parse(id).is_ok())

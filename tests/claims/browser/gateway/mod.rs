@@ -231,7 +231,7 @@ async fn answer_all(connection: TcpStream, desk: Arc<Desk>) {
     let answer = service_fn(|request| desk.answer(request));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
     tokio::select! {
-        // How it ends is part of the game.
+        // It may end with an error, because claims cut connections.
         _ = connection => {}
         () = desk.cut.notified() => {}
     }

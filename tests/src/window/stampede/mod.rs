@@ -36,7 +36,7 @@ pub(super) struct Stampedes {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Shown {
     phase: Phase,
-    /// The how-manieth it is.
+    /// Counted from the start of the demo.
     number: u64,
     buyers: u64,
     orders: u64,
