@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -24,7 +25,7 @@ use metrics::{Counter, Histogram};
 use sqlx::PgPool;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 use uuid::Uuid;
@@ -107,15 +108,20 @@ impl Deliverer {
     ) {
         let mut rounds = JoinMap::new();
         let mut is_well = true;
+        let overdue = CancellationToken::new();
+        tokio::spawn(after(shutdown.clone(), self.patience, overdue.clone()));
         while !shutdown.is_cancelled() {
-            let due = within(DATABASE_MAX, store::due_endpoints(&self.pool)).await;
+            let due = self
+                .in_time(&shutdown, store::due_endpoints(&self.pool))
+                .await;
             readiness.set("database", due.is_ok());
             match due {
                 Ok(due) => {
                     is_well = true;
                     for endpoint in due {
                         if !rounds.contains_key(&endpoint) {
-                            let round = Round::new(Arc::clone(&self), endpoint, shutdown.clone());
+                            let stop = (shutdown.clone(), overdue.clone());
+                            let round = Round::new(Arc::clone(&self), endpoint, stop);
                             rounds.spawn(endpoint, round.run());
                         }
                     }
@@ -131,6 +137,30 @@ impl Deliverer {
         }
         while rounds.join_next().await.is_some() {}
     }
+
+    /// Waits for the database. After a stop there is less time, also for what began before it: what is not written is
+    /// sent again.
+    async fn in_time<T>(
+        &self,
+        shutdown: &CancellationToken,
+        asked: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        let hurry = async {
+            shutdown.cancelled().await;
+            sleep(self.patience / 4).await;
+        };
+        tokio::select! {
+            answer = within(DATABASE_MAX, asked) => answer,
+            () = hurry => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// Says so when a time has gone by since the stop.
+async fn after(shutdown: CancellationToken, time: Duration, over: CancellationToken) {
+    shutdown.cancelled().await;
+    sleep(time).await;
+    over.cancel();
 }
 
 /// The deliveries of one endpoint, as long as some are due.
@@ -142,12 +172,16 @@ struct Round {
     /// What is claimed and has not ended.
     claimed: BTreeMap<i64, DateTime<Utc>>,
     is_failing: bool,
-    /// After a stop: until when attempts are waited for.
-    deadline: Option<Instant>,
+    /// After a stop, attempts have been waited for long enough.
+    overdue: CancellationToken,
 }
 
 impl Round {
-    fn new(engine: Arc<Deliverer>, endpoint: Uuid, shutdown: CancellationToken) -> Self {
+    fn new(
+        engine: Arc<Deliverer>,
+        endpoint: Uuid,
+        (shutdown, overdue): (CancellationToken, CancellationToken),
+    ) -> Self {
         Self {
             engine,
             endpoint,
@@ -155,7 +189,7 @@ impl Round {
             attempts: JoinSet::new(),
             claimed: BTreeMap::new(),
             is_failing: false,
-            deadline: None,
+            overdue,
         }
     }
 
@@ -224,10 +258,9 @@ impl Round {
 
     /// Waits for the end of an attempt, and takes along what else has ended. After a stop it waits for a while only.
     async fn ended(&mut self) -> Option<Vec<(Ended, Option<Duration>)>> {
-        let overdue = overdue(&self.shutdown, self.engine.patience, &mut self.deadline);
         let first = tokio::select! {
             first = self.attempts.join_next() => first?,
-            () = overdue => return None,
+            () = self.overdue.cancelled() => return None,
         };
         let mut ended: Vec<_> = first.into_iter().collect();
         while let Some(more) = self.attempts.try_join_next() {
@@ -262,30 +295,21 @@ impl Round {
         let mut pauses = Pauses::new();
         let said = Once::new();
         loop {
-            let written = within(self.database_max(), self.write(&ended, &effect)).await;
+            let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
+            let written = engine.in_time(&shutdown, self.write(&ended, &effect)).await;
             let Err(error) = written else { return };
             said.call_once(
                 || tracing::warn!(%error, "what became of deliveries cannot be written"),
             );
-            let overdue = overdue(&self.shutdown, self.engine.patience, &mut self.deadline);
             let is_over = tokio::select! {
                 biased;
-                () = overdue => true,
+                () = self.overdue.cancelled() => true,
                 waited = timeout_at(deadline, pauses.pause()) => waited.is_err(),
             };
             if is_over {
                 tracing::warn!("deliveries that ended are sent again: what became of them is lost");
                 return;
             }
-        }
-    }
-
-    /// How long the database may take. After a stop there is less time: what is not written is sent again.
-    fn database_max(&self) -> Duration {
-        if self.shutdown.is_cancelled() {
-            DATABASE_MAX.min(self.engine.patience / 4)
-        } else {
-            DATABASE_MAX
         }
     }
 
@@ -336,16 +360,10 @@ impl Round {
             "requests were under way at the stop, and are sent again"
         );
         let released = store::release(&self.engine.pool, self.endpoint, &claimed);
-        if let Err(error) = within(self.database_max(), released).await {
+        if let Err(error) = self.engine.in_time(&self.shutdown, released).await {
             tracing::warn!(%error, "deliveries wait for their leases to end");
         }
     }
-}
-
-/// Ends when, after a stop, requests under way have been waited for long enough.
-async fn overdue(shutdown: &CancellationToken, patience: Duration, deadline: &mut Option<Instant>) {
-    shutdown.cancelled().await;
-    sleep_until(*deadline.get_or_insert_with(|| Instant::now() + patience)).await;
 }
 
 /// Sends one delivery. Returns what came of it, and how long the endpoint asks to be left alone.
