@@ -3,7 +3,7 @@
 //! Nobody asks whether a shutdown is going on: the token closes the inputs, and the work ends
 //! with its input.
 
-use std::{process::ExitCode, time::Duration};
+use std::{convert::Infallible, future::pending, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,16 +50,37 @@ pub async fn within(
     shutdown: &CancellationToken,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let overdue = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
     tokio::select! {
         ended = work => ended,
-        () = overdue => bail!(
+        () = out_of_time(shutdown, grace) => bail!(
             "not drained within SHUTDOWN_GRACE ({}): what was not acknowledged stays in the broker",
             humantime::format_duration(grace)
         ),
+    }
+}
+
+/// Waits until `shutdown` is asked for, and then for `patience`. If it was asked for before, `patience` begins now.
+pub async fn out_of_time(shutdown: &CancellationToken, patience: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(patience).await;
+}
+
+/// Runs `work` to its end, and cancels `overdue` when `patience` has gone by since `shutdown` was asked for: from then
+/// on, it should wait for nothing.
+pub async fn hurry<T>(
+    shutdown: &CancellationToken,
+    patience: Duration,
+    overdue: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> T {
+    let waiting = async {
+        out_of_time(shutdown, patience).await;
+        overdue.cancel();
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        ended = work => ended,
+        never = waiting => match never {},
     }
 }
 

@@ -7,10 +7,11 @@ use hotrow_shared::{
     broker::{Broker, BrokerError},
     id::OrderId,
     retry::Pauses,
+    shutdown,
     topology::Repairs,
 };
 use sqlx::PgPool;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,16 +60,8 @@ pub(crate) struct Workshop {
 /// settled in time, and the channel is closed: only then may another worker begin.
 pub(crate) async fn work(workshop: &Workshop, partition: u16, stop: &CancellationToken) {
     let overdue = CancellationToken::new();
-    let patience = async {
-        stop.cancelled().await;
-        sleep(workshop.patience).await;
-        overdue.cancel();
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = consume_again(workshop, partition, stop, &overdue) => {}
-        () = patience => {}
-    }
+    let work = Box::pin(consume_again(workshop, partition, stop, &overdue));
+    shutdown::hurry(stop, workshop.patience, &overdue, work).await;
 }
 
 async fn consume_again(

@@ -29,10 +29,15 @@ pub(crate) use error::{RetryCause, StoreError};
 ///
 /// # Errors
 /// What the database said, or that it said nothing.
-pub(crate) async fn within<T>(
+pub(crate) async fn within<T, E: From<sqlx::Error>>(
     limit: Duration,
-    asked: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
-    let silence = |_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
-    timeout(limit, asked).await.unwrap_or_else(silence)
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let answer = timeout(limit, asked).await;
+    answer.unwrap_or_else(|_| Err(silence().into()))
+}
+
+/// The error of a database that said nothing for too long.
+pub(crate) fn silence() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::TimedOut.into())
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Once},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use hotrow_shared::{
     metrics::{WEBHOOK_ATTEMPTS, WEBHOOK_GIVEN_UP, WEBHOOK_REQUEST},
     retry::Pauses,
     sealed::SealingKeys,
+    shutdown,
     telemetry::Readiness,
     webhook::REQUESTS_MAX,
 };
@@ -36,7 +36,10 @@ use super::{
     sign::{SignError, Signer},
     store::{self, Claimed, Effect, Ended},
 };
-use crate::{metrics::Labelled, store::within};
+use crate::{
+    metrics::Labelled,
+    store::{silence, within},
+};
 
 /// How often it is asked who has something due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -56,8 +59,11 @@ pub(super) struct Deliverer {
     pub(super) source: String,
     /// Most requests of this process to one endpoint at a time.
     pub(super) requests_max: usize,
+    pub(super) shutdown: CancellationToken,
     /// How long requests that are under way at a stop are waited for.
     pub(super) patience: Duration,
+    /// Turns when they have been waited for that long.
+    pub(super) overdue: CancellationToken,
     pub(super) metrics: DeliverMetrics,
 }
 
@@ -100,28 +106,24 @@ struct Target {
 }
 
 impl Deliverer {
-    /// Delivers until `shutdown`, and then waits for what is under way.
-    pub(super) async fn run(
-        self: Arc<Self>,
-        readiness: Arc<Readiness>,
-        shutdown: CancellationToken,
-    ) {
+    /// Delivers until the stop, and then waits for what is under way.
+    pub(super) async fn run(self: Arc<Self>, readiness: &Readiness) {
+        let work = self.deliver(readiness);
+        shutdown::hurry(&self.shutdown, self.patience, &self.overdue, work).await;
+    }
+
+    async fn deliver(self: &Arc<Self>, readiness: &Readiness) {
         let mut rounds = JoinMap::new();
         let mut is_well = true;
-        let overdue = CancellationToken::new();
-        tokio::spawn(after(shutdown.clone(), self.patience, overdue.clone()));
-        while !shutdown.is_cancelled() {
-            let due = self
-                .in_time(&shutdown, store::due_endpoints(&self.pool))
-                .await;
+        while !self.shutdown.is_cancelled() {
+            let due = self.in_time(store::due_endpoints(&self.pool)).await;
             readiness.set("database", due.is_ok());
             match due {
                 Ok(due) => {
                     is_well = true;
                     for endpoint in due {
                         if !rounds.contains_key(&endpoint) {
-                            let stop = (shutdown.clone(), overdue.clone());
-                            let round = Round::new(Arc::clone(&self), endpoint, stop);
+                            let round = Round::new(Arc::clone(self), endpoint);
                             rounds.spawn(endpoint, round.run());
                         }
                     }
@@ -133,63 +135,44 @@ impl Deliverer {
                 }
             }
             while rounds.try_join_next().is_some() {}
-            shutdown.run_until_cancelled(sleep(LOOK_INTERVAL)).await;
+            self.shutdown
+                .run_until_cancelled(sleep(LOOK_INTERVAL))
+                .await;
         }
         while rounds.join_next().await.is_some() {}
     }
 
     /// Waits for the database. After a stop there is less time, also for what began before it: what is not written is
     /// sent again.
-    async fn in_time<T>(
+    async fn in_time<T, E: From<sqlx::Error>>(
         &self,
-        shutdown: &CancellationToken,
-        asked: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, sqlx::Error> {
-        let hurry = async {
-            shutdown.cancelled().await;
-            sleep(self.patience / 4).await;
-        };
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         tokio::select! {
             answer = within(DATABASE_MAX, asked) => answer,
-            () = hurry => Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
+            () = shutdown::out_of_time(&self.shutdown, self.patience / 4) => Err(silence().into()),
         }
     }
-}
-
-/// Says so when a time has gone by since the stop.
-async fn after(shutdown: CancellationToken, time: Duration, over: CancellationToken) {
-    shutdown.cancelled().await;
-    sleep(time).await;
-    over.cancel();
 }
 
 /// The deliveries of one endpoint, as long as some are due.
 struct Round {
     engine: Arc<Deliverer>,
     endpoint: Uuid,
-    shutdown: CancellationToken,
     attempts: JoinSet<(Ended, Option<Duration>)>,
     /// What is claimed and has not ended.
     claimed: BTreeMap<i64, DateTime<Utc>>,
     is_failing: bool,
-    /// After a stop, attempts have been waited for long enough.
-    overdue: CancellationToken,
 }
 
 impl Round {
-    fn new(
-        engine: Arc<Deliverer>,
-        endpoint: Uuid,
-        (shutdown, overdue): (CancellationToken, CancellationToken),
-    ) -> Self {
+    fn new(engine: Arc<Deliverer>, endpoint: Uuid) -> Self {
         Self {
             engine,
             endpoint,
-            shutdown,
             attempts: JoinSet::new(),
             claimed: BTreeMap::new(),
             is_failing: false,
-            overdue,
         }
     }
 
@@ -199,7 +182,7 @@ impl Round {
             // A claim costs the same for one delivery and for many.
             let is_worth_it = room >= self.engine.requests_max.div_ceil(2);
             if is_worth_it
-                && !self.shutdown.is_cancelled()
+                && !self.engine.shutdown.is_cancelled()
                 && let Err(error) = self.claim(room).await
             {
                 let endpoint = self.endpoint;
@@ -207,7 +190,7 @@ impl Round {
                 // What is under way has to be written when it ends.
                 if !matches!(error, ClaimError::Database(_)) && self.attempts.is_empty() {
                     let pause = sleep(UNFIT_PAUSE);
-                    self.shutdown.run_until_cancelled(pause).await;
+                    self.engine.shutdown.run_until_cancelled(pause).await;
                 }
             }
             if self.attempts.is_empty() {
@@ -241,9 +224,7 @@ impl Round {
             transaction.commit().await?;
             Ok::<_, ClaimError>(Some((target, locked.is_failing, claimed)))
         };
-        let claimed = tokio::time::timeout(DATABASE_MAX, claiming).await;
-        let claimed = claimed.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?;
-        let Some((target, is_failing, claimed)) = claimed else {
+        let Some((target, is_failing, claimed)) = engine.in_time(claiming).await? else {
             return Ok(());
         };
         self.is_failing = is_failing;
@@ -260,7 +241,7 @@ impl Round {
     async fn ended(&mut self) -> Option<Vec<(Ended, Option<Duration>)>> {
         let first = tokio::select! {
             first = self.attempts.join_next() => first?,
-            () = self.overdue.cancelled() => return None,
+            () = self.engine.overdue.cancelled() => return None,
         };
         let mut ended: Vec<_> = first.into_iter().collect();
         while let Some(more) = self.attempts.try_join_next() {
@@ -295,15 +276,15 @@ impl Round {
         let mut pauses = Pauses::new();
         let said = Once::new();
         loop {
-            let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
-            let written = engine.in_time(&shutdown, self.write(&ended, &effect)).await;
+            let engine = Arc::clone(&self.engine);
+            let written = engine.in_time(self.write(&ended, &effect)).await;
             let Err(error) = written else { return };
             said.call_once(
                 || tracing::warn!(%error, "what became of deliveries cannot be written"),
             );
             let is_over = tokio::select! {
                 biased;
-                () = self.overdue.cancelled() => true,
+                () = engine.overdue.cancelled() => true,
                 waited = timeout_at(deadline, pauses.pause()) => waited.is_err(),
             };
             if is_over {
@@ -360,7 +341,7 @@ impl Round {
             "requests were under way at the stop, and are sent again"
         );
         let released = store::release(&self.engine.pool, self.endpoint, &claimed);
-        if let Err(error) = self.engine.in_time(&self.shutdown, released).await {
+        if let Err(error) = self.engine.in_time(released).await {
             tracing::warn!(%error, "deliveries wait for their leases to end");
         }
     }

@@ -131,14 +131,14 @@ async fn work(
         keys: common.sealing.clone(),
         source: common.events_source.clone(),
         requests_max: requests_max(),
+        shutdown,
         // The rest is for the good-byes.
         patience: common.shutdown_grace / 2,
+        overdue: CancellationToken::new(),
         metrics: DeliverMetrics::new(),
     };
     tracing::info!("delivering");
-    Arc::new(deliverer)
-        .run(Arc::clone(readiness), shutdown)
-        .await;
+    Arc::new(deliverer).run(readiness).await;
     let _ = tokio::time::timeout(GOOD_BYE_MAX, copying).await;
     broker.close().await;
     let _ = tokio::time::timeout(GOOD_BYE_MAX, pool.close()).await;
