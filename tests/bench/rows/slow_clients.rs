@@ -31,8 +31,9 @@ const DEAF: usize = 1_000;
 const BUYERS: usize = 256;
 /// Descriptors that an ingest process has for other things than connections.
 const RESERVE: usize = 1_500;
-/// So many addresses of this machine they come from: no address has more connections than one may have.
-const ADDRESSES: usize = 4;
+/// So many addresses of this machine they come from: no address has more connections than one may have, and each has
+/// enough ports although those of the rounds before are not free yet.
+const ADDRESSES: usize = 16;
 /// Connections that are opened at the same time.
 const CONNECTING: usize = 64;
 /// Those who never read ask for a while until nothing more fits.

@@ -61,14 +61,18 @@ impl Window {
     }
 }
 
-/// Times from a request to its answer.
+/// How long something took each time, such as from a request to its answer.
 #[derive(Debug, Clone)]
 pub struct Times {
     microseconds: Histogram<u64>,
 }
 
 impl Times {
-    fn new() -> anyhow::Result<Self> {
+    /// None yet.
+    ///
+    /// # Errors
+    /// None: the bounds are fixed.
+    pub fn new() -> anyhow::Result<Self> {
         let microseconds = Histogram::new_with_bounds(1, MICROSECONDS_MAX, DIGITS)?;
         Ok(Self { microseconds })
     }
@@ -87,8 +91,13 @@ impl Times {
     }
 
     fn record(&mut self, took: Duration) {
+        self.record_often(took, 1);
+    }
+
+    /// Something took that long, so many times.
+    pub fn record_often(&mut self, took: Duration, times: u64) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.saturating_record(microseconds);
+        self.microseconds.saturating_record_n(microseconds, times);
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {

@@ -6,12 +6,16 @@ mod pages;
 use std::time::Duration;
 
 use anyhow::ensure;
-use hotrow_tests::{Client, Process, load::Report, meter};
+use hotrow_tests::{
+    Client, Process,
+    load::{Report, Times},
+    meter,
+};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::pages::PagesArguments;
-use self::pages::{Last, Pages, Start, TookMs};
+use self::pages::{Last, Pages, Start};
 use super::{Bench, Conditions, sale::Sale};
 use crate::{
     goods::{Goods, LISTENED_TO},
@@ -52,7 +56,14 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
     let changes = change_until(&over, &client, start);
     let (beside, last) = tokio::try_join!(purchases, changes)?;
     let (first, second) = tokio::try_join!(pages.0.end(last), pages.1.end(last))?;
-    let took_ms = sums(&first, &second);
+    let mut told = Times::new()?;
+    for (ms, times) in first
+        .into_iter()
+        .enumerate()
+        .chain(second.into_iter().enumerate())
+    {
+        told.record_often(Duration::from_millis(u64::try_from(ms)?), times);
+    }
     settled(&worker, alone.accepted.len() + beside.accepted.len()).await?;
     shop.check(&alone, alone.accepted.len()).await?;
     shop.check(&beside, beside.accepted.len()).await?;
@@ -63,8 +74,8 @@ pub(super) async fn round(bench: &mut Bench) -> anyhow::Result<Round> {
         .with(Figure::AcceptedPerSecond, beside.accepted_per_second())
         .with(Figure::P50Ms, beside.accept_times.ms(0.5))
         .with(Figure::P99Ms, p99(&beside))
-        .with(Figure::ToldP50Ms, percentile(&took_ms, 0.5))
-        .with(Figure::ToldP99Ms, percentile(&took_ms, 0.99))
+        .with(Figure::ToldP50Ms, told.ms(0.5))
+        .with(Figure::ToldP99Ms, told.ms(0.99))
         .with(Figure::ListenerKib, kib)
         .with(
             Figure::RateKept,
@@ -97,28 +108,6 @@ fn memory(doors: [&Process; 2]) -> anyhow::Result<u64> {
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 fn kib_each(before: u64, after: u64, listeners: usize) -> f64 {
     after.saturating_sub(before) as f64 / 1_024.0 / listeners as f64
-}
-
-fn sums(one: &TookMs, other: &TookMs) -> TookMs {
-    let pairs = one.iter().zip(other);
-    pairs.map(|(one, other)| one + other).collect()
-}
-
-/// The time within which this share of all states was heard, in milliseconds.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "counts far below 2^52"
-)]
-fn percentile(took_ms: &TookMs, share: f64) -> f64 {
-    let counts = || took_ms.iter().map(|count| u64::from(*count));
-    let mut left = (counts().sum::<u64>() as f64 * share).ceil() as u64;
-    let reaches = |count: u64| {
-        left = left.saturating_sub(count);
-        left == 0
-    };
-    counts().map(reaches).position(|it| it).unwrap_or(0) as f64
 }
 
 /// Changes one product after the other. A change that was asked for is made before it ends. Returns the last ones.

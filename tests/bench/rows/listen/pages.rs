@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,6 +17,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use hotrow_tests::{load, wait};
 use memchr::memmem;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -63,7 +64,7 @@ fn unix_ms() -> anyhow::Result<u64> {
 pub(super) type Last = [u32; LISTENED_TO.len()];
 
 /// So many states were heard after so many milliseconds: the index.
-pub(super) type TookMs = Vec<u32>;
+pub(super) type TookMs = Vec<u64>;
 
 /// A process of pages that listen. Dropped, it is killed.
 pub(super) struct Pages {
@@ -111,7 +112,7 @@ impl Pages {
         spawn_blocking(move || self.read()).await?
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&mut self) -> anyhow::Result<T> {
+    fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         serde_json::from_str(&line).context("the pages failed; what they wrote is above")
@@ -169,7 +170,7 @@ impl PagesArguments {
     }
 }
 
-fn say(what: &impl serde::Serialize) -> anyhow::Result<()> {
+fn say(what: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(what)?);
     Ok(())
 }
@@ -182,7 +183,7 @@ struct Heard {
     /// By page: the newest change of each product, by when it was asked for.
     newest: Vec<[AtomicU32; LISTENED_TO.len()]>,
     /// So many states took so many milliseconds.
-    took_ms: Vec<AtomicU32>,
+    took_ms: Vec<AtomicU64>,
 }
 
 impl Heard {
@@ -192,7 +193,7 @@ impl Heard {
             start,
             begun: AtomicUsize::new(0),
             newest: (0..pages).map(none).collect(),
-            took_ms: (0..=TOOK_MS_MAX).map(|_| AtomicU32::new(0)).collect(),
+            took_ms: (0..=TOOK_MS_MAX).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
