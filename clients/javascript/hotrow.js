@@ -567,7 +567,7 @@ export function hotrow({ url, token, storage, onState }) {
     });
     const isGone = answer.status === 404;
     const order = isGone ? null : show(bodyOf(answer));
-    // What is vain keeps nobody from buying.
+    // An order that came to nothing stops nobody.
     const isVain = isGone || (order.status !== 'confirmed' && FINAL.includes(order.status));
     if (isGone || (isVain && !isResumed)) await stored.close(mine);
     if (isResumed) bodyOf(answer);

@@ -90,6 +90,10 @@ mod tests {
             ask(&[HeaderValue::from_static("\"another\"")]),
             StatusCode::OK
         );
+        assert_eq!(
+            ask(&[HeaderValue::from_static("*")]),
+            StatusCode::NOT_MODIFIED
+        );
         let answer = stored.answer(&HeaderMap::new());
         let tag = answer.headers()[header::ETAG].clone();
         assert_eq!(ask(std::slice::from_ref(&tag)), StatusCode::NOT_MODIFIED);
