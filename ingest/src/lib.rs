@@ -55,7 +55,11 @@ use crate::{
     changes::{ChangesDesk, tickets::Tickets},
     clock::{Clock, DatabaseClock},
     description::page::Files,
-    http::{access_log::AccessLog, peer::TrustedProxies, server},
+    http::{
+        access_log::AccessLog,
+        peer::TrustedProxies,
+        server::{self, streams::StreamThreads},
+    },
     intake::{Intake, metrics::IntakeMetrics, repeats::Repeats},
     inventory::InventoryDesk,
     lanes::Lanes,
@@ -263,11 +267,13 @@ async fn work(
         common.development,
     );
     let inventory = Arc::new(inventory);
+    let stream_threads = StreamThreads::start().context("start the threads of streams")?;
     let live = live.start(
         (Arc::clone(&status), listened_to),
         Arc::clone(&inventory),
         settings.live_streams_max,
         auth.is_open(),
+        stream_threads.handle(),
         &shutdown,
     );
     let sale = SaleDesk {
@@ -329,7 +335,15 @@ async fn work(
     // The routes hold the lanes from here on, and nobody else may.
     drop(desks);
     tracing::info!(address = %listener.local_addr()?, "listening");
-    server::serve(listener, router, settings.connections, proxies, shutdown).await;
+    server::serve(
+        listener,
+        router,
+        settings.connections,
+        proxies,
+        stream_threads.handle(),
+        shutdown,
+    )
+    .await;
 
     // With the last connection went the last handle on the lanes: they confirm what they have, and end.
     while let Some(ended) = lane_tasks.join_next().await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     http::{HeaderName, HeaderValue, Uri, header},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, Who},
-    http::{NO_STORE, problem::Problem, query},
+    http::{NO_STORE, problem::Problem, query, server::streams::Streaming},
     inventory::UNKNOWN_SKU,
     page::in_time,
     status::{
@@ -69,6 +70,7 @@ struct TopicsQuery {
 pub(crate) async fn listen_to(
     State(desk): State<Arc<LiveDesk>>,
     caller: Caller,
+    Extension(streaming): Extension<Streaming>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let [orders, skus] = query::read(&uri, ["orders", "skus"])?;
@@ -115,6 +117,7 @@ pub(crate) async fn listen_to(
             HeaderValue::from_static("no"),
         ),
     ];
+    streaming.begin();
     Ok((headers, Body::from_stream(stream)).into_response())
 }
 

@@ -16,7 +16,7 @@ mod topics;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use self::{metrics::LiveMetrics, orders::LiveOrders, stock::LiveStock};
@@ -59,7 +59,7 @@ impl Live {
     }
 
     /// A desk for at most `streams_max` streams, and the tasks that tell until `shutdown`. The looks at orders have a
-    /// reader of their own, so that polls do not wait for them.
+    /// reader of their own, so that polls do not wait for them. What wakes the streams runs on their `threads`.
     #[must_use]
     pub(crate) fn start(
         self,
@@ -67,11 +67,12 @@ impl Live {
         inventory: Arc<InventoryDesk>,
         streams_max: usize,
         is_open_shop: bool,
+        threads: &Handle,
         shutdown: &CancellationToken,
     ) -> LiveDesk {
         let Self { orders, metrics } = self;
         let stock = Arc::new(LiveStock::new(inventory, metrics.stock.clone()));
-        tokio::spawn(Arc::clone(&stock).tell_forever(shutdown.clone()));
+        threads.spawn(Arc::clone(&stock).tell_forever(shutdown.clone()));
         tokio::spawn(Arc::clone(&stock).look_forever(shutdown.clone()));
         tokio::spawn(Arc::clone(&orders).look_forever(reader, shutdown.clone()));
         LiveDesk {

@@ -3,6 +3,7 @@
 pub mod connections;
 pub mod descriptors;
 mod pace;
+pub(crate) mod streams;
 
 use std::{
     convert::Infallible,
@@ -20,6 +21,8 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
+    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,6 +31,7 @@ use tower::ServiceExt;
 use self::{
     connections::{ConnectionLimits, Connections, Refused},
     pace::{HeadClock, HeadTimer, IDLE_TIME_MAX, Paced, SlowClients},
+    streams::Streaming,
 };
 use super::peer::{Peer, TrustedProxies};
 
@@ -66,12 +70,14 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves connections until `shutdown`, then lets each finish the request it is in.
 ///
-/// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS.
+/// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS. A connection whose answer is a
+/// stream runs on `stream_threads` for so long.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
     proxies: TrustedProxies,
+    stream_threads: &Handle,
     shutdown: CancellationToken,
 ) {
     let connections = Connections::new(limits, proxies);
@@ -98,8 +104,10 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let service = service(&router, Peer(peer.ip()), &requests);
+        let streaming = Streaming::default();
+        let service = service(&router, Peer(peer.ip()), streaming.clone(), &requests);
         let (slow, watcher) = (connections.slow().clone(), graceful.watcher());
+        let stream_threads = stream_threads.clone();
         let (shutdown, hang_up) = (shutdown.clone(), hang_up.clone());
         tokio::spawn(async move {
             let _place = place;
@@ -108,8 +116,9 @@ pub(crate) async fn serve(
             let mut byte = [0];
             let first = timeout(IDLE_TIME_MAX, stream.peek(&mut byte));
             if let Some(Ok(Ok(1..))) = shutdown.run_until_cancelled(first).await {
-                let connection = Box::pin(converse(stream, service, &slow, watcher));
-                hang_up.run_until_cancelled(connection).await;
+                let connection = Box::pin(converse(stream, service, slow, watcher));
+                let run = streams::run(connection, streaming, &stream_threads);
+                hang_up.run_until_cancelled(run).await;
             }
         });
     }
@@ -119,7 +128,7 @@ pub(crate) async fn serve(
 }
 
 /// Answers the requests of one connection to its end. One that breaks is the client's affair.
-async fn converse<S>(stream: TcpStream, service: S, slow: &SlowClients, watcher: Watcher)
+async fn converse<S>(stream: TcpStream, service: S, slow: SlowClients, watcher: Watcher)
 where
     S: hyper::service::Service<
             Request<Incoming>,
@@ -129,8 +138,8 @@ where
 {
     // Answers are small and each is complete: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let clock = HeadClock::new(slow);
-    let io = TokioIo::new(Paced::new(stream, Arc::clone(&clock), slow));
+    let clock = HeadClock::new(&slow);
+    let io = TokioIo::new(Paced::new(stream, Arc::clone(&clock), &slow));
     let mut http = http1::Builder::new();
     http.timer(HeadTimer(clock))
         .header_read_timeout(IDLE_TIME_MAX)
@@ -168,6 +177,7 @@ async fn drain(graceful: GracefulShutdown, requests: &TaskTracker) {
 fn service(
     router: &Router,
     peer: Peer,
+    streaming: Streaming,
     requests: &TaskTracker,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
@@ -179,7 +189,16 @@ fn service(
     service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
-        requests.track_future(router.clone().oneshot(request))
+        request.extensions_mut().insert(streaming.clone());
+        let was_streaming = streaming.end();
+        let router = router.clone();
+        requests.track_future(async move {
+            if was_streaming {
+                // Here the connection comes back from the threads of streams.
+                yield_now().await;
+            }
+            router.oneshot(request).await
+        })
     })
 }
 
