@@ -1,6 +1,12 @@
 //! One stream: what a page hears, from the state of everything it asked for to the end.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -9,10 +15,10 @@ use futures_util::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     frame::{self, Frame},
@@ -61,21 +67,65 @@ pub(super) fn listen<S>(
     to.push(Box::pin(states.chain(stream::iter([Said::BeginAnew]))));
 }
 
-/// A stream that goes on.
-struct Open {
+/// The stream of a page, until it ends by itself, with the process, or because its client went away.
+struct Page {
     listening: Listening,
-    shutdown: CancellationToken,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
     until: Instant,
     /// When something was sent last.
     spoke: Instant,
+    /// Is due when the stream ends or has been silent for too long, or earlier: it is moved only when it is due, so
+    /// that what is sent costs no timer.
+    timer: Pin<Box<Sleep>>,
+    has_ended: bool,
     /// The stream's place among all of them.
     _place: OwnedSemaphorePermit,
     metrics: Arc<LiveMetrics>,
 }
 
-impl Drop for Open {
+/// Begins the stream of a page.
+pub(super) fn begin(
+    listening: Listening,
+    place: OwnedSemaphorePermit,
+    metrics: Arc<LiveMetrics>,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    metrics.streams.increment(1);
+    let now = Instant::now();
+    Page {
+        listening,
+        stop: Box::pin(shutdown.cancelled_owned()),
+        until: now + random(LASTS_MS),
+        spoke: now,
+        timer: Box::pin(sleep_until(now + SILENCE_MAX)),
+        has_ended: false,
+        _place: place,
+        metrics,
+    }
+}
+
+impl Drop for Page {
     fn drop(&mut self) {
         self.metrics.streams.decrement(1);
+    }
+}
+
+impl Stream for Page {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let (bytes, ends) = match ready!(self.poll_event(cx)) {
+            Next::Said(Said::State(bytes)) => (bytes, false),
+            Next::Silence => (frame::HEARTBEAT, false),
+            Next::Said(Said::BeginAnew) | Next::Over => (frame::retry(random(RETRY_MS)), true),
+            Next::Stop => (frame::retry(random(RETRY_ELSEWHERE_MS)), true),
+        };
+        self.spoke = Instant::now();
+        self.has_ended = ends;
+        Poll::Ready(Some(Ok(bytes)))
     }
 }
 
@@ -87,45 +137,26 @@ enum Next {
     Stop,
 }
 
-/// The stream of a page, until it ends by itself, with the process, or because its client went away.
-pub(super) fn begin(
-    listening: Listening,
-    place: OwnedSemaphorePermit,
-    metrics: Arc<LiveMetrics>,
-    shutdown: CancellationToken,
-) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-    metrics.streams.increment(1);
-    let now = Instant::now();
-    let open = Open {
-        listening,
-        shutdown,
-        until: now + random(LASTS_MS),
-        spoke: now,
-        _place: place,
-        metrics,
-    };
-    stream::unfold(Some(open), |open| async {
-        let mut open = open?;
-        let (bytes, ends) = match open.next().await {
-            Next::Said(Said::State(bytes)) => (bytes, false),
-            Next::Silence => (frame::HEARTBEAT, false),
-            Next::Said(Said::BeginAnew) | Next::Over => (frame::retry(random(RETRY_MS)), true),
-            Next::Stop => (frame::retry(random(RETRY_ELSEWHERE_MS)), true),
-        };
-        open.spoke = Instant::now();
-        Some((Ok(bytes), (!ends).then_some(open)))
-    })
-}
-
-impl Open {
-    async fn next(&mut self) -> Next {
-        let silent_until = self.spoke + SILENCE_MAX;
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Next::Stop,
-            () = sleep_until(self.until) => Next::Over,
-            Some(said) = self.listening.next() => Next::Said(said),
-            () = sleep_until(silent_until) => Next::Silence,
+impl Page {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Next::Stop);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = self.timer.deadline();
+            if now >= self.until {
+                return Poll::Ready(Next::Over);
+            }
+            let silent_until = self.spoke + SILENCE_MAX;
+            if now >= silent_until {
+                return Poll::Ready(Next::Silence);
+            }
+            self.timer.as_mut().reset(silent_until.min(self.until));
+        }
+        match ready!(self.listening.poll_next_unpin(cx)) {
+            Some(said) => Poll::Ready(Next::Said(said)),
+            // It listens to nothing. Only the timer goes on.
+            None => Poll::Pending,
         }
     }
 }
