@@ -1,5 +1,5 @@
 /** The first panel: a product, and the one order that a visitor has under way. */
-import { html, useEffect, useRef, useState } from './vendor/htm-preact-3.1.1.js';
+import { html, useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact-3.1.1.js';
 import { why } from './hotrow.js';
 import { ask } from './server.js';
 import { aboutObstacle, aboutOrder, aboutProduct, aboutRejected, money, number } from './words.js';
@@ -182,6 +182,7 @@ function Order({ purchase, product, client, onServer }) {
   /** The order whose payment came too late. */
   const [unmatched, setUnmatched] = useState(null);
   useEffect(() => setSaid(''), [status, order?.order_id]);
+  const { title: heading, actions } = useFocusThatStays();
   const reason = why(state);
   // The price of a refusal is news to the page, too.
   useEffect(() => void (reason === 'price_changed' && product?.look()), [reason, state]);
@@ -218,7 +219,7 @@ function Order({ purchase, product, client, onServer }) {
       <h3 id="order-title" class="for-readers">Your order</h3>
       <${Steps} status=${status} />
       <div role="status" aria-live="polite">
-        <p class="title" data-testid="order-title">${title}</p>
+        <p class="title" data-testid="order-title" ref=${heading} tabindex="-1">${title}</p>
         <p data-testid="order-text">${text}</p>
         ${said && html`<p class="said" data-testid="order-said">${said}</p>`}
         ${unmatched && unmatched === order?.order_id &&
@@ -231,7 +232,7 @@ function Order({ purchase, product, client, onServer }) {
       ${reason === 'not_open' && problem?.opens_at &&
         html`<p class="clock">Opens in <${Countdown} to=${problem.opens_at} id="opens-order" /></p>`}
       ${reason === 'all_held' && retry_at && html`<${Again} at=${retry_at} words="Worth another try" />`}
-      <div class="actions">
+      <div class="actions" ref=${actions}>
         ${status === 'reserved' && html`
           <button class="main" type="button" data-testid="pay" aria-disabled=${String(isPaying)} onClick=${() => isPaying || pay()}>
             ${isPaying ? 'Paying…' : `Pay ${money(order.total_minor, order.currency)}`}</button>
@@ -245,6 +246,23 @@ function Order({ purchase, product, client, onServer }) {
       </div>
       ${order?.order_id && html`<p class="small">Order <code>${order.order_id}</code>${order.items && `, ${order.items.map((it) => it.quantity).join(' + ')} for ${money(order.total_minor, order.currency)}`}</p>`}
     </section>`;
+}
+
+/** Where a button of the actions had the focus and is gone, the title has it: not the beginning of the page. */
+function useFocusThatStays() {
+  const title = useRef(null);
+  const actions = useRef(null);
+  const wasHere = useRef(false);
+  useEffect(() => {
+    const note = ({ target }) => (wasHere.current = actions.current.contains(target));
+    document.addEventListener('focusin', note);
+    return () => document.removeEventListener('focusin', note);
+  }, []);
+  useLayoutEffect(() => {
+    const isLost = document.activeElement === document.body;
+    if (wasHere.current && isLost) title.current.focus({ preventScroll: true });
+  });
+  return { title, actions };
 }
 
 function describe({ status, order, problem }, reason, product, item) {

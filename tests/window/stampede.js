@@ -222,8 +222,9 @@ function End({ stampede: { end, put_up, pieces_each } }) {
 }
 
 function Points({ rows }) {
+  const [isOpen, setOpen] = useState(false);
   return html`
-    <details class="points">
+    <details class="points" onToggle=${(event) => setOpen(event.currentTarget.open)}>
       <summary>All points as a table</summary>
       <div class="scroll" tabindex="0" role="region" aria-label="All points">
         <table data-testid="points">
@@ -232,7 +233,7 @@ function Points({ rows }) {
             <th scope="col">Settled per second</th><th scope="col">Per row write</th><th scope="col">Queue</th><th scope="col">Left</th>
           </tr></thead>
           <tbody>
-            ${rows.map((row) => html`
+            ${isOpen && rows.map((row) => html`
               <tr key=${row.ms}><th scope="row">${(row.ms / 1000).toFixed(1)}</th><td>${number(row.accepted)}</td><td>${number(row.refused)}</td>
                 <td>${number(row.settled)}</td><td>${number(row.per_second)}</td><td>${row.per_write == null ? '–' : number(row.per_write)}</td>
                 <td>${number(row.queued)}</td><td>${number(row.left)}</td></tr>`)}

@@ -68,6 +68,12 @@ async fn shows(browser: &Browser, name: &str, what: &str, value: &str) -> anyhow
     browser.until(&condition, SOON).await.map(drop)
 }
 
+/// Waits until a part has the focus.
+async fn has_focus(browser: &Browser, name: &str) -> anyhow::Result<()> {
+    let condition = format!("document.activeElement === {}", part(name));
+    browser.until(&condition, SOON).await.map(drop)
+}
+
 /// Waits until the order stands so.
 async fn order(browser: &Browser, state: &str) -> anyhow::Result<()> {
     shows(browser, "order", "state", state).await

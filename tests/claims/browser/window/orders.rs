@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     super::{SOON, in_browser, looks::look_well},
-    Front, order, press, product, shows, told,
+    Front, has_focus, order, press, product, shows, told,
 };
 
 #[tokio::test]
@@ -30,6 +30,7 @@ async fn in_the_window_an_order_is_bought_once_through_reloads_and_paid() -> any
         look_well(browser, "window-reserved").await?;
         press(browser, "pay").await?;
         order(browser, "confirmed").await?;
+        has_focus(browser, "order-title").await?;
         shows(browser, "held", "value", "0").await?;
         look_well(browser, "window-confirmed").await?;
         press(browser, "done").await?;

@@ -76,6 +76,12 @@ async fn the_stampedes_last_numbers_are_those_of_the_database() -> anyhow::Resul
                 Value::Null,
             )
             .await?;
+        browser
+            .until(
+                "document.querySelectorAll('details.points tbody tr').length > 1",
+                SOON,
+            )
+            .await?;
         look_well(browser, "window-stampede").await?;
         front.shop.books.books(&[]).await.map(drop)
     })
