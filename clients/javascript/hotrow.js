@@ -346,8 +346,8 @@ function watching(call) {
     const thing = doc.order_id ? 'orders=' + doc.order_id : 'skus=' + doc.sku;
     const old = seen.get(thing) ?? {};
     const isOlder = (doc.revision ?? 0) < (old.revision ?? 0) || doc.version < old.version || doc.as_of < old.as_of;
-    // Stock that was polled may have no version: it keeps the one that it came after.
-    const newest = isOlder ? old : doc.sku ? { version: old.version, as_of: old.as_of, ...doc } : doc;
+    // A stream says nothing of `as_of`: what is polled after it is compared with what was polled before it.
+    const newest = isOlder ? old : doc.sku ? { as_of: old.as_of, ...doc } : doc;
     seen.delete(thing);
     seen.set(thing, newest);
     if (seen.size > SEEN_MAX) seen.delete([...seen.keys()][0]);

@@ -1178,6 +1178,11 @@ export interface components {
             /** @description Whether it is for sale: `open`, `sold_out`, `all_held`, `not_open`, `closed` or `paused`. Words may be added. */
             state: string;
             /**
+             * Format: int64
+             * @description Grows with each change of the stock, here and on streams.
+             */
+            version: number;
+            /**
              * Format: date-time
              * @description When this was true.
              */
@@ -3063,7 +3068,8 @@ export interface operations {
                      *           "sold_out": false,
                      *           "state": "open",
                      *           "title": "Chair",
-                     *           "unit_price_minor": 4900
+                     *           "unit_price_minor": 4900,
+                     *           "version": 12
                      *         }
                      *       ],
                      *       "next_after": "chair-123"
@@ -3122,7 +3128,8 @@ export interface operations {
                      *       "sold_out": false,
                      *       "state": "open",
                      *       "title": "Chair",
-                     *       "unit_price_minor": 4900
+                     *       "unit_price_minor": 4900,
+                     *       "version": 12
                      *     }
                      */
                     "application/json": components["schemas"]["Product"];
@@ -3200,7 +3207,8 @@ export interface operations {
                      *       "sold_out": false,
                      *       "state": "open",
                      *       "title": "Chair",
-                     *       "unit_price_minor": 4900
+                     *       "unit_price_minor": 4900,
+                     *       "version": 12
                      *     }
                      */
                     "application/json": components["schemas"]["Product"];
@@ -3233,7 +3241,8 @@ export interface operations {
                      *       "sold_out": false,
                      *       "state": "open",
                      *       "title": "Chair",
-                     *       "unit_price_minor": 4900
+                     *       "unit_price_minor": 4900,
+                     *       "version": 12
                      *     }
                      */
                     "application/json": components["schemas"]["Product"];
@@ -3318,7 +3327,8 @@ export interface operations {
                      *       "sold_out": false,
                      *       "state": "open",
                      *       "title": "Chair",
-                     *       "unit_price_minor": 4900
+                     *       "unit_price_minor": 4900,
+                     *       "version": 12
                      *     }
                      */
                     "application/json": components["schemas"]["Product"];
@@ -3394,7 +3404,8 @@ export interface operations {
                      *       "sold_out": false,
                      *       "state": "open",
                      *       "title": "Chair",
-                     *       "unit_price_minor": 4900
+                     *       "unit_price_minor": 4900,
+                     *       "version": 12
                      *     }
                      */
                     "application/json": components["schemas"]["Product"];

@@ -52,7 +52,7 @@ struct Page<'a> {
     summary = "Look at a product",
     description = "At most a second old.",
     params(SkuPath),
-    responses((status = 200, description = "The product.", body = Shown, headers(("ETag"), ("Cache-Control")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+    responses((status = 200, description = "The product.", body = Shown, headers(("ETag"), ("Cache-Control")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"}))),
 )]
 pub(crate) async fn show(
     State(desk): State<Arc<InventoryDesk>>,
@@ -78,7 +78,7 @@ pub(crate) async fn show(
     tag = "inventory",
     summary = "Look at all products",
     params(LimitQuery, AfterSku),
-    responses((status = 200, description = "A page of products, by SKU.", body = Page, headers(("Cache-Control")), example = json!({"inventory": [{"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}], "next_after": "chair-123"}))),
+    responses((status = 200, description = "A page of products, by SKU.", body = Page, headers(("Cache-Control")), example = json!({"inventory": [{"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"}], "next_after": "chair-123"}))),
 )]
 pub(crate) async fn page(
     State(desk): State<Arc<InventoryDesk>>,
@@ -119,8 +119,8 @@ pub(crate) async fn page(
     params(SkuPath, IfMatchHeader),
     request_body(content = PutRequest, example = json!({"title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 10, "sale": {"hold_seconds": 600, "max_per_order": 2}})),
     responses(
-        (status = 200, description = "The product was replaced.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"})),
-        (status = 201, description = "The product is new.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"})),
+        (status = 200, description = "The product was replaced.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"})),
+        (status = 201, description = "The product is new.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"})),
     ),
 )]
 pub(crate) async fn put(
@@ -160,7 +160,7 @@ pub(crate) async fn put(
         (PatchRequest = "application/merge-patch+json", example = json!({"sale": {"paused": true}})),
         (PatchRequest = "application/json", example = json!({"sale": {"paused": true}})),
     )),
-    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"}))),
 )]
 pub(crate) async fn patch(
     State(desk): State<Arc<InventoryDesk>>,
@@ -218,7 +218,7 @@ async fn answer(
     description = "A request with the same `Idempotency-Key` takes effect once.",
     params(SkuPath, KeyHeader),
     request_body(content = RestockRequest, example = json!({"quantity": 10})),
-    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "as_of": "2026-12-01T10:00:03.141Z"}))),
+    responses((status = 200, description = "The product since.", body = Shown, headers(("ETag")), example = json!({"sku": "chair-123", "title": "Chair", "unit_price_minor": 4900, "currency": "EUR", "available": 7, "held": 3, "sale": {"hold_seconds": 600, "hold_seconds_max": 3600, "max_per_order": 2, "max_per_customer": 4, "opens_at": "2026-12-01T10:00:00.000Z", "closes_at": null, "paused": false}, "sold_out": false, "state": "open", "version": 12, "as_of": "2026-12-01T10:00:03.141Z"}))),
 )]
 pub(crate) async fn restock(
     State(desk): State<Arc<InventoryDesk>>,

@@ -18,6 +18,9 @@ pub(super) struct Shown<'a> {
     sold_out: bool,
     /// Whether it is for sale: `open`, `sold_out`, `all_held`, `not_open`, `closed` or `paused`. Words may be added.
     state: &'static str,
+    /// Grows with each change of the stock, here and on streams.
+    #[schema(minimum = 0)]
+    version: i64,
     /// When this was true.
     #[serde(serialize_with = "timestamp")]
     as_of: DateTime<Utc>,
@@ -69,6 +72,7 @@ impl<'a> Shown<'a> {
             product: Product::of(row),
             sold_out: row.available == 0,
             state: state.as_str(),
+            version: row.stock().version,
             as_of: row.as_of,
         }
     }

@@ -69,6 +69,8 @@ async fn a_stream_begins_with_everything_asked_for_and_tells_each_change() -> an
         ("stock".to_owned(), left.clone()),
         stock(&left["version"], 3, 2, "open")
     );
+    let polled = client.inventory(CHAIR).await?.json()?;
+    assert_eq!(polled["version"], left["version"], "{polled}");
 
     let cancel = format!("/v1/orders/{order}/cancel");
     client
