@@ -37,7 +37,7 @@ use crate::{
 /// How often a product is told: with the first state of a stream, never more than four times in a second.
 const TELL_INTERVAL: Duration = Duration::from_millis(350);
 /// Streams are spread over so many waves.
-const WAVES: u32 = 16;
+const WAVES: u32 = 64;
 /// How long a look at a product may take.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Products whose last state is kept as it was encoded, at some 300 bytes each.
