@@ -345,9 +345,9 @@ function watching(call) {
   const show = (doc) => {
     const thing = doc.order_id ? 'orders=' + doc.order_id : 'skus=' + doc.sku;
     const old = seen.get(thing) ?? {};
-    const isOlder = (doc.revision ?? 0) < (old.revision ?? 0) || doc.version < old.version || doc.as_of < old.as_of;
-    // A stream says nothing of `as_of`: what is polled after it is compared with what was polled before it.
-    const newest = isOlder ? old : doc.sku ? { as_of: old.as_of, ...doc } : doc;
+    // After a fail-over, versions may begin lower; times do not, but a stream has none.
+    const isOlder = doc.as_of && old.as_of ? doc.as_of < old.as_of : doc.version < old.version;
+    const newest = isOlder || (doc.revision ?? 0) < (old.revision ?? 0) ? old : doc;
     seen.delete(thing);
     seen.set(thing, newest);
     if (seen.size > SEEN_MAX) seen.delete([...seen.keys()][0]);

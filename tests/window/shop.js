@@ -1,5 +1,5 @@
 /** The first panel: a product, and the one order that a visitor has under way. */
-import { html, useEffect, useLayoutEffect, useRef, useState } from './vendor/htm-preact-3.1.1.js';
+import { html, useEffect, useRef, useState } from './vendor/htm-preact-3.1.1.js';
 import { why } from './hotrow.js';
 import { ask } from './server.js';
 import { aboutObstacle, aboutOrder, aboutProduct, aboutRejected, money, number } from './words.js';
@@ -252,16 +252,20 @@ function Order({ purchase, product, client, onServer }) {
 function useFocusThatStays() {
   const title = useRef(null);
   const actions = useRef(null);
-  const wasHere = useRef(false);
   useEffect(() => {
-    const note = ({ target }) => (wasHere.current = actions.current.contains(target));
+    let button = null;
+    const note = ({ target }) => (button = actions.current.contains(target) ? target : null);
     document.addEventListener('focusin', note);
-    return () => document.removeEventListener('focusin', note);
+    const observer = new MutationObserver(() => {
+      const isLost = document.activeElement === document.body && button && !button.isConnected;
+      if (isLost) title.current.focus({ preventScroll: true });
+    });
+    observer.observe(actions.current, { childList: true });
+    return () => {
+      document.removeEventListener('focusin', note);
+      observer.disconnect();
+    };
   }, []);
-  useLayoutEffect(() => {
-    const isLost = document.activeElement === document.body;
-    if (wasHere.current && isLost) title.current.focus({ preventScroll: true });
-  });
   return { title, actions };
 }
 

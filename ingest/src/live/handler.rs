@@ -99,6 +99,8 @@ pub(crate) async fn listen_to(
     let mut listening = Listening::new();
     listen_to_products(&desk, skus, &mut listening).await?;
     listen_to_orders(&desk, ids, caller, &mut listening).await?;
+    // Its timers are not those of purchases.
+    let _threads = desk.threads.enter();
     let stream = stream::begin(
         listening,
         place,

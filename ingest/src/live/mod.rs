@@ -35,6 +35,8 @@ pub(crate) struct LiveDesk {
     /// Whether callers may see orders without a token.
     is_open_shop: bool,
     metrics: Arc<LiveMetrics>,
+    /// Where the streams run.
+    threads: Handle,
     /// Ends every stream.
     shutdown: CancellationToken,
 }
@@ -59,7 +61,8 @@ impl Live {
     }
 
     /// A desk for at most `streams_max` streams, and the tasks that tell until `shutdown`. The looks at orders have a
-    /// reader of their own, so that polls do not wait for them. What wakes the streams runs on their `threads`.
+    /// reader of their own, so that polls do not wait for them. Streams run on `threads` of their own, and so does what tells them
+    /// of the stock.
     #[must_use]
     pub(crate) fn start(
         self,
@@ -82,6 +85,7 @@ impl Live {
             places: Arc::new(Semaphore::new(streams_max)),
             is_open_shop,
             metrics,
+            threads: threads.clone(),
             shutdown: shutdown.clone(),
         }
     }

@@ -36,7 +36,7 @@ use crate::{
 
 /// How often a product is told: with the first state of a stream, never more than four times in a second.
 const TELL_INTERVAL: Duration = Duration::from_millis(350);
-/// Streams are spread over so many waves.
+/// Streams are spread over so many waves. More of them are shorter, and look at each product more often.
 const WAVES: u32 = 64;
 /// How long a look at a product may take.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(5);

@@ -143,12 +143,12 @@ impl Page {
             return Poll::Ready(Next::Stop);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
-            let now = self.timer.deadline();
-            if now >= self.until {
+            let due = self.timer.deadline();
+            if due >= self.until {
                 return Poll::Ready(Next::Over);
             }
             let silent_until = self.spoke + SILENCE_MAX;
-            if now >= silent_until {
+            if due >= silent_until {
                 return Poll::Ready(Next::Silence);
             }
             self.timer.as_mut().reset(silent_until.min(self.until));

@@ -71,7 +71,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves connections until `shutdown`, then lets each finish the request it is in.
 ///
 /// HTTP/1.1 only: what speaks HTTP/2 with browsers stands in front, together with TLS. A connection whose answer is a
-/// stream runs on `stream_threads` for so long.
+/// stream runs on `stream_threads` until its next request.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,

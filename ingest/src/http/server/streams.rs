@@ -46,7 +46,7 @@ impl StreamThreads {
 impl Drop for StreamThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Whatever drops this may be a task, which must not wait for threads.
+            // To drop it in a task would panic, because that waits for the threads.
             runtime.shutdown_background();
         }
     }
@@ -62,7 +62,7 @@ impl Streaming {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that it is none any more. Returns whether it was one.
+    /// Notes that another request has come. Returns whether the answer before it was a stream.
     pub(super) fn end(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
