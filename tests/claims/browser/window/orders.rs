@@ -56,7 +56,7 @@ async fn in_the_window_goods_come_back_from_orders_that_are_cancelled_or_not_pai
         product(browser, "open").await?;
         look_well(browser, "window-cancelled").await?;
 
-        front.shop.rules(json!({ "hold_seconds": 3 })).await?;
+        front.shop.rules(json!({ "hold_seconds": 6 })).await?;
         press(browser, "buy").await?;
         order(browser, "reserved").await?;
         order(browser, "expired").await?;
