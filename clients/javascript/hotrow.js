@@ -345,7 +345,7 @@ function watching(call) {
   const show = (doc) => {
     const thing = doc.order_id ? 'orders=' + doc.order_id : 'skus=' + doc.sku;
     const old = seen.get(thing) ?? {};
-    // After a fail-over, versions may begin lower; times do not, but a stream has none.
+    // Versions may begin lower after a fail-over, so times count. A stream has none.
     const isOlder = doc.as_of && old.as_of ? doc.as_of < old.as_of : doc.version < old.version;
     const newest = isOlder || (doc.revision ?? 0) < (old.revision ?? 0) ? old : doc;
     seen.delete(thing);

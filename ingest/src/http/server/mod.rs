@@ -22,7 +22,6 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,
-    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -190,13 +189,9 @@ fn service(
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(streaming.clone());
-        let was_streaming = streaming.end();
-        let router = router.clone();
+        let (router, streaming) = (router.clone(), streaming.clone());
         requests.track_future(async move {
-            if was_streaming {
-                // Here the connection comes back from the threads of streams.
-                yield_now().await;
-            }
+            streaming.end().await;
             router.oneshot(request).await
         })
     })
@@ -204,9 +199,82 @@ fn service(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, net::Ipv4Addr};
+    use std::{fs, net::Ipv4Addr, thread};
 
-    use super::*;
+    use axum::{Extension, routing::get};
+    use bytes::Bytes;
+    use futures_util::stream;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::yield_now,
+    };
+
+    use super::{streams::StreamThreads, *};
+
+    fn thread_name() -> String {
+        thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// Asks on a connection that stays open, and reads until a text has come. Returns everything that was read.
+    async fn ask(connection: &mut TcpStream, path: &str, until: &str) -> io::Result<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        connection.write_all(request.as_bytes()).await?;
+        let mut read = Vec::new();
+        while !read.ends_with(until.as_bytes()) {
+            if connection.read_buf(&mut read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_stream_and_what_is_asked_after_it_run_where_they_belong() -> anyhow::Result<()> {
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into())?;
+        let address = listener.local_addr()?;
+        let is_streamed = async |Extension(streaming): Extension<Streaming>| {
+            streaming.begin();
+            let names = stream::unfold(0, |said| async move {
+                // hyper may ask for the first pieces before the connection can move.
+                yield_now().await;
+                (said < 50).then(|| (Ok::<_, Infallible>(Bytes::from(thread_name())), said + 1))
+            });
+            Body::from_stream(names)
+        };
+        let router = Router::new()
+            .route("/stream", get(is_streamed))
+            .route("/", get(async || thread_name() + "."));
+        let threads = StreamThreads::start()?;
+        let limits = ConnectionLimits {
+            max: 1,
+            per_address_max: 1,
+        };
+        let shutdown = CancellationToken::new();
+        let client = async {
+            let _over = shutdown.clone().drop_guard();
+            let mut connection = TcpStream::connect(address).await?;
+            for _ in 0..2 {
+                let streamed = ask(&mut connection, "/stream", "0\r\n\r\n").await?;
+                let last = "hotrow-streams\r\n0\r\n\r\n";
+                assert!(streamed.ends_with(last), "{streamed}");
+                for _ in 0..2 {
+                    let answer = ask(&mut connection, "/", ".").await?;
+                    assert!(!answer.contains("hotrow-streams"), "{answer}");
+                }
+            }
+            anyhow::Ok(())
+        };
+        let proxies = TrustedProxies(Vec::new());
+        let server = serve(
+            listener,
+            router,
+            limits,
+            proxies,
+            threads.handle(),
+            shutdown.clone(),
+        );
+        tokio::join!(server, client).1
+    }
 
     #[tokio::test]
     async fn a_crowd_is_let_in_that_comes_before_anybody_is_accepted() -> anyhow::Result<()> {
